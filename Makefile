@@ -1,0 +1,65 @@
+# The two commands that matter: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := libs/contracts libs/chassis services/gateway services/catalog services/ingest services/lineage cli
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.made: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lakegate needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.suite: $(VENV)/.made requirements/suite.txt $(PACKAGES:%=%/pyproject.toml)
+	@echo "Installing the suite from hashed locks (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/suite.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(PACKAGES:%=-e %)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.suite requirements/demo.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/demo.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.suite requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.suite ## Make .venv with the suite in it
+
+.PHONY: demo
+demo: $(VENV)/.demo ## Start the suite, load 336,776 real flights, show everything
+	@$(BIN)/lakegate demo
+
+.PHONY: up
+up: $(VENV)/.suite ## Start the suite in the foreground
+	@$(BIN)/lakegate up
+
+.PHONY: down
+down: $(VENV)/.suite ## Stop the suite that `make demo` left running
+	@$(BIN)/lakegate down
+
+.PHONY: test
+test: $(VENV)/.dev $(VENV)/.demo ## Run every test against real servers
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types, import rules, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(PACKAGES:%=%/lakegate*)
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+.PHONY: lock
+lock: ## Resolve the hashed locks anew (needs uv: pip install uv)
+	@$(PYTHON) requirements/lock.py
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches (data in .lakegate/ stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
