@@ -1,0 +1,1 @@
+"""How a Lakegate service runs: settings, problems, identity, telemetry, event log, drain."""

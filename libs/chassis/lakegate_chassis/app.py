@@ -1,0 +1,71 @@
+"""The FastAPI application of a service, with everything that all of them have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+
+from lakegate_chassis.auth import AuthMiddleware
+from lakegate_chassis.health import Health, install_health
+from lakegate_chassis.metrics import BUILD_INFO
+from lakegate_chassis.middleware import RequestMiddleware
+from lakegate_chassis.problems import PROBLEMS, ProblemBody, install_problem_handlers, strict_query
+from lakegate_chassis.settings import BackendSettings, ServiceSettings
+from lakegate_chassis.tokens import TokenVerifier
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def service_app(*, service: str, title: str, settings: ServiceSettings, lifespan: Lifespan) -> FastAPI:
+    """An app with problems, ids, metrics and health; `app.state.health` is its Health.
+
+    With BackendSettings every path but the health ones demands an internal token for `service`.
+    """
+    health = Health()
+    release = version(f"lakegate-{service}")
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        BUILD_INFO.labels(service, release, settings.environment).set(1)
+        async with lifespan(app):
+            health.started = True
+            yield
+            health.started = False
+
+    app = FastAPI(
+        title=title,
+        version=release,
+        lifespan=run,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        responses=PROBLEMS,
+        dependencies=[Depends(strict_query)],
+    )
+    app.state.health = health
+    app.state.settings = settings
+    install_problem_handlers(app)
+    install_health(app, health)
+    if isinstance(settings, BackendSettings):
+        app.add_middleware(AuthMiddleware, verifier=TokenVerifier(settings.token.jwks, service))
+    # added last, so it is the outermost
+    app.add_middleware(RequestMiddleware, service=service, health=health)
+    _describe_problems(app)
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the problem's schema into the OpenAPI document under the name that PROBLEMS refers to."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("ProblemBody", ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}"))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,64 @@
+"""Who calls this service, from the internal token; every path needs one unless it is named here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lakegate_chassis.problems import Forbidden, Unauthorized, problem_response
+from lakegate_chassis.tokens import InvalidToken, TokenVerifier
+from lakegate_contracts.identity import Principal
+from lakegate_contracts.identity import Scope as Permission
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/openapi.json"})
+
+
+class AuthMiddleware:
+    """Refuse requests without a valid internal token, before any of the body is read."""
+
+    def __init__(self, app: ASGIApp, verifier: TokenVerifier) -> None:
+        self.app = app
+        self.verifier = verifier
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        try:
+            scope["principal"] = self.verifier.verify(_bearer(scope))
+        except InvalidToken as error:
+            problem = Unauthorized(f"This service takes internal tokens only: {error}.")
+            await problem_response(problem, instance=scope["path"])(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _bearer(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return str(token)
+    raise InvalidToken("no bearer token was sent")
+
+
+def caller(request: Request) -> Principal:
+    """The principal that AuthMiddleware found."""
+    principal = request.scope["principal"]
+    assert isinstance(principal, Principal)
+    return principal
+
+
+Caller = Annotated[Principal, Depends(caller)]
+
+
+def require(principal: Principal, permission: Permission, namespace: str | None = None) -> None:
+    """Raise Forbidden unless the principal holds the scope, for `namespace` where one is given."""
+    if not principal.allows(permission, namespace):
+        where = f" in namespace {namespace}" if namespace else ""
+        raise Forbidden(
+            f"This needs the scope {permission.value}{where}; the token of {principal.subject} holds: "
+            f"{', '.join(principal.scopes) or 'none'}."
+        )

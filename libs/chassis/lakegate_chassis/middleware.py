@@ -1,0 +1,128 @@
+"""What surrounds every request: ids, trace, one log line, metrics, the last error handler, drain.
+
+Pure ASGI, since a BaseHTTPMiddleware costs 350 microseconds a request where this costs about 15.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+
+import orjson
+from opentelemetry.trace import SpanKind
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lakegate_chassis import context, logs, tracing
+from lakegate_chassis.health import Health
+from lakegate_chassis.metrics import DISCONNECTS, IN_FLIGHT, LATENCY, REQUESTS
+from lakegate_chassis.problems import problem_response, unforeseen
+
+MAX_REQUEST_ID = 128
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz"})
+
+
+class RequestMiddleware:
+    """The outermost layer of a service. Sets the context, and answers what nobody caught with a problem."""
+
+    def __init__(self, app: ASGIApp, service: str, health: Health) -> None:
+        self.app = app
+        self.service = service
+        self.health = health
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = traceparent = ""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = _clean(value)
+            elif name == b"traceparent":
+                traceparent = value.decode("latin-1")
+        info, parent_id = tracing.start(request_id, traceparent)
+        attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
+        with tracing.remote_span(info, parent_id, scope["method"], SpanKind.SERVER, attributes) as info:
+            await self._serve(info, scope, receive, send)
+
+    async def _serve(self, info: context.RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        status = 0
+        sent_bytes = 0
+        complete = False
+
+        async def send_with_ids(message: Message) -> None:
+            nonlocal status, sent_bytes, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [pair for pair in message["headers"] if pair[0] not in (b"x-request-id", b"traceparent")]
+                headers.append((b"x-request-id", info.request_id.encode()))
+                headers.append((b"traceparent", info.traceparent.encode()))
+                if self.health.draining.is_set():
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body":
+                sent_bytes += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        IN_FLIGHT.inc()
+        try:
+            await self.app(scope, receive, send_with_ids)
+        except Exception as error:  # the last handler: whatever it is, the client gets an answer
+            problem = unforeseen(error)
+            if status:
+                raise  # the answer has begun: breaking the connection is the only way to say that it is not whole
+            await problem_response(problem, instance=scope["path"])(scope, receive, send_with_ids)
+        finally:
+            IN_FLIGHT.dec()
+            self._record(info, scope, status, sent_bytes, complete, time.perf_counter() - started)
+
+    def _record(
+        self, info: context.RequestInfo, scope: Scope, status: int, sent: int, complete: bool, seconds: float
+    ) -> None:
+        method, path = scope["method"], scope["path"]
+        route = route_template(scope)
+        REQUESTS.labels(method, route, str(status)).inc()
+        LATENCY.labels(method, route).observe(seconds)
+        if not complete:
+            DISCONNECTS.inc()
+        if path in QUIET_PATHS and status == 200:
+            return
+        write_access_line(
+            self.service, info, scope, method=method, path=path, route=route, status=status, bytes=sent,
+            complete=complete, seconds=round(seconds, 6),
+        )  # fmt: skip
+
+
+def route_template(scope: Scope) -> str:
+    """`/v1/loads/{id}`, never the path itself: a label's values must be few."""
+    template = scope.get("route_template")
+    if template:
+        return str(template)
+    return str(getattr(scope.get("route"), "path", "unmatched"))
+
+
+def write_access_line(service: str, info: context.RequestInfo, scope: Scope, **fields: object) -> None:
+    """The one log line of a request, written straight: through structlog it would cost five times as much."""
+    if logs.LEVELS["info"] < logs.threshold():
+        return
+    principal = scope.get("principal")
+    line = {
+        "timestamp": datetime.now(UTC),
+        "level": "info",
+        "event": "request",
+        "service": service,
+        "request_id": info.request_id,
+        "trace_id": info.trace_id,
+        "tenant": principal.tenant if principal else None,
+        "subject": principal.subject if principal else None,
+        **fields,
+    }
+    sys.stdout.write(orjson.dumps(line).decode() + "\n")
+
+
+def _clean(value: bytes) -> str:
+    """A request id as the client sent it, if it is short and printable; else none, and one is made."""
+    text = value.decode("latin-1")
+    return text if len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable() else ""

@@ -1,0 +1,81 @@
+"""PostgreSQL: one pool a service, and transactions that see one tenant's rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from lakegate_chassis.metrics import POOL_CONNECTIONS
+from lakegate_chassis.problems import Unavailable
+from lakegate_chassis.settings import PostgresSettings
+
+ACQUIRE_TIMEOUT_SECONDS = 5.0
+LOST_CONNECTION = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+
+
+async def open_pool(settings: PostgresSettings, schema: str) -> asyncpg.Pool:
+    """A pool whose connections look in `schema` and read and write jsonb as Python values."""
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary")
+
+    pool = await asyncpg.create_pool(
+        settings.url.get_secret_value(),
+        min_size=settings.pool_min,
+        max_size=settings.pool_max,
+        command_timeout=settings.statement_timeout_seconds,
+        init=prepare,
+        server_settings={"search_path": schema, "application_name": f"lakegate-{schema}"},
+    )
+    POOL_CONNECTIONS.labels("open").set_function(pool.get_size)
+    POOL_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
+    return pool
+
+
+def _encode(value: Any) -> bytes:
+    # binary jsonb is a version byte and the text
+    return b"\x01" + orjson.dumps(value, default=str)
+
+
+def _decode(value: bytes) -> Any:
+    return orjson.loads(value[1:])
+
+
+@asynccontextmanager
+async def connection(pool: asyncpg.Pool) -> AsyncIterator[Any]:
+    """A connection from the pool. Raises Unavailable when none is free in time or the server is away."""
+    try:
+        acquired = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+    except (TimeoutError, OSError, *LOST_CONNECTION) as error:
+        raise Unavailable("The database can't be reached or is busy. Try again shortly.") from error
+    try:
+        yield acquired
+    except LOST_CONNECTION as error:
+        raise Unavailable("The database went away during the request. Try again shortly.") from error
+    finally:
+        await pool.release(acquired)
+
+
+@asynccontextmanager
+async def tenant_transaction(pool: asyncpg.Pool, tenant: str) -> AsyncIterator[Any]:
+    """A transaction in which row-level security shows the rows of `tenant` only. Raises Unavailable."""
+    async with connection(pool) as acquired, acquired.transaction():
+        await acquired.execute("SELECT set_config('lakegate.tenant', $1, true)", tenant)
+        yield acquired
+
+
+async def ping(pool: asyncpg.Pool) -> None:
+    """A readiness check: raises when the database does not answer."""
+    async with pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as acquired:
+        await acquired.execute("SELECT 1")

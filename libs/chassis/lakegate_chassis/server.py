@@ -1,0 +1,144 @@
+"""Run a service: its API, its management listener, and an end that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import cast
+
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI, HTTPException, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.types import ASGIApp
+
+from lakegate_chassis import logs, tracing
+from lakegate_chassis.health import Health
+from lakegate_chassis.logs import log
+from lakegate_chassis.settings import ServiceSettings
+
+LONGEST_WAIT_SECONDS = 35  # a request may wait 30 s for its load; then the answer has to be written
+
+
+class LogLevel(BaseModel):
+    level: str
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: `run` decides when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRouter | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `app.state.health` is told to drain; `management` adds private routes."""
+    logs.configure(settings, service)
+    provider = tracing.configure(settings, service, version(f"lakegate-{service}"))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            ok = runner.run(_serve(service, settings, app, management))
+    finally:
+        if provider is not None:
+            provider.shutdown()
+    sys.exit(0 if ok else 1)
+
+
+async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRouter | None) -> bool:
+    health = cast(Health, app.state.health)  # type: ignore[attr-defined]
+    api = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            limit_concurrency=settings.max_connections,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=LONGEST_WAIT_SECONDS,
+            ws_max_size=1 << 20,
+        )
+    )
+    private = _Server(
+        uvicorn.Config(
+            management_app(management),
+            host=settings.management_host,
+            port=settings.management_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+    )
+
+    async def drain() -> None:
+        log.info("draining", seconds=settings.drain_seconds)
+        health.draining.set()
+        # keep-alive clients learn from `Connection: close` to go elsewhere; new ones still get answers meanwhile
+        await asyncio.sleep(settings.drain_seconds)
+        api.should_exit = True
+
+    draining: list[asyncio.Task[None]] = []
+
+    def on_signal() -> None:
+        if not draining:
+            draining.append(asyncio.create_task(drain()))
+        else:
+            api.should_exit = True  # asked twice: do not wait for the drain
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    management_task = asyncio.create_task(_serve_management(private))
+    log.info("starting", host=settings.host, port=settings.port, management_port=settings.management_port)
+    try:
+        await api.serve()
+    except SystemExit:
+        # uvicorn exits so when the port is taken; it has logged why
+        return False
+    finally:
+        private.should_exit = True
+        await management_task
+    log.info("stopped")
+    return api.started
+
+
+async def _serve_management(server: _Server) -> None:
+    try:
+        await server.serve()
+    except SystemExit:
+        log.error("management_listener_failed", port=server.config.port)
+
+
+def management_app(routes: APIRouter | None) -> FastAPI:
+    """What only the cluster's own people and Prometheus reach: metrics and the log level."""
+    app = FastAPI(title="management", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/loglevel")
+    async def get_level() -> LogLevel:
+        return LogLevel(level=logs.level())
+
+    @app.put("/loglevel")
+    async def put_level(wanted: LogLevel) -> LogLevel:
+        if wanted.level not in logs.LEVELS:
+            raise HTTPException(422, f"level is one of {', '.join(logs.LEVELS)}")
+        logs.set_level(wanted.level)
+        return wanted
+
+    if routes is not None:
+        app.include_router(routes)
+    return app

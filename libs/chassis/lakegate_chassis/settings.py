@@ -1,0 +1,108 @@
+"""Settings every service has, read from the environment and checked before anything starts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+
+
+class Section(BaseModel):
+    """A group of settings; its fields are read as `{PREFIX}_{SECTION}__{FIELD}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PostgresSettings(Section):
+    url: SecretStr = Field(description="postgresql://user:password@host:port/database of the application role")
+    pool_min: int = Field(default=1, ge=0, le=100, description="connections kept open")
+    pool_max: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        description="connections at most; 4 services x 8 stay under PostgreSQL's default 100 with two colours live",
+    )
+    statement_timeout_seconds: float = Field(default=30, gt=0, description="a statement running longer is cancelled")
+
+
+class TraceSettings(Section):
+    endpoint: str | None = Field(default=None, description="OTLP/HTTP traces endpoint; none: spans stay local")
+    sample_ratio: float = Field(default=0.1, ge=0, le=1, description="share of new traces that are recorded")
+
+
+class InternalTokenSettings(Section):
+    jwks: Path = Field(description="file with the public keys (JWKS) that sign internal tokens; reread when it changes")
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads; subclasses add their own and set the prefix with `settings_config`."""
+
+    host: str = Field(default="127.0.0.1", description="address of the API")
+    port: int = Field(ge=0, le=65535, description="port of the API")
+    management_host: str = Field(default="127.0.0.1", description="address of the management listener")
+    management_port: int = Field(ge=0, le=65535, description="port for /metrics and /loglevel; never exposed")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="at start")
+    log_format: Literal["json", "console"] = Field(default="json", description="console is for people")
+    environment: str = Field(default="embedded", description="name of the environment, a label of build info")
+    drain_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="after SIGTERM, how long answers say `Connection: close` before the exit",
+    )
+    max_connections: int = Field(default=2048, ge=1, description="open connections; more are answered 503")
+    postgres: PostgresSettings
+    trace: TraceSettings = TraceSettings()
+
+
+class BackendSettings(ServiceSettings):
+    """A service behind the gateway: it takes internal tokens and nothing else."""
+
+    token: InternalTokenSettings
+
+
+def settings_config(prefix: str) -> SettingsConfigDict:
+    """The model_config of a service's settings: frozen, `{prefix}A__B` nested, unknown variables refused."""
+    return SettingsConfigDict(
+        env_prefix=prefix, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
+    )
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S]) -> S:
+    """Read the settings or end the process with exit code 78 and one line for each bad variable."""
+    try:
+        return settings()
+    except ValidationError as error:
+        for line in explain(settings, error):
+            print(line, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        sys.exit(EX_CONFIG)
+
+
+def explain(settings: type[BaseSettings], error: ValidationError) -> list[str]:
+    """One sentence for each bad variable; values are left out, since they may be secrets."""
+    prefix = settings.model_config.get("env_prefix", "")
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        path = [str(part) for part in item["loc"]]
+        for variable in _required_below(settings, path) if item["type"] == "missing" else [path]:
+            lines.append(f"setting {prefix}{'__'.join(variable).upper()}: {item['msg']}")
+    return lines
+
+
+def _required_below(model: type[BaseModel], path: list[str]) -> list[list[str]]:
+    """The variables that have to be set when `path` is missing: itself, or the required fields of its section."""
+    field = model.model_fields.get(path[0])
+    section = field.annotation if field else None
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return [path]
+    if len(path) > 1:
+        return [path[:1] + rest for rest in _required_below(section, path[1:])]
+    return [[*path, name] for name, info in section.model_fields.items() if info.is_required()]
