@@ -48,13 +48,15 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 test: $(VENV)/.dev $(VENV)/.demo ## Run every test against real servers
 	@$(BIN)/python -m pytest
 
-.PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rules, tests
+.PHONY: lint
+lint: $(VENV)/.dev ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(PACKAGES:%=%/lakegate*)
+	@$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/lakegate*))
 	@$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory test
+
+.PHONY: check
+check: lint test ## Everything that must be green before a change lands
 
 .PHONY: lock
 lock: ## Resolve the hashed locks anew (needs uv: pip install uv)

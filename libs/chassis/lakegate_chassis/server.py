@@ -29,7 +29,7 @@ class LogLevel(BaseModel):
     level: str
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its own signal handlers: `run` decides when to stop."""
 
     @contextmanager
@@ -52,7 +52,7 @@ def run(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRo
 
 async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRouter | None) -> bool:
     health = cast(Health, app.state.health)  # type: ignore[attr-defined]
-    api = _Server(
+    api = Server(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -68,7 +68,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             ws_max_size=1 << 20,
         )
     )
-    private = _Server(
+    private = Server(
         uvicorn.Config(
             management_app(management),
             host=settings.management_host,
@@ -113,7 +113,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
     return api.started
 
 
-async def _serve_management(server: _Server) -> None:
+async def _serve_management(server: Server) -> None:
     try:
         await server.serve()
     except SystemExit:

@@ -92,8 +92,8 @@ def explain(settings: type[BaseSettings], error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in item["loc"]]
-        for variable in _required_below(settings, path) if item["type"] == "missing" else [path]:
-            lines.append(f"setting {prefix}{'__'.join(variable).upper()}: {item['msg']}")
+        variables = _required_below(settings, path) if item["type"] == "missing" else [path]
+        lines += [f"setting {prefix}{'__'.join(variable).upper()}: {item['msg']}" for variable in variables]
     return lines
 
 
