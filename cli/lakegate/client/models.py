@@ -1,0 +1,205 @@
+"""What the API answers, as frozen models. Fields that a newer server adds are kept (`extra="allow"`), not refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lakegate_contracts.receipts import LoadState, Receipt
+
+Item = TypeVar("Item")
+
+
+class Wire(BaseModel):
+    """The base of every answer: frozen, and tolerant of fields that this version doesn't know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+
+class FieldProblem(Wire):
+    """One thing wrong in a request; `pointer` is a JSON pointer or the name of a parameter."""
+
+    detail: str
+    pointer: str | None = None
+
+
+class Problem(Wire):
+    """An RFC 9457 problem."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    instance: str | None = None
+    trace_id: str | None = None
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+    @property
+    def slug(self) -> str:
+        """The last segment of `type`: `load-too-large` of `/problems/load-too-large`."""
+        return self.type.rsplit("/", 1)[-1]
+
+
+class Page(Wire, Generic[Item]):
+    """One page of a list; `next` is a link or a cursor to the following one, None on the last page."""
+
+    items: list[Item] = Field(default_factory=list)
+    next: str | None = None
+
+
+class Progress(Wire):
+    """How far a load has come; a total that isn't known yet is None."""
+
+    bytes_received: int | None = None
+    rows_read: int | None = None
+    rows_written: int | None = None
+    rows_quarantined: int | None = None
+    fraction: float | None = None
+
+
+class Load(Wire):
+    """A load as a job: its state, and in the end its receipt or its problem."""
+
+    load_id: UUID
+    table: str = ""
+    state: LoadState
+    receipt: Receipt | None = None
+    problem: Problem | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.state in (LoadState.COMPLETED, LoadState.FAILED)
+
+
+class LoadEvent(Wire):
+    """One server-sent event of a load; the fields of `data` depend on the state."""
+
+    state: LoadState
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Reject(Wire):
+    """A row set aside: `line` is the physical line where the record begins (1 is the first of the file)."""
+
+    file: str | None = None
+    line: int | None = None
+    column: str | None = None
+    value: Any = None
+    reason: str = ""
+    row: Any = None
+
+
+class DatasetField(Wire):
+    name: str
+    type: str = ""
+    nullable: bool = True
+    field_id: int | None = None
+
+
+class DatasetSchema(Wire):
+    fields: list[DatasetField] = Field(default_factory=list)
+
+
+class Dataset(Wire):
+    """A node of the catalog: one of our tables, or something seen elsewhere."""
+
+    id: UUID
+    namespace: str
+    name: str
+    kind: str = "table"
+    description: str | None = None
+    owner: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    schema_: DatasetSchema | None = Field(default=None, alias="schema")
+    location: str | None = None
+    version: int = 0
+    snapshot_id: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class DatasetVersion(Wire):
+    """One version of a dataset: what kind of change made it, and when."""
+
+    version: int
+    kind: str = ""
+    changed_at: datetime | None = None
+    changed_by: str | None = None
+    snapshot_id: int | None = None
+
+
+class SchemaDiff(Wire):
+    """What changed between two versions; the lists hold fields."""
+
+    added: list[Any] = Field(default_factory=list)
+    removed: list[Any] = Field(default_factory=list)
+    changed: list[Any] = Field(default_factory=list)
+
+
+class SearchResults(Wire):
+    items: list[Dataset] = Field(default_factory=list)
+    total: int | None = None
+    next: str | None = None
+
+
+class LineageNode(Wire):
+    id: str
+    type: str
+    namespace: str
+    name: str
+
+
+class LineageEdge(Wire):
+    from_: str = Field(alias="from")
+    to: str
+
+
+class LineageGraph(Wire):
+    """Datasets and jobs; an edge points the way the data flows. `truncated`: the depth or node budget cut it."""
+
+    nodes: list[LineageNode] = Field(default_factory=list)
+    edges: list[LineageEdge] = Field(default_factory=list)
+    truncated: bool = False
+
+
+class Overview(Wire):
+    """A table at a glance; a part whose service did not answer in time is None and `errors` says why."""
+
+    table: str
+    dataset: Dataset | None = None
+    loads: Any = None
+    lineage: LineageGraph | None = None
+    errors: list[Problem] = Field(default_factory=list)
+
+
+class Key(Wire):
+    """An API key without its secret."""
+
+    id: str
+    name: str = ""
+    scopes: list[str] = Field(default_factory=list)
+    prefix: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class NewKey(Key):
+    """A key as it was created: `key` is shown this once and can't be read again."""
+
+    key: str
+
+
+class Token(Wire):
+    """OAuth's answer (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: str = "Bearer"
+    expires_in: int = 0
+    refresh_token: str | None = None
+    scope: str | None = None
