@@ -58,6 +58,10 @@ lint: $(VENV)/.dev ## Format, lint, types, import rules
 .PHONY: check
 check: lint test ## Everything that must be green before a change lands
 
+.PHONY: docs
+docs: $(VENV)/.dev ## Write the generated pages anew
+	@$(BIN)/python docs/generate.py
+
 .PHONY: lock
 lock: ## Resolve the hashed locks anew (needs uv: pip install uv)
 	@$(PYTHON) requirements/lock.py
