@@ -46,7 +46,7 @@ def bin_folder() -> Path:
 
 
 def server_user(cluster: Path) -> ServerUser:
-    """Ourselves, unless we are root: then the owner of an existing cluster, else the first plain user known."""
+    """Ourselves, unless we are root: then the owner of an existing cluster, else the first plain user."""
     owner = cluster.stat().st_uid if cluster.exists() else None
     if os.geteuid() != 0:
         if owner not in (None, os.geteuid()):

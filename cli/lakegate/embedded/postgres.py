@@ -1,4 +1,4 @@
-"""A real PostgreSQL server as a child process of ours: made, started, stopped, started again after a crash."""
+"""A real PostgreSQL server as a child process of ours: made, started, stopped, started again."""
 
 from __future__ import annotations
 

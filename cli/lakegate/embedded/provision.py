@@ -1,0 +1,77 @@
+"""Make the database, the roles and the schemas of the suite, and bring them up to date. Can be run any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+
+from lakegate_chassis.migrate import migrate
+from lakegate_chassis.migration_files import CHASSIS
+
+SERVICES = ("gateway", "catalog", "ingest", "lineage")
+DATABASE = "lakegate"
+# What every service may do with the event log; the services' roles are members of it.
+_EVENTLOG = "lakegate_eventlog"
+
+
+async def provision(admin_url: str, passwords: Mapping[str, str], *, database: str = DATABASE) -> dict[str, str]:
+    """Returns the application URL of each service in `passwords`; its role gets that password on every call.
+
+    `admin_url` is a superuser's, or of a role with CREATEDB and CREATEROLE. Raises asyncpg.PostgresError,
+    OSError (no server) and lakegate_chassis.migration_files.MigrationFailed.
+    """
+    admin = await asyncpg.connect(admin_url)
+    try:
+        await _ensure_roles(admin, passwords)
+        await _ensure_database(admin, database, list(passwords))
+    finally:
+        await admin.close()
+    target = _with_database(admin_url, database)
+    for package in (CHASSIS, *(f"lakegate_{service}" for service in passwords)):
+        await migrate(target, package)
+    return {service: _with_user(target, _app(service), password) for service, password in passwords.items()}
+
+
+async def _ensure_roles(admin: asyncpg.Connection, passwords: Mapping[str, str]) -> None:
+    existing = {row["rolname"] for row in await admin.fetch("SELECT rolname FROM pg_roles")}
+    owners = [f"{_app(service)}_owner" for service in passwords] + [f"{_EVENTLOG}_owner"]
+    for role in [*owners, _EVENTLOG]:
+        if role not in existing:
+            await admin.execute(f'CREATE ROLE "{role}" NOLOGIN')
+    for owner in owners:
+        # A managed server's admin is no superuser: it must be a member to act as the owner.
+        if not await admin.fetchval("SELECT pg_has_role($1::name, 'SET')", owner):
+            await admin.execute(f'GRANT "{owner}" TO CURRENT_USER')
+    for service, password in passwords.items():
+        verb = "ALTER" if _app(service) in existing else "CREATE"
+        statement = await admin.fetchval(
+            f"SELECT format('{verb} ROLE %I LOGIN NOBYPASSRLS PASSWORD %L', $1::text, $2::text)",
+            _app(service),
+            password,
+        )
+        await admin.execute(statement)
+        await admin.execute(f'GRANT "{_EVENTLOG}" TO "{_app(service)}"')
+
+
+async def _ensure_database(admin: asyncpg.Connection, database: str, services: list[str]) -> None:
+    if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+        await admin.execute(f'CREATE DATABASE "{database}" ENCODING UTF8 TEMPLATE template0')
+        await admin.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
+    roles = ", ".join(f'"{_app(service)}"' for service in services)
+    await admin.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {roles}')
+
+
+def _app(service: str) -> str:
+    return f"lakegate_{service}"
+
+
+def _with_database(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def _with_user(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))

@@ -1,0 +1,50 @@
+"""What all tests share: one real PostgreSQL for the run, with every migration in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from lakegate.embedded.postgres import EmbeddedPostgres
+from lakegate.embedded.provision import SERVICES, provision
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of this run, migrated; `admin_url` is a superuser's on the same database."""
+
+    name: str
+    admin_url: str
+    urls: dict[str, str]
+
+    def url(self, service: str) -> str:
+        """URL of the application role of `service` ("catalog"), which is under row-level security."""
+        return self.urls[service]
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """LAKEGATE_TEST_POSTGRES_URL, or an embedded server that lives as long as the run."""
+    given = os.environ.get("LAKEGATE_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+async def database(postgres_admin_url: str) -> AsyncIterator[Database]:
+    name = f"lakegate_test_{secrets.token_hex(4)}"
+    passwords = {service: secrets.token_urlsafe(16) for service in SERVICES}
+    urls = await provision(postgres_admin_url, passwords, database=name)
+    yield Database(name, postgres_admin_url.rpartition("/")[0] + f"/{name}", urls)
+    admin = await asyncpg.connect(postgres_admin_url)
+    await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
