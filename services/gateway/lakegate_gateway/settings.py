@@ -1,0 +1,66 @@
+"""Everything the gateway reads from its environment (prefix GATEWAY_)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from lakegate_chassis.settings import Section, ServiceSettings, settings_config
+from lakegate_gateway.routes import MIB
+
+
+class KeySettings(Section):
+    private_key: Path = Field(
+        description="Ed25519 private key, PKCS#8 PEM (made by `python -m lakegate_gateway.keygen DIR`)"
+    )
+
+
+class BootstrapSettings(Section):
+    key: SecretStr | None = Field(default=None, description="an API key (lgk_…) with the scope admin, made at start")
+    tenant: str = Field(default="default", description="whose key it is")
+
+
+class IssuerSettings(Section):
+    url: str = Field(
+        default="http://127.0.0.1:8080",
+        description="the gateway's address as clients know it: `iss` of access tokens",
+    )
+    access_token_seconds: int = Field(default=3600, ge=60, le=86_400)
+    refresh_token_seconds: int = Field(default=30 * 86_400, ge=60)
+
+
+class LimitSettings(Section):
+    load_bytes: int = Field(default=100 * 1024 * MIB, ge=1, description="largest body of one load")
+    client_idle_seconds: float = Field(default=30, gt=0, description="a client that sends nothing for so long: 408")
+    client_min_bytes_per_second: int = Field(
+        default=1024, ge=0, description="a body slower than this on average, after client_grace_seconds: 408"
+    )
+    client_grace_seconds: float = Field(default=20, gt=0)
+    discard_bytes: int = Field(
+        default=8 * MIB, ge=0, description="read and thrown away after an early answer, so that the client sees it"
+    )
+    discard_seconds: float = Field(default=2, ge=0)
+    upstream_connections: int = Field(default=1024, ge=1, description="requests under way to one service; then 503")
+    login_attempts_per_minute: int = Field(
+        default=20, ge=1, description="failed logins of one address or name; then 429"
+    )
+
+
+class GatewaySettings(ServiceSettings):
+    model_config = settings_config("GATEWAY_")
+
+    port: int = Field(default=8080, ge=0, le=65535)
+    management_port: int = Field(default=9080, ge=0, le=65535)
+    catalog_url: str = "http://127.0.0.1:8081"
+    ingest_url: str = "http://127.0.0.1:8082"
+    lineage_url: str = "http://127.0.0.1:8083"
+    token: KeySettings
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    issuer: IssuerSettings = IssuerSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def upstreams(self) -> dict[str, str]:
+        """Base URL of each service by its name."""
+        return {"catalog": self.catalog_url, "ingest": self.ingest_url, "lineage": self.lineage_url}
