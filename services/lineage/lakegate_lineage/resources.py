@@ -1,0 +1,35 @@
+"""What the service holds open: the pool, the event writer and the background loops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from lakegate_chassis.background import Background
+from lakegate_chassis.postgres import open_pool
+from lakegate_lineage.events.writer import EventWriter
+from lakegate_lineage.settings import LineageSettings
+
+
+@dataclass(frozen=True)
+class Resources:
+    pool: asyncpg.Pool
+    writer: EventWriter
+    background: Background
+
+
+@asynccontextmanager
+async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
+    """Open, and close in reverse order."""
+    pool = await open_pool(settings.postgres, "lineage")
+    background = Background()
+    writer = EventWriter(pool, settings.events)
+    background.start("event-writer", writer.run)
+    try:
+        yield Resources(pool, writer, background)
+    finally:
+        await background.stop()
+        await pool.close()
