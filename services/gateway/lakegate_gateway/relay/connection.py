@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
+from typing import cast
 
 import httptools
 
@@ -110,9 +111,8 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
 
     def data_received(self, data: bytes) -> None:
         try:
