@@ -1,0 +1,21 @@
+"""The event log: what services tell each other, in the transaction of the write, read in commit order."""
+
+from __future__ import annotations
+
+from lakegate_chassis.eventlog.consumer import Consumer, PermanentFailure, RetryPolicy
+from lakegate_chassis.eventlog.port import DeadLetter, Event, EventLog, GroupState, make_event
+from lakegate_chassis.eventlog.postgres import PostgresEventLog
+from lakegate_chassis.eventlog.retention import Retention
+
+__all__ = [
+    "Consumer",
+    "DeadLetter",
+    "Event",
+    "EventLog",
+    "GroupState",
+    "PermanentFailure",
+    "PostgresEventLog",
+    "Retention",
+    "RetryPolicy",
+    "make_event",
+]
