@@ -51,13 +51,12 @@ class Page(Wire, Generic[Item]):
 
 
 class Progress(Wire):
-    """How far a load has come; a total that isn't known yet is None."""
+    """How far a load is; rows and bytes begin again at 0 when it is read a second time, row by row."""
 
-    bytes_received: int | None = None
-    rows_read: int | None = None
-    rows_written: int | None = None
-    rows_quarantined: int | None = None
-    fraction: float | None = None
+    bytes_received: int = 0
+    bytes_read: int = 0
+    bytes_total: int | None = None
+    rows: int = 0
 
 
 class Load(Wire):
@@ -66,10 +65,13 @@ class Load(Wire):
     load_id: UUID
     table: str = ""
     state: LoadState
+    dry_run: bool = False
+    progress: Progress = Field(default_factory=Progress)
     receipt: Receipt | None = None
     problem: Problem | None = None
     created_at: datetime | None = None
-    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def settled(self) -> bool:
@@ -84,8 +86,12 @@ class LoadEvent(Wire):
 
 
 class Reject(Wire):
-    """A row set aside: `line` is the physical line where the record begins (1 is the first of the file)."""
+    """One reason why a row was set aside; a row with two bad values has two of them, with one `row_id`.
 
+    `line` is the physical line where the record begins (1 is the first of the file).
+    """
+
+    row_id: int | None = None
     file: str | None = None
     line: int | None = None
     column: str | None = None
@@ -119,6 +125,8 @@ class Dataset(Wire):
     location: str | None = None
     version: int = 0
     snapshot_id: int | None = None
+    rows: int | None = None
+    size_bytes: int | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

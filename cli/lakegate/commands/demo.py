@@ -1,0 +1,43 @@
+"""demo: the whole idea in half a minute."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lakegate.commands.suite import HomeOption
+from lakegate.failures import explained
+from lakegate.options import AsJson
+from lakegate.output import Output
+from lakegate.profiles import LOCAL, Profile
+from lakegate.settings import read_environment
+
+
+@explained
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=60_000, help="As of `lakegate up`, when it has to start one.")] = 8080,
+    home: HomeOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the suite if need be, load real flights and a dirty file, show everything; the suite stays up."""
+    from lakegate.demo.story import Story
+    from lakegate.embedded import suite
+    from lakegate.embedded.secret_files import secret
+    from lakegate.embedded.state import running
+
+    environment = read_environment()
+    folder = suite.Home.at(home or environment.home)
+    output = Output(as_json=as_json)
+    state = running(folder)
+    if state is None:
+        output.heading("0  Start PostgreSQL and four services behind one gateway")
+        options = suite.Options(folder, port, LOCAL, environment.config, environment.postgres_url)
+        state = suite.start_detached(options)
+        output.note(f"Ready after {state.ready_seconds} s at {state.url}; logs are in {folder.logs}.")
+    else:
+        output.note(f"The suite already runs at {state.url}.")
+    profile = Profile(LOCAL, state.url, secret(folder.secrets / "admin.key"))
+    seen = Story(profile, output).tell()
+    if as_json:
+        output.result(seen)

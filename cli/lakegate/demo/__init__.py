@@ -1,0 +1,1 @@
+"""`lakegate demo`: the whole idea in half a minute, on real data."""

@@ -1,0 +1,136 @@
+"""The demo as a story in five steps, each printed with how long it really took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import IO, Any, TypeVar
+
+from rich.console import Group
+from rich.text import Text
+
+from lakegate.client import Client
+from lakegate.commands.catalog import find_table
+from lakegate.demo.flights import NULL, TABLE, dirty_file, open_flights
+from lakegate.lakehouse import Lakehouse
+from lakegate.output import Output
+from lakegate.profiles import Profile
+from lakegate.progress import follow
+from lakegate.render import catalog, lineage, loads, rows, words
+from lakegate_contracts.receipts import Receipt
+
+T = TypeVar("T")
+
+QUERY = """SELECT carrier, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay_min,
+       round(100.0 * count(*) FILTER (dep_delay > 60) / count(*), 1) AS over_an_hour_pct
+FROM travel.flights
+GROUP BY carrier ORDER BY flights DESC LIMIT 8"""
+
+NEXT = (
+    ("lakegate ls", "what the catalog holds"),
+    (
+        f'lakegate sql "SELECT dest, count(*) AS n FROM {TABLE} GROUP BY ALL ORDER BY n DESC LIMIT 5"',
+        "ask something else",
+    ),
+    ("lakegate search flihgts", "search forgives"),
+    (f"lakegate lineage {TABLE} --json", "the graph itself"),
+    ("lakegate down", "stop the suite; the data stays"),
+)
+
+
+class Story:
+    """One run of the demo against a running suite."""
+
+    def __init__(self, profile: Profile, output: Output) -> None:
+        self._profile = profile
+        self._output = output
+        self._timings: list[tuple[str, float]] = []
+
+    def tell(self) -> dict[str, Any]:
+        """All steps; returns what was seen, for --json."""
+        output = self._output
+        with Client(self._profile.url, self._profile.key) as lake:
+            output.heading(f"1  Push 336,776 real flights to {TABLE}")
+            clean = self._timed("push of the flights", lambda: self._push_flights(lake))
+            output.show(loads.receipt(output, clean))
+
+            output.heading(
+                "2  Push a dirty file to the same table: good rows go in, bad ones are kept with their reason"
+            )
+            dirty = self._timed("push of the dirty file", lambda: self._push(lake, "dirty.csv", dirty_file(), None))
+            output.show(loads.receipt(output, dirty))
+            rejected = list(lake.all_rejects(dirty.load_id))
+            output.show(loads.rejects(output, rejected))
+
+            output.heading("3  What the catalog knows")
+            item = self._timed("catalog entry", lambda: find_table(lake, TABLE))
+            history = lake.dataset_versions(item.id, limit=5).items
+            output.show(catalog.page(output, item, history))
+
+            output.heading("4  Where it came from")
+            graph = self._timed("lineage", lambda: lake.lineage(item.namespace, item.name, depth=3, limit=50))
+            output.show(lineage.tree(output, graph, item.namespace, item.name))
+
+        output.heading("5  Read it back: PyIceberg through the gateway with the same key, DuckDB on top")
+        output.show(Text(QUERY, style="cyan"))
+        answer = self._timed("query", self._ask)
+        output.show(rows.answer(output, answer))
+        self._close()
+        return {
+            "receipts": [clean, dirty],
+            "rejects": rejected,
+            "dataset": item,
+            "versions": history,
+            "lineage": graph,
+            "query": {"sql": QUERY, **answer.document()},
+            "seconds": dict(self._timings),
+        }
+
+    def _push_flights(self, lake: Client) -> Receipt:
+        with open_flights() as flights:
+            return self._push(lake, flights.name, flights.stream, flights.size_bytes, null=[NULL])
+
+    def _push(
+        self, lake: Client, name: str, source: bytes | IO[bytes], size_bytes: int | None, **options: Any
+    ) -> Receipt:
+        with follow(self._output, name) as follower:
+
+            def on_upload(sent: int, total: int | None) -> None:
+                follower.on_upload(sent, total or size_bytes)
+
+            return lake.push(source, TABLE, name=name, on_upload=on_upload, on_event=follower.on_event, **options)
+
+    def _ask(self) -> Any:
+        with Lakehouse(self._profile) as lakehouse:
+            return lakehouse.ask(QUERY, limit=20)
+
+    def _timed(self, name: str, step: Callable[[], T]) -> T:
+        begun = time.monotonic()
+        result = step()
+        self._timings.append((name, round(time.monotonic() - begun, 3)))
+        return result
+
+    def _close(self) -> None:
+        output = self._output
+        took = [(name, words.seconds(passed)) for name, passed in self._timings]
+        commands = [(command, Text(what, style="dim")) for command, what in NEXT]
+        output.heading("Try next")
+        output.show(
+            Group(
+                output.panel("It took", output.pairs(took), style="bright_black"),
+                output.panel(
+                    f"The suite keeps running at {self._profile.url}", _commands(output, commands), style="green"
+                ),
+            )
+        )
+
+
+def _commands(output: Output, commands: list[tuple[str, Text]]) -> Any:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(no_wrap=True)
+    for command, what in commands:
+        table.add_row(Text(command), what)
+    return table

@@ -1,0 +1,80 @@
+"""Which ports a suite takes, and a clear word when one is taken."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+HOST = "127.0.0.1"
+SERVICES = ("gateway", "catalog", "ingest", "lineage")
+DEFAULT_BASE = 8080
+# Management listeners are 1,000 above their API: 8080 has 9080.
+_MANAGEMENT = 1000
+
+
+class PortTaken(Exception):
+    """The message names the port, who wanted it and how to choose others."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The API and the management port of each service."""
+
+    api: dict[str, int]
+    management: dict[str, int]
+
+    @classmethod
+    def from_base(cls, base: int) -> Ports:
+        """The gateway on `base`, the others above it; 0 takes any free ones."""
+        if base == 0:
+            free = iter(free_ports(2 * len(SERVICES)))
+            return cls({name: next(free) for name in SERVICES}, {name: next(free) for name in SERVICES})
+        api = {name: base + offset for offset, name in enumerate(SERVICES)}
+        return cls(api, {name: port + _MANAGEMENT for name, port in api.items()})
+
+    def check(self) -> None:
+        """Raises PortTaken for the first port that something listens on."""
+        for ports, what in ((self.api, "API"), (self.management, "management listener")):
+            for name, port in ports.items():
+                if not _is_free(port):
+                    raise PortTaken(
+                        f"Port {port} is in use by another program; the {name}'s {what} needs it. "
+                        f"Choose others: lakegate up --port {_suggest(port)} (the gateway takes that one, the "
+                        "rest follow), or --port 0 for any free ones."
+                    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct ports that were free just now; all are held open until the last is known."""
+    sockets = []
+    try:
+        for _ in range(count):
+            probe = socket.socket()
+            sockets.append(probe)
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+    finally:
+        for probe in sockets:
+            probe.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: a connection in TIME_WAIT does not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _suggest(port: int) -> int:
+    """The next base whose four API and four management ports are free."""
+    base = max(1024, port // 100 * 100)
+    while base < 60_000:
+        base += 100
+        ports = Ports.from_base(base)
+        if all(_is_free(taken) for taken in (*ports.api.values(), *ports.management.values())):
+            return base
+    return 0

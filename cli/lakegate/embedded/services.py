@@ -1,0 +1,93 @@
+"""The four services of a suite as processes: module, environment, order of their end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakegate.embedded.layout import Home
+from lakegate.embedded.ports import HOST, SERVICES, Ports
+
+# What the keygen of the gateway writes.
+PRIVATE_KEY = "internal.pem"
+PUBLIC_KEYS = "internal.jwks.json"
+
+# A laptop has no load balancer to leave: requests in flight are finished, new ones need not be waited for.
+_DRAIN_SECONDS = {"gateway": "0.5", "catalog": "0", "ingest": "0", "lineage": "0"}
+
+
+@dataclass(frozen=True)
+class Service:
+    """How one service is started and how long its end may take."""
+
+    name: str
+    port: int
+    management_port: int
+    environment: Mapping[str, str]
+    log: Path
+    end_seconds: float
+
+    @property
+    def module(self) -> str:
+        return f"lakegate_{self.name}"
+
+
+def services(
+    home: Home, ports: Ports, postgres_urls: Mapping[str, str], admin_key: str, inherited: Mapping[str, str]
+) -> list[Service]:
+    """All four, the gateway first: it is also the first to end, so that no request meets a missing upstream."""
+    urls = {name: f"http://{HOST}:{port}" for name, port in ports.api.items()}
+    keys = home.secrets / "keys"
+    own = {
+        "gateway": {
+            "CATALOG_URL": urls["catalog"],
+            "INGEST_URL": urls["ingest"],
+            "LINEAGE_URL": urls["lineage"],
+            "TOKEN__PRIVATE_KEY": str(keys / PRIVATE_KEY),
+            "BOOTSTRAP__KEY": admin_key,
+            "ISSUER__URL": urls["gateway"],
+        },
+        "catalog": {
+            "WAREHOUSE__LOCATION": home.warehouse.as_uri(),
+            "SEARCH__DIR": str(home.search),
+        },
+        "ingest": {
+            "CATALOG_URL": urls["catalog"],
+            "TOKEN_EXCHANGE_URL": f"http://{HOST}:{ports.management['gateway']}/internal/token",
+            "SPOOL__DIR": str(home.spool),
+            "QUARANTINE__LOCATION": home.warehouse.as_uri(),
+        },
+        "lineage": {},
+    }
+    made = []
+    for name in SERVICES:
+        settings = {
+            "HOST": HOST,
+            "PORT": str(ports.api[name]),
+            "MANAGEMENT_PORT": str(ports.management[name]),
+            "POSTGRES__URL": postgres_urls[name],
+            "DRAIN_SECONDS": _DRAIN_SECONDS[name],
+            **own[name],
+        }
+        if name != "gateway":
+            settings["TOKEN__JWKS"] = str(keys / PUBLIC_KEYS)
+        environment = {
+            **inherited,
+            **{f"{name.upper()}_{setting}": value for setting, value in settings.items()},
+            "PYTHONUNBUFFERED": "1",
+            # glibc gives each thread an arena of its own and keeps what is freed; two are enough here.
+            "MALLOC_ARENA_MAX": "2",
+        }
+        made.append(
+            Service(
+                name,
+                ports.api[name],
+                ports.management[name],
+                environment,
+                home.log(name),
+                # A request may wait 30 s for its load; ingest's own jobs are picked up again at the next start.
+                end_seconds=35.0 if name == "gateway" else 15.0,
+            )
+        )
+    return made

@@ -1,0 +1,121 @@
+"""Where words go: rich on a terminal, plain lines without one, one JSON document with --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+# Without a terminal nothing may be cut or wrapped: a line is a record for the next program.
+_UNBOUNDED = 100_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """`right` for numbers; `style` a rich style; `wrap` for prose."""
+
+    header: str
+    right: bool = False
+    style: str = ""
+    wrap: bool = False
+
+
+class Output:
+    """One command's voice. In JSON mode stdout carries the result and nothing else; notes go to stderr."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.rich = sys.stdout.isatty() and not as_json
+        width = None if self.rich else _UNBOUNDED
+        self._out = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not self.rich)
+        self._err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    @property
+    def console(self) -> Console:
+        return self._out
+
+    @property
+    def errors(self) -> Console:
+        return self._err
+
+    def show(self, *renderables: RenderableType) -> None:
+        """For people; nothing in JSON mode."""
+        if not self.as_json:
+            for renderable in renderables:
+                self._out.print(renderable)
+
+    def result(self, data: Any, *renderables: RenderableType) -> None:
+        """The command's answer: `data` as JSON, or what is drawn of it."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=2) + "\n")
+            sys.stdout.flush()
+        else:
+            self.show(*renderables)
+
+    def note(self, text: str) -> None:
+        """A line aside: on stderr in JSON mode, so that stdout stays a document."""
+        (self._err if self.as_json else self._out).print(Text.from_markup(text))
+
+    def heading(self, text: str) -> None:
+        """A step of a longer story."""
+        if self.rich:
+            self.show(Text(), Text.from_markup(f"[bold cyan]▌[/] [bold]{text}[/]"))
+        else:
+            self.show(Text(), Text.from_markup(f"== {text}"))
+
+    def panel(self, title: str, body: RenderableType, *, style: str = "cyan") -> RenderableType:
+        """A frame around something on a terminal; its title as a line of its own without one."""
+        if not self.rich:
+            return Group(Text.from_markup(f"-- {title}"), body)
+        return Panel(body, title=f"[bold]{title}[/]", title_align="left", border_style=style, expand=False)
+
+    def pairs(self, rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
+        """Names and values in two columns."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, value)
+        return table
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[RenderableType]]) -> RenderableType:
+        """A table; without a terminal aligned columns and no lines."""
+        frame = box.ROUNDED if self.rich else None
+        table = Table(box=frame, border_style="bright_black", header_style="bold", pad_edge=self.rich)
+        for column in columns:
+            table.add_column(
+                column.header,
+                justify="right" if column.right else "left",
+                style=column.style,
+                no_wrap=not column.wrap or not self.rich,
+                overflow="fold" if column.wrap else "ellipsis",
+            )
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def indented(self, body: RenderableType) -> RenderableType:
+        return Padding(body, (0, 0, 0, 2)) if self.rich else body
+
+
+def plain(value: Any) -> Any:
+    """What json.dumps can write: models by their wire names, everything unknown as text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)

@@ -1,0 +1,114 @@
+"""How a push is followed: a bar on a terminal, a few lines without one, nothing with --json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+from lakegate.client.models import LoadEvent
+from lakegate.client.models import Progress as Read
+from lakegate.output import Output
+from lakegate.render import words
+from lakegate_contracts.receipts import LoadState
+
+_PHASES = {
+    LoadState.RECEIVING: "receiving",
+    LoadState.QUEUED: "queued",
+    LoadState.READING: "reading and writing Parquet",
+    LoadState.COMMITTING: "committing to Iceberg",
+    LoadState.COMPLETED: "committed",
+    LoadState.FAILED: "failed",
+}
+
+
+class Follower(Protocol):
+    """What `Client.push` reports to."""
+
+    def on_upload(self, sent: int, total: int | None) -> None: ...
+
+    def on_event(self, event: LoadEvent) -> None: ...
+
+
+@contextmanager
+def follow(output: Output, name: str) -> Iterator[Follower]:
+    """The follower that suits the output."""
+    if output.as_json:
+        yield _Silent()
+    elif output.rich:
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[file]}[/] {task.description}"),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            console=output.console,
+        ) as progress:
+            yield _Bar(progress, name)
+    else:
+        yield _Lines(output, name)
+
+
+class _Silent:
+    def on_upload(self, sent: int, total: int | None) -> None:
+        return
+
+    def on_event(self, event: LoadEvent) -> None:
+        return
+
+
+class _Bar:
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._task: TaskID = progress.add_task("sending", total=None, file=words.safe(name))
+
+    def on_upload(self, sent: int, total: int | None) -> None:
+        self._progress.update(self._task, completed=sent, total=total)
+
+    def on_event(self, event: LoadEvent) -> None:
+        description = _PHASES[event.state]
+        read = _read(event)
+        if event.state is LoadState.READING and read.rows:
+            description += f", {words.count(read.rows)} rows"
+        self._progress.update(self._task, description=description)
+
+
+class _Lines:
+    """A line when the file is sent and one for each phase: a log, not an animation."""
+
+    def __init__(self, output: Output, name: str) -> None:
+        self._output = output
+        self._name = name
+        self._begun = time.monotonic()
+        self._state: LoadState | None = None
+
+    def on_upload(self, sent: int, total: int | None) -> None:
+        if total is not None and sent == total:
+            self._say(f"sent {words.size(sent)}")
+
+    def on_event(self, event: LoadEvent) -> None:
+        if event.state is not self._state:
+            self._state = event.state
+            self._say(_PHASES[event.state])
+
+    def _say(self, text: str) -> None:
+        passed = time.monotonic() - self._begun
+        self._output.note(f"{words.safe(self._name)}: {text} ({words.seconds(passed)})")
+
+
+def _read(event: LoadEvent) -> Read:
+    progress = event.data.get("progress")
+    return Read.model_validate(progress) if isinstance(progress, dict) else Read()

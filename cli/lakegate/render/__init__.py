@@ -1,0 +1,1 @@
+"""What is drawn of each answer: functions from a model to something that rich can print."""
