@@ -110,6 +110,8 @@ class Consumer:
         done = 0
         try:
             for number, event in enumerate(events):
+                if not member.active:
+                    raise ConnectionError(f"the lease of group {self._group} is lost")
                 await self._handle(member, event, batch.attempts if number == 0 else 0)
                 done = event.at
         except asyncio.CancelledError:

@@ -26,7 +26,7 @@ NEXT = f"""
                    row_number() OVER (ORDER BY position) AS n
             FROM (
                 SELECT * FROM eventlog.events
-                WHERE position > greatest(o.position, CASE WHEN o.epoch = $4 THEN $5 END)
+                WHERE position > greatest(o.position, CASE WHEN o.epoch = $4 THEN $5::bigint END)
                   AND position <= s.last AND topic = ANY($2)
                 ORDER BY position LIMIT $3
             ) events
@@ -46,6 +46,10 @@ class PostgresMembership:
         # Other topics' events up to here were passed over; kept here, since writing it each time would cost.
         self._scanned = 0
         self._committed = 0
+
+    @property
+    def active(self) -> bool:
+        return not self._connection.is_closed()
 
     async def enter(self, start: int) -> None:
         # A lost offset is only a redelivery, so its commit need not wait for the disk. A member that vanished

@@ -104,6 +104,11 @@ class Rewound(Exception):
 class Membership(Protocol):
     """The one active member of a group. All its writes fail once its lease is gone."""
 
+    @property
+    def active(self) -> bool:
+        """False once the lease is known to be lost: another member may be handling the same events."""
+        ...
+
     async def next(self, limit: int, wait_seconds: float) -> Batch:
         """The next events, at most `limit`; empty when none came within the time or something else did."""
         ...
