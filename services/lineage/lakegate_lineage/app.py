@@ -11,8 +11,12 @@ from fastapi import FastAPI
 from lakegate_chassis.app import service_app
 from lakegate_chassis.postgres import ping
 from lakegate_chassis.settings import load
+from lakegate_lineage.datasets import endpoints as datasets
 from lakegate_lineage.events import endpoints as events
+from lakegate_lineage.graph import endpoints as graph
+from lakegate_lineage.jobs import endpoints as jobs
 from lakegate_lineage.resources import Resources, open_resources
+from lakegate_lineage.runs import endpoints as runs
 from lakegate_lineage.settings import LineageSettings
 
 
@@ -34,6 +38,6 @@ def create_app(settings: LineageSettings | None = None, resources: Resources | N
     app = service_app(service="lineage", title="Lakegate lineage", settings=settings, lifespan=lifespan)
     if resources is not None:
         app.state.resources = resources
-    for noun in (events,):
+    for noun in (events, graph, runs, jobs, datasets):
         app.include_router(noun.router)
     return app

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.postgres import open_pool
+from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.writer import EventWriter
 from lakegate_lineage.settings import LineageSettings
 
@@ -28,6 +30,7 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     background = Background()
     writer = EventWriter(pool, settings.events)
     background.start("event-writer", writer.run)
+    background.start("run-events", run_event_consumer(PostgresEventLog(pool), pool).run)
     try:
         yield Resources(pool, writer, background)
     finally:

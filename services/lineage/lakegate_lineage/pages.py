@@ -1,0 +1,55 @@
+"""Pages by cursor: where the last item stood in the order, so that what arrives meanwhile shifts nothing."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from fastapi import Query
+
+from lakegate_chassis.problems import FieldError, InvalidRequest
+
+MAX_LIMIT = 500
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="items in a page")]
+Cursor = Annotated[str | None, Query(max_length=8192, description="from `next` of the page before")]
+
+
+class NewestFirst(msgspec.Struct, array_like=True):
+    """After this run in the order of `first_event_at`, descending."""
+
+    at: datetime
+    id: UUID
+
+
+class ByName(msgspec.Struct, array_like=True):
+    """After this job in the order of namespace and name."""
+
+    namespace: str
+    name: str
+
+
+P = TypeVar("P", NewestFirst, ByName)
+
+
+def read_cursor(cursor: str | None, position: type[P]) -> P | None:
+    """Raises InvalidRequest when it is not one of ours."""
+    if cursor is None:
+        return None
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=position)
+    except (NotBase64, msgspec.DecodeError, ValueError):
+        detail = "The cursor is not one of this list; leave it out to begin at the first page"
+        raise InvalidRequest(f"{detail}.", errors=[FieldError(detail=detail, pointer="?cursor")]) from None
+
+
+def next_link(path: str, query: Mapping[str, str], position: NewestFirst | ByName) -> str:
+    """The path of the page after `position`, with the filters of this one."""
+    cursor = urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
+    return f"{path}?{urlencode({**query, 'cursor': cursor})}"

@@ -1,0 +1,54 @@
+"""SQL of runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from lakegate_lineage.pages import NewestFirst
+
+MAX_EVENTS = 500
+
+COLUMNS = """
+    r.id, r.external_id, j.namespace AS job_namespace, j.name AS job_name, r.state, r.state_order, r.state_at,
+    r.started_at, r.first_event_at, r.last_event_at, r.parent_id, r.error
+FROM runs r JOIN jobs j ON j.tenant = r.tenant AND j.id = r.job_id
+"""
+ONE = f"SELECT {COLUMNS} WHERE r.id = $1"
+EVENTS = f"""
+SELECT event_time, event_type, body FROM events WHERE subject = $1
+ORDER BY event_time DESC, digest DESC LIMIT {MAX_EVENTS}
+"""
+
+
+async def list_runs(
+    connection: Any, *, job_id: UUID | None, state: str | None, after: NewestFirst | None, limit: int
+) -> list[Any]:
+    """Newest first, by the time of the first event."""
+    conditions: list[str] = []
+    values: list[object] = []
+
+    def where(condition: str, *given: object) -> None:
+        places = [f"${len(values) + number}" for number in range(1, len(given) + 1)]
+        values.extend(given)
+        conditions.append(condition.format(*places))
+
+    # only the conditions that are asked for: `$1 IS NULL OR …` would keep the planner from the indexes
+    if job_id is not None:
+        where("r.job_id = {}", job_id)
+    if state is not None:
+        where("r.state = {}", state)
+    if after is not None:
+        where("(r.first_event_at, r.id) < ({}, {})", after.at, after.id)
+    filters = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = f"SELECT {COLUMNS} {filters} ORDER BY r.first_event_at DESC, r.id DESC LIMIT {limit:d}"
+    return list(await connection.fetch(statement, *values))
+
+
+async def find_run(connection: Any, run_id: UUID) -> Any | None:
+    return await connection.fetchrow(ONE, run_id)
+
+
+async def events_of(connection: Any, run_id: UUID) -> list[Any]:
+    """The latest MAX_EVENTS of a run, latest first."""
+    return list(await connection.fetch(EVENTS, run_id))
