@@ -47,7 +47,5 @@ class Arrival:
     def wait_past(self, size_bytes: int, timeout_seconds: float = 1.0) -> int:
         """The bytes there are, once more than `size_bytes`, or finished, aborted or timed out."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._size > size_bytes or self._finished or self._aborted, timeout_seconds
-            )
+            self._changed.wait_for(lambda: self._size > size_bytes or self._finished or self._aborted, timeout_seconds)
             return self._size

@@ -42,6 +42,10 @@ class ReadOptions:
     header: bool = True
     encoding: str | None = None
 
+    @property
+    def field_delimiter(self) -> str | None:
+        return "\t" if self.delimiter is None and self.format is Format.TSV else self.delimiter
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -1,0 +1,290 @@
+"""How many records a body has, counted from its bytes as they arrive: the check on everything that follows.
+
+Shares no code with the readers. A record is a line that is not blank; in CSV and TSV a line break inside
+a quoted field does not end it, where a quote opens a field only at its very start (RFC 4180). CR LF, LF
+and a lone CR (not in NDJSON) end a line. In JSON a record is an element of the outermost array.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
+from lakegate_ingest.engine.errors import LineTooLong
+from lakegate_ingest.engine.model import Format, ReadOptions
+
+_NEWLINE = pa.scalar(10, pa.uint8())
+_PIECE_BYTES = 1024 * 1024
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
+_NESTED = re.compile(rb"\{,*\}|\[,*\]")
+_OPENING = re.compile(rb"[\[{]")
+# A quoted field, to its closing quote or to the end of what we have; possessive, so never quadratic.
+_REST_OF_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+("?)')
+
+
+def too_long(limit_bytes: int, line: int | None = None) -> LineTooLong:
+    where = f"The record that starts on line {line}" if line is not None else "A record"
+    return LineTooLong(
+        f"{where} is longer than {limit_bytes // (1024 * 1024)} MB. Either its lines do not end in a line break, "
+        'or a quote (") is opened and never closed. Correct the file, or send it in the format that it is in.'
+    )
+
+
+class RecordCounter:
+    """Feed it the decompressed bytes in any chunks; `finish` gives the number of records, without the header.
+
+    Raises LineTooLong as soon as one record exceeds `max_line_bytes`. Parquet counts as 0: its footer says.
+    """
+
+    def __init__(self, options: ReadOptions, *, max_line_bytes: int = 16 * 1024 * 1024) -> None:
+        self._options = options
+        self._max_line_bytes = max_line_bytes
+        self._decoder = _decoder(options.encoding)
+        self._started = False
+        self._counter: _Lines | _Quoted | _Elements | None = None
+        if options.format is Format.NDJSON:
+            self._counter = _Lines(max_line_bytes)
+        elif options.format is Format.JSON:
+            self._counter = _Elements(max_line_bytes)
+        elif options.format.delimited:
+            self._counter = _Quoted(max_line_bytes, options.field_delimiter)
+
+    def feed(self, chunk: bytes) -> None:
+        if self._counter is None or not chunk:
+            return
+        if not self._started:
+            self._started = True
+            if self._options.encoding is None and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            elif chunk[:3] == codecs.BOM_UTF8 and self._decoder is None:
+                chunk = chunk[3:]
+        if self._decoder is not None:
+            chunk = self._decoder.decode(chunk).encode()
+        if chunk:
+            self._counter.feed(chunk)
+
+    def finish(self) -> int:
+        if self._counter is None:
+            return 0
+        records = self._counter.finish()
+        return max(0, records - 1) if self._options.format.delimited and self._options.header else records
+
+
+def _decoder(encoding: str | None) -> codecs.IncrementalDecoder | None:
+    if encoding is None or codecs.lookup(encoding).name == "utf-8":
+        return None
+    return codecs.getincrementaldecoder(encoding)("replace")
+
+
+def _line_ends(chunk: bytes, at_start: bool) -> int:
+    r"""Lines of `chunk` that end in \n and are not blank; `at_start` tells whether it begins a line."""
+    values = pa.Array.from_buffers(pa.uint8(), len(chunk), [None, pa.py_buffer(chunk)])
+    ends = pc.equal(values, _NEWLINE)
+    blank = pc.and_(ends[1:], ends[:-1]).true_count  # one pass each over bits: ten times faster than a search
+    return int(ends.true_count - blank - (at_start and chunk[:1] == b"\n"))
+
+
+class _Lines:
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max = max_line_bytes
+        self._records = 0
+        self._length = 0  # of the unfinished line
+        self._blank_tail = True
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> None:
+        if self._held:
+            chunk, self._held = self._held + chunk, b""
+        if b"\r" in chunk:
+            if chunk.endswith(b"\r"):
+                chunk, self._held = chunk[:-1], b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n")
+        if not chunk:
+            return
+        self._records += _line_ends(chunk, self._length == 0)
+        last = chunk.rfind(b"\n")
+        tail = chunk[last + 1 :]
+        self._length = len(tail) if last >= 0 else self._length + len(tail)
+        self._blank_tail = not tail.strip() and (last >= 0 or self._blank_tail)
+        if self._length > self._max:
+            raise too_long(self._max)
+
+    def finish(self) -> int:
+        return self._records + (self._length > 0 and not self._blank_tail)
+
+
+class _Quoted:
+    """Lines outside quotes. A chunk without a quote costs one pass; others lose their quoted parts first."""
+
+    def __init__(self, max_line_bytes: int, delimiter: str | None) -> None:
+        self._max = max_line_bytes
+        self._delimiter = delimiter
+        self._head = b""  # until the delimiter is known
+        self._records = 0
+        self._open = False  # a quoted field began before _tail and has not ended
+        self._length = 0  # of the unfinished record, without _tail
+        self._tail = b""
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> None:
+        if self._delimiter is None:
+            self._head += chunk
+            if len(self._head) < HEAD_BYTES:
+                return
+            chunk, self._head = self._head, b""
+            self._delimiter = sniff_delimiter(chunk[:HEAD_BYTES])
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            self._feed(chunk if len(chunk) <= _PIECE_BYTES else chunk[start : start + _PIECE_BYTES])
+
+    def _feed(self, chunk: bytes) -> None:
+        if self._held:
+            chunk, self._held = self._held + chunk, b""
+        if b"\r" in chunk:
+            if chunk.endswith(b"\r"):
+                chunk, self._held = chunk[:-1], b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not chunk:
+            return
+        last = chunk.rfind(b"\n") + 1
+        if self._open or b'"' in chunk or b'"' in self._tail:
+            if last:
+                self._count_quoted(self._tail + chunk[:last])
+                self._tail = chunk[last:]
+            else:
+                self._tail += chunk
+        elif last:
+            self._records += _line_ends(chunk, not self._tail)
+            self._tail = chunk[last:]
+        else:
+            self._tail += chunk
+        if self._length + len(self._tail) > self._max:
+            raise too_long(self._max)
+
+    def _count_quoted(self, body: bytes) -> None:
+        """`body` ends in a line break and begins a record, or goes on inside quotes when _open."""
+        was_open = self._open
+        outside, self._open = _without_quoted(body, was_open, (self._delimiter or ",").encode())
+        self._records += _line_ends(outside, not was_open)
+        self._length = self._length + len(body) if self._open and b"\n" not in outside else 0
+
+    def finish(self) -> int:
+        if self._head:
+            head, self._head, self._delimiter = self._head, b"", sniff_delimiter(self._head)
+            self._feed(head)
+        if self._held:
+            self._held = b""
+            self._feed(b"\n")
+        if self._tail and not self._open:
+            self._feed(b"\n")
+        return self._records + self._open
+
+
+def _without_quoted(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool]:
+    """`body` with each quoted part replaced by one quote, and whether the last one is still open."""
+    parts = body.split(b'"')
+    ends_open = is_open ^ (len(parts) % 2 == 0)
+    outside = b'"'.join(parts[1::2] if is_open else parts[::2])
+    outside = (b'"' if is_open else b"") + outside + (b'"' if ends_open else b"")
+    while b'""' in outside:  # an escaped quote, seen as the end of one part and the start of the next
+        outside = outside.replace(b'""', b'"')
+    quotes = outside.count(b'"')
+    opened = outside.count(delimiter + b'"') + outside.count(b'\n"') + outside.startswith(b'"')
+    closed = outside.count(b'"' + delimiter) + outside.count(b'"\n') + outside.endswith(b'"')
+    if opened == quotes == closed:
+        return outside, ends_open
+    return _without_quoted_exactly(body, is_open, delimiter)
+
+
+def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool]:
+    """The same field by field, for text with quotes that open nothing (`5" pipe`)."""
+    start = 0
+    pieces = []
+    if is_open:
+        rest = _REST_OF_QUOTED.match(body)
+        if rest is None or not rest[1]:
+            return b'"', True
+        start = rest.end()
+        pieces.append(b'"')
+    ends_open = False
+    opening = re.compile(rb"(?<=[\n%b])\"" % re.escape(delimiter))
+    if not is_open and body.startswith(b'"'):
+        found: re.Match[bytes] | None = re.compile(b'"').match(body)
+    else:
+        found = opening.search(body, start)
+    while found:
+        pieces += (body[start : found.start()], b'"')
+        rest = _REST_OF_QUOTED.match(body, found.end())
+        if rest is None or not rest[1]:
+            ends_open, start = True, len(body)
+            break
+        start = rest.end()
+        found = opening.search(body, start)
+    pieces.append(body[start:])
+    return b"".join(pieces), ends_open
+
+
+class _Elements:
+    """Elements of a JSON array: commas outside strings and brackets. What is nested is reduced away."""
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max = max_line_bytes
+        self._in_string = False
+        self._held = b""  # backslashes whose partner has not arrived
+        self._opening = b""  # the text up to the first element
+        self._any = False
+        self._ended = False
+        self._commas = 0
+        self._depth = b""  # brackets that are still open
+        self._length = 0
+
+    def feed(self, chunk: bytes) -> None:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            self._feed(chunk[start : start + _PIECE_BYTES])
+
+    def _feed(self, chunk: bytes) -> None:
+        size = len(chunk)
+        chunk = self._held + chunk
+        kept = chunk.rstrip(b"\\")
+        self._held = chunk[len(kept) :] if len(kept) < len(chunk) else b""
+        if b"\\" in kept:
+            kept = kept.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = kept.split(b'"')
+        outside = b'"'.join(parts[1::2] if self._in_string else parts[::2])
+        if self._in_string:
+            outside = b'"' + outside
+        self._in_string ^= len(parts) % 2 == 0
+        if self._in_string:
+            outside += b'"'
+        if not self._any:
+            self._opening = (self._opening + outside).lstrip()
+            if len(self._opening) < 2 or not self._opening[1:].strip():
+                return
+            outside = self._opening[1:].lstrip()
+            self._any, self._ended = True, outside.startswith(b"]")
+            self._commas = -1 if self._ended else 0
+        if not self._ended:
+            self._reduce(outside, size)
+
+    def _reduce(self, outside: bytes, size: int) -> None:
+        nested = self._depth + outside.translate(None, _NOT_STRUCTURE)
+        while True:
+            reduced = _NESTED.sub(b"", nested)
+            if len(reduced) == len(nested):
+                break
+            nested = reduced
+        level = _OPENING.search(nested)
+        top = nested[: level.start()] if level else nested
+        self._ended = b"]" in top
+        commas = top.partition(b"]")[0].count(b",")
+        self._commas += commas
+        self._depth = nested[level.start() :].replace(b",", b"") if level else b""
+        self._length = 0 if commas or self._ended else self._length + size
+        if self._length > self._max:
+            raise too_long(self._max)
+
+    def finish(self) -> int:
+        return self._commas + 1 if self._any else 0
