@@ -1,0 +1,231 @@
+"""One load's commit: exactly once, whatever is lost on the way.
+
+The snapshot id is fixed before the first attempt. A lost race (409) is retried on fresh metadata; an unknown outcome is
+settled by looking for the snapshot id, and only then retried. Requests still in flight from before can't do harm: each
+asserts the state it was built on, which a later commit has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
+from pyiceberg.table.update import TableRequirement, TableUpdate
+
+from lakegate_chassis.logs import log
+from lakegate_contracts.names import TableName
+from lakegate_ingest.commit import snapshots, warehouse
+from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
+from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
+from lakegate_ingest.metrics import COMMIT_RETRIES
+from lakegate_ingest.settings import CommitSettings
+
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class SchemaMoved(Exception):
+    """Another writer created the table or changed its schema: the file has to be read again against it."""
+
+
+@dataclass(frozen=True)
+class CommitPlan:
+    """What is to become one snapshot. `staged` is the metadata of a table that this commit creates."""
+
+    load_id: UUID
+    run_id: UUID
+    tenant: str
+    table: TableName
+    delegation: str
+    snapshot_id: int
+    attempt: int
+    schema: Schema
+    data: list[tuple[Path, str]]
+    staged: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """`metadata` is the table's after the commit, or later; version and token where the catalog gave them."""
+
+    metadata: TableMetadata
+    catalog_version: int | None
+    consistency_token: str | None
+
+
+class Committer:
+    """Turns plans into snapshots; blocking work runs in threads."""
+
+    def __init__(self, catalog: Catalog, settings: CommitSettings) -> None:
+        self._catalog = catalog
+        self._settings = settings
+
+    async def commit(self, plan: CommitPlan, *, resumed: bool) -> Committed:
+        """Move the files in and commit them.
+
+        Raises SchemaMoved (read again), CatalogUnavailable (the outcome is open: try the same plan later), and
+        CatalogRefused, CommitConflict or SchemaConflict (final: the snapshot is not and will not be there).
+        """
+        loaded = await self._first_look(plan, resumed=resumed)
+        if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
+            return _committed(loaded)
+        await asyncio.to_thread(_move_all, plan.data)
+        new = plan.staged is not None
+        build = _Build(plan)
+        for attempt in range(self._settings.attempts):
+            requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
+            try:
+                done = await self._catalog.commit(plan.tenant, plan.table, requirements, updates, plan.delegation)
+            except Conflict as conflict:
+                COMMIT_RETRIES.labels("lost_race").inc()
+                log.info("commit_lost_race", load_id=str(plan.load_id), attempt=attempt, message=str(conflict))
+                await self._pause(attempt)
+                loaded = await self._load_patiently(plan)
+            except OutcomeUnknown as unknown:
+                COMMIT_RETRIES.labels("unknown_outcome").inc()
+                log.warning("commit_outcome_unknown", load_id=str(plan.load_id), attempt=attempt, reason=str(unknown))
+                found = await self._settle(plan)
+                if found is None:
+                    continue  # a table that is to be created is not there: the same attempt again
+                loaded = found
+            except NoSuchTable as error:
+                raise CatalogRefused(f"The table {plan.table} was dropped during the load.", status=409) from error
+            else:
+                await asyncio.to_thread(_delete_other_lists, plan, build.manifest_list)
+                return _committed(done)
+            if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
+                await asyncio.to_thread(_delete_other_lists, plan, _list_of(loaded.metadata, plan.snapshot_id))
+                return _committed(loaded)
+            if new:
+                raise SchemaMoved("another load created the table first")
+        raise CommitConflict(
+            f"Other writers committed to {plan.table} first, {self._settings.attempts} times. Send the load again.",
+            headers={"retry-after": "5"},
+        )
+
+    async def is_committed(self, plan: CommitPlan) -> bool:
+        """Whether the snapshot is in the table. Raises CatalogUnavailable and CatalogRefused."""
+        try:
+            loaded = await self._catalog.load(plan.tenant, plan.table, plan.delegation)
+        except NoSuchTable:
+            return False
+        return snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id)
+
+    async def _first_look(self, plan: CommitPlan, *, resumed: bool) -> LoadedTable:
+        if plan.staged is None:
+            return await self._load_patiently(plan)
+        staged = LoadedTable(TableMetadataUtil.parse_obj(plan.staged), None, None, None)
+        if not resumed:
+            return staged
+        found = await self._settle(plan)
+        if found is None:
+            return staged
+        if not snapshots.holds_snapshot(found.metadata, plan.snapshot_id):
+            raise SchemaMoved("another load created the table first")
+        return found
+
+    async def _settle(self, plan: CommitPlan) -> LoadedTable | None:
+        """The table as it is now; None when it is one that the plan creates, and is not there."""
+        try:
+            return await self._load_patiently(plan)
+        except CatalogRefused:
+            if plan.staged is None:
+                raise
+            return None
+
+    async def _load_patiently(self, plan: CommitPlan) -> LoadedTable:
+        """Load the table, waiting out a catalog that restarts. Raises CatalogUnavailable after settle_seconds."""
+        deadline = asyncio.get_running_loop().time() + self._settings.settle_seconds
+        for attempt in range(1_000_000):
+            try:
+                return await self._catalog.load(plan.tenant, plan.table, plan.delegation)
+            except NoSuchTable as error:
+                raise CatalogRefused(f"The table {plan.table} is gone from the catalog.", status=409) from error
+            except CatalogUnavailable:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await self._pause(attempt)
+        raise AssertionError("unreachable")
+
+    async def _pause(self, attempt: int) -> None:
+        longest = min(self._settings.backoff_seconds * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(longest * random.uniform(0.5, 1.5))  # noqa: S311 — jitter needs no secrecy
+
+
+class _Build:
+    """The parts of a commit that survive a lost race: data files and their manifest."""
+
+    def __init__(self, plan: CommitPlan) -> None:
+        self._plan = plan
+        self._written: tuple[Any, Any, Any] | None = None
+        self.manifest_list = ""
+
+    async def next(
+        self, metadata: TableMetadata, *, attempt: int, new: bool
+    ) -> tuple[list[TableRequirement], list[TableUpdate]]:
+        return await asyncio.to_thread(self._next, metadata, attempt, new)
+
+    def _next(
+        self, metadata: TableMetadata, attempt: int, new: bool
+    ) -> tuple[list[TableRequirement], list[TableUpdate]]:
+        plan = self._plan
+        if not metadata.spec().is_unpartitioned():
+            raise SchemaConflict(
+                f"{plan.table} is partitioned, and loads write unpartitioned tables only. Use an engine."
+            )
+        target = metadata.schema() if new else _schema_after(metadata, plan.schema)
+        requirements, updates = snapshots.schema_updates(metadata, target, new=new)
+        after = snapshots.with_schema(metadata, updates, new=new)
+        if self._written is None:
+            io = snapshots.file_io(metadata)
+            try:
+                files = snapshots.data_files(io, after, [url for _, url in plan.data])
+            except ValueError as error:
+                raise SchemaConflict(f"The written files do not fit {plan.table}: {error}") from error
+            url = snapshots.manifest_url(metadata, str(plan.load_id), plan.attempt)
+            manifest = snapshots.write_data_manifest(io, after, files, snapshot_id=plan.snapshot_id, url=url)
+            self._written = (io, files, manifest)
+        io, files, manifest = self._written
+        append = snapshots.append(
+            io, after, manifest, files, snapshot_id=plan.snapshot_id, name=f"{attempt}-{plan.load_id}", new=new,
+            properties={snapshots.LOAD_ID: str(plan.load_id), "lakegate.run-id": str(plan.run_id)},
+        )  # fmt: skip
+        self.manifest_list = append.manifest_list
+        return requirements + append.requirements, updates + append.updates
+
+
+def _schema_after(metadata: TableMetadata, written: Schema) -> Schema:
+    """The schema that these files need: the table's own, or ours when that only adds. Raises SchemaMoved."""
+    current = metadata.schema()
+    if snapshots.fits(written, current):
+        return current
+    added = {field.field_id for field in written.fields} - {field.field_id for field in current.fields}
+    if snapshots.fits(current, written) and all(field_id > metadata.last_column_id for field_id in added):
+        return written
+    raise SchemaMoved("the table's schema was changed during the load")
+
+
+def _committed(loaded: LoadedTable) -> Committed:
+    return Committed(loaded.metadata, loaded.catalog_version, loaded.consistency_token)
+
+
+def _list_of(metadata: TableMetadata, snapshot_id: int) -> str:
+    snapshot = metadata.snapshot_by_id(snapshot_id)
+    return snapshot.manifest_list if snapshot is not None else ""
+
+
+def _move_all(files: list[tuple[Path, str]]) -> None:
+    for source, url in files:
+        warehouse.move_in(source, url)
+
+
+def _delete_other_lists(plan: CommitPlan, kept: str) -> None:
+    """The manifest lists of attempts that lost; only this load writes under its snapshot id."""
+    folder = kept.rpartition("/")[0]
+    lists = warehouse.list_prefix(folder, snapshots.manifest_list_prefix(plan.snapshot_id))
+    warehouse.delete(url for url in lists if url != kept)

@@ -1,0 +1,57 @@
+"""The caller's delegation, exchanged for a token that the catalog takes (RFC 8693)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+
+import httpx
+
+from lakegate_ingest.errors import CatalogUnavailable, DelegationExpired
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+AUDIENCE = "catalog"
+REFRESH_BEFORE_SECONDS = 20.0
+MAX_CACHED = 1024
+EXCHANGE_TIMEOUT_SECONDS = 5.0
+
+
+class TokenExchange:
+    """Tokens for the catalog by delegation, each kept until 20 s before it expires."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._tokens: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._lock = asyncio.Lock()
+
+    async def token(self, delegation: str) -> str:
+        """Raises DelegationExpired when it is refused, CatalogUnavailable when nobody answers."""
+        key = hashlib.sha256(delegation.encode()).digest()
+        async with self._lock:
+            held = self._tokens.get(key)
+            if held is not None and held[0] > time.monotonic():
+                self._tokens.move_to_end(key)
+                return held[1]
+            token, lifetime = await self._exchange(delegation)
+            self._tokens[key] = (time.monotonic() + lifetime - REFRESH_BEFORE_SECONDS, token)
+            while len(self._tokens) > MAX_CACHED:
+                self._tokens.popitem(last=False)
+            return token
+
+    async def _exchange(self, delegation: str) -> tuple[str, float]:
+        form = {"grant_type": GRANT, "subject_token": delegation, "audience": AUDIENCE}
+        try:
+            answer = await self._client.post(self._url, data=form, timeout=EXCHANGE_TIMEOUT_SECONDS)
+        except httpx.HTTPError as error:
+            raise CatalogUnavailable("The token exchange can't be reached. Try again shortly.") from error
+        if 400 <= answer.status_code < 500:
+            raise DelegationExpired(
+                "The caller's delegation is no longer valid (it lives 24 hours). Send the load again."
+            )
+        if answer.status_code != 200:
+            raise CatalogUnavailable(f"The token exchange answered {answer.status_code}. Try again shortly.")
+        body = answer.json()
+        return str(body["access_token"]), float(body["expires_in"])

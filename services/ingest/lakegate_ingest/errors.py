@@ -1,0 +1,180 @@
+"""Every problem that ingest answers.
+
+Problem
+├── BodyError                   what arrived can't be taken
+│   ├── UnsupportedEncoding     415 Content-Encoding that is not gzip or zstd
+│   ├── CorruptEncoding         422 truncated or damaged gzip, zstd
+│   ├── BadMultipart            422 no boundary, cut off, no file in it
+│   ├── BadFileName             422
+│   ├── BodyTooLarge            413 over the limit, by Content-Length or while reading
+│   ├── DecompressionBomb       413 ratio or decompressed size
+│   ├── TooManyFiles            413
+│   └── TooSlow                 408 below the minimum rate
+├── ClientClosed                499 recorded only: nobody is there to read it
+├── SpoolFull                   507 no space left, or the quota reached while reading
+├── SpoolBusy, QueueFull        503 before the body is read
+├── UnreadableData              422 the engine's verdict on a whole file (empty, binary, truncated Parquet, …)
+├── CountMismatch               500 rows in ≠ written + quarantined: nothing was committed
+├── BadParameter, BadTableName  422
+├── IdempotencyKeyReused 422, IdempotencyKeyRunning 409, BadIdempotencyKey 422
+├── LoadInterrupted             503 the process died and the spool is gone: repeat the load
+├── LoadNotFound, TableNotFound, SnapshotNotFound  404
+├── BadCursor, BadRowFilter, UnknownColumn         422
+├── TooManyStreams              503
+├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
+├── CatalogUnavailable          503 not reached, or its outcome not settled in time
+├── CommitConflict              409 lost the race every time
+├── SchemaConflict              422 on_new_column=reject, or a table whose schema the file does not fit
+└── DelegationExpired           401 the load outlived what its caller delegated
+"""
+
+from __future__ import annotations
+
+from lakegate_chassis.problems import Problem
+
+
+class BodyError(Problem):
+    """What arrived can't be taken; nothing was loaded."""
+
+
+class UnsupportedEncoding(BodyError):
+    slug, title, status = "unsupported-encoding", "Content-Encoding not supported", 415
+
+
+class CorruptEncoding(BodyError):
+    slug, title, status = "corrupt-encoding", "Compressed body is damaged or cut off", 422
+
+
+class BadMultipart(BodyError):
+    slug, title, status = "bad-multipart", "Multipart body can't be read", 422
+
+
+class BadFileName(BodyError):
+    slug, title, status = "bad-file-name", "File name can't be used", 422
+
+
+class BodyTooLarge(BodyError):
+    slug, title, status = "body-too-large", "Body is larger than the limit", 413
+
+
+class DecompressionBomb(BodyError):
+    slug, title, status = "decompression-bomb", "Body decompresses to more than the limit", 413
+
+
+class TooManyFiles(BodyError):
+    slug, title, status = "too-many-files", "Too many files in one load", 413
+
+
+class TooSlow(BodyError):
+    slug, title, status = "upload-too-slow", "Upload slower than the minimum rate", 408
+
+
+class ClientClosed(BodyError):
+    slug, title, status = "client-closed", "Client closed the connection", 499
+
+
+class SpoolFull(Problem):
+    slug, title, status = "spool-full", "No space left to receive the load", 507
+
+
+class Retriable(Problem):
+    """503 with Retry-After: nothing was read and nothing begun."""
+
+    status = 503
+
+    def __init__(self, detail: str, *, retry_after: int = 5) -> None:
+        super().__init__(detail, headers={"retry-after": str(retry_after)})
+
+
+class SpoolBusy(Retriable):
+    slug, title = "spool-busy", "Spool is in use up to its quota"
+
+
+class QueueFull(Retriable):
+    slug, title = "load-queue-full", "Too many loads are waiting"
+
+
+class TooManyStreams(Retriable):
+    slug, title = "too-many-streams", "Too many downloads or progress streams at once"
+
+
+class CatalogUnavailable(Retriable):
+    slug, title = "catalog-unavailable", "Catalog can't be reached"
+
+
+class LoadInterrupted(Retriable):
+    slug, title = "load-interrupted", "Load was interrupted"
+
+
+class UnreadableData(Problem):
+    slug, title, status = "unreadable-data", "File can't be read", 422
+
+
+class CountMismatch(Problem):
+    slug, title, status = "row-count-mismatch", "Rows don't add up", 500
+
+
+class BadParameter(Problem):
+    slug, title, status = "bad-load-parameter", "Parameter can't be used", 422
+
+
+class BadTableName(Problem):
+    slug, title, status = "bad-table-name", "Table name can't be used", 422
+
+
+class BadIdempotencyKey(Problem):
+    slug, title, status = "bad-idempotency-key", "Idempotency-Key can't be used", 422
+
+
+class IdempotencyKeyReused(Problem):
+    slug, title, status = "idempotency-key-reused", "Idempotency-Key was used for another request", 422
+
+
+class IdempotencyKeyRunning(Problem):
+    slug, title, status = "idempotency-key-running", "The first request with this Idempotency-Key still runs", 409
+
+
+class LoadNotFound(Problem):
+    slug, title, status = "load-not-found", "Load not found", 404
+
+
+class TableNotFound(Problem):
+    slug, title, status = "table-not-found", "Table not found", 404
+
+
+class SnapshotNotFound(Problem):
+    slug, title, status = "snapshot-not-found", "Snapshot not found", 404
+
+
+class BadCursor(Problem):
+    slug, title, status = "bad-cursor", "Cursor can't be used", 422
+
+
+class BadRowFilter(Problem):
+    slug, title, status = "bad-row-filter", "Row filter can't be used", 422
+
+
+class UnknownColumn(Problem):
+    slug, title, status = "unknown-column", "Column not found", 422
+
+
+class CatalogRefused(Problem):
+    """The catalog's own words; `status` is its status where a caller can do something about it, else 502."""
+
+    slug, title, status = "catalog-refused", "Catalog refused the change", 502
+
+    def __init__(self, detail: str, *, status: int = 502) -> None:
+        super().__init__(detail)
+        self.status = status  # type: ignore[misc]
+
+
+class CommitConflict(Problem):
+    slug, title, status = "commit-conflict", "Other writers were faster every time", 409
+
+
+class SchemaConflict(Problem):
+    slug, title, status = "schema-conflict", "File does not fit the table's schema", 422
+
+
+class DelegationExpired(Problem):
+    slug, title, status = "delegation-expired", "Load outlived its caller's delegation", 401

@@ -1,0 +1,98 @@
+"""The queue of loads and its workers. More workers than engine threads: one load commits while the next is read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from lakegate_chassis.background import Background
+from lakegate_chassis.logs import log
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Problem, Unavailable, unforeseen
+from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.live import LiveLoad, LiveLoads
+from lakegate_ingest.loads.outcome import Outcomes
+from lakegate_ingest.loads.pipeline import CommitPending, LostLease, Pipeline
+from lakegate_ingest.metrics import COMMIT_RETRIES
+from lakegate_ingest.spool.folders import Spool
+
+
+class Jobs:
+    """Runs each submitted load to its end. The queue is bounded by what LiveLoads admits."""
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        pipeline: Pipeline,
+        outcomes: Outcomes,
+        live: LiveLoads,
+        spool: Spool,
+        workers: int,
+        retry_seconds: float,
+    ) -> None:
+        self._pool = pool
+        self._pipeline = pipeline
+        self._outcomes = outcomes
+        self._live = live
+        self._spool = spool
+        self._workers = workers
+        self._retry_seconds = retry_seconds
+        self._queue: asyncio.Queue[LiveLoad] = asyncio.Queue()
+
+    def start(self, background: Background) -> None:
+        for number in range(self._workers * 2):
+            background.start(f"load-worker-{number}", self._work)
+
+    def submit(self, live: LiveLoad) -> None:
+        """Queue a load whose body is on disk."""
+        if live.state != "committing":
+            live.state = "queued"
+        self._queue.put_nowait(live)
+
+    async def _work(self) -> None:
+        while True:
+            await self._run(await self._queue.get())
+
+    async def _run(self, live: LiveLoad) -> None:
+        try:
+            await self._pipeline.run(live)
+        except LostLease:
+            log.warning("load_lease_lost", load_id=str(live.load_id))
+        except CommitPending as pending:
+            COMMIT_RETRIES.labels("catalog_unavailable").inc()
+            log.warning("load_commit_pending", load_id=str(live.load_id), reason=str(pending))
+            self._later(live)
+            return
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # Without the database nothing can be recorded: the load keeps its state and its lease.
+            log.warning("load_put_off", load_id=str(live.load_id), reason=type(error).__name__)
+            self._later(live)
+            return
+        except Problem as problem:
+            if not await self.fail(live, problem):
+                return
+        except Exception as error:  # noqa: BLE001 — a load must end in its row, whatever went wrong with it
+            if not await self.fail(live, unforeseen(error)):
+                return
+        await asyncio.to_thread(self._spool.remove, live.load_id)
+        self._live.end(live.load_id)
+
+    async def fail(self, live: LiveLoad, problem: Problem) -> bool:
+        """Record the failure; False when the database is away, and the load will be taken up again."""
+        if live.cancelled.is_set():
+            return False  # the process is ending: whoever comes next resumes the load
+        try:
+            async with tenant_transaction(self._pool, live.tenant) as connection:
+                load = await queries.get_load(connection, live.load_id)
+            if load is not None:
+                await self._outcomes.fail(load, problem)
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._later(live)
+            return False
+        log.info("load_failed", load_id=str(live.load_id), problem=problem.slug, detail=problem.detail)
+        return True
+
+    def _later(self, live: LiveLoad) -> None:
+        asyncio.get_running_loop().call_later(self._retry_seconds, self._queue.put_nowait, live)

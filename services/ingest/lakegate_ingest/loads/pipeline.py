@@ -1,0 +1,300 @@
+"""One load from the spool to a snapshot: read, store the intent, commit, end. Every step can be entered again."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+
+from lakegate_chassis import context
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Problem
+from lakegate_ingest import engine
+from lakegate_ingest.commit import snapshots, warehouse
+from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
+from lakegate_ingest.commit.committer import CommitPlan, Committed, Committer, SchemaMoved
+from lakegate_ingest.errors import (
+    CatalogUnavailable,
+    CommitConflict,
+    LoadInterrupted,
+    SchemaConflict,
+    SpoolFull,
+    UnreadableData,
+)
+from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.live import LiveLoad
+from lakegate_ingest.loads.outcome import Outcomes
+from lakegate_ingest.loads.queries import LoadRow
+from lakegate_ingest.loads.schemas import Intent, IntentFile, LoadOptions, Progress
+from lakegate_ingest.metrics import PHASE_SECONDS
+from lakegate_ingest.settings import IngestSettings
+from lakegate_ingest.spool.folders import Spool
+
+MAX_ROUNDS = 4
+ATTEMPT_STEP = 100  # attempt 2, round 1 is 201: names of files never repeat
+
+
+class CommitPending(Exception):
+    """The catalog can't say how the commit ended: the load stays committing, and is taken up again."""
+
+
+class LostLease(Exception):
+    """Another process has taken this load over; whatever it does is right."""
+
+
+class Pipeline:
+    """Runs loads; blocking engine work goes to `executor`, whose size bounds how many are read at once."""
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        spool: Spool,
+        catalog: Catalog,
+        committer: Committer,
+        outcomes: Outcomes,
+        settings: IngestSettings,
+        executor: Executor,
+        owner: str,
+    ) -> None:
+        self._pool = pool
+        self._spool = spool
+        self._catalog = catalog
+        self._committer = committer
+        self._outcomes = outcomes
+        self._settings = settings
+        self._executor = executor
+        self._owner = owner
+
+    async def run(self, live: LiveLoad) -> None:
+        """Bring a queued (or recovered) load to its end.
+
+        Raises Problem when the load has failed, LostLease, and CommitPending when its commit has to wait.
+        """
+        async with tenant_transaction(self._pool, live.tenant) as connection:
+            load = await queries.set_reading(connection, live.load_id, self._owner)
+        if load is None:
+            raise LostLease
+        live.state = load.state.value
+        parent = load.traceparent.split("-")
+        context.enter(context.RequestInfo(load.request_id, load.trace_id, parent[2], parent[3] == "01"))
+        if load.intent is not None:
+            try:
+                await self._finish(load, load.intent, live, resumed=True)
+                return
+            except SchemaMoved:
+                await self._forget_intent(load, load.intent)
+                live.state = "reading"
+        if load.attempts > self._settings.job.max_attempts:
+            raise LoadInterrupted(
+                f"Reading this load was begun {load.attempts - 1} times and never ended. Send it again, or in parts."
+            )
+        await self._read_and_commit(load, live)
+
+    async def _read_and_commit(self, load: LoadRow, live: LiveLoad) -> None:
+        if not all((self._spool.path(load.load_id) / file.spool_name).exists() for file in load.files):
+            raise LoadInterrupted("The process that held this load's spool is gone. Nothing was loaded; send it again.")
+        await self._outcomes.start(load)
+        schema: Schema | None = None
+        for turn in range(MAX_ROUNDS):
+            base = await self._table(load)
+            if base is not None:
+                schema = base.schema()
+            attempt = load.attempts * ATTEMPT_STEP + turn
+            result = await self._read(load, live, schema, base, attempt)
+            staged = None
+            if base is None and result.rows_written and not load.options.dry_run:
+                try:
+                    await self._catalog.ensure_namespace(load.tenant, load.table, load.delegation or "")
+                    loaded = await self._catalog.stage(load.tenant, load.table, result.schema, load.delegation or "")
+                except Conflict:
+                    continue  # created since we looked: read again against its schema
+                staged = loaded.metadata
+                if staged.schema().fields != result.schema.fields:
+                    schema = staged.schema()  # the catalog numbers the columns its own way
+                    continue
+            intent = self._intent(load, result, base or staged, staged, attempt)
+            await self._store(load, intent, live)
+            try:
+                await self._finish(load, intent, live, resumed=False)
+            except SchemaMoved:
+                await self._forget_intent(load, intent)
+                live.state = "reading"
+                continue
+            return
+        raise CommitConflict(
+            f"The schema of {load.table} changed under each of {MAX_ROUNDS} readings. Send the load again.",
+            headers={"retry-after": "5"},
+        )
+
+    async def _table(self, load: LoadRow) -> TableMetadata | None:
+        try:
+            return (await self._catalog.load(load.tenant, load.table, load.delegation or "")).metadata
+        except NoSuchTable:
+            return None
+
+    async def _read(
+        self, load: LoadRow, live: LiveLoad, schema: Schema | None, base: TableMetadata | None, attempt: int
+    ) -> engine.WriteResult:
+        folder = self._spool.path(load.load_id)
+        sources = [
+            engine.Source(
+                path=folder / file.spool_name, name=file.name, options=read_options(file.format, load.options),
+                records=file.records,
+            )
+            for file in load.files
+        ]  # fmt: skip
+        limits = engine.EngineLimits(
+            memory_bytes=self._settings.engine.memory_bytes, threads=self._settings.engine.threads
+        )
+        received = load.received_bytes
+
+        def on_progress(progress: engine.Progress) -> None:
+            live.progress = Progress(
+                bytes_received=received, bytes_read=progress.bytes_read, bytes_total=progress.bytes_total,
+                rows=progress.rows,
+            )  # fmt: skip
+
+        work = folder / str(attempt)
+
+        def read() -> engine.WriteResult:
+            for left in folder.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+            try:
+                return engine.write(
+                    sources, schema, on_new_column=load.options.on_new_column, out_dir=work / "out",
+                    quarantine_dir=work / "quarantine", work_dir=work / "work", limits=limits, progress=on_progress,
+                    cancelled=live.cancelled, last_column_id=base.last_column_id if base is not None else None,
+                )  # fmt: skip
+            except engine.EngineError as error:
+                raise engine_problem(error) from error
+
+        with PHASE_SECONDS.labels("read").time():
+            return await asyncio.get_running_loop().run_in_executor(self._executor, read)
+
+    def _intent(
+        self,
+        load: LoadRow,
+        result: engine.WriteResult,
+        table: TableMetadata | None,
+        staged: TableMetadata | None,
+        attempt: int,
+    ) -> Intent:
+        commits = bool(result.rows_written) and not load.options.dry_run
+        folder = self._spool.path(load.load_id)
+        location = table.location if table is not None and commits else None
+        quarantine = warehouse.join(
+            self._settings.quarantine.location, quote(load.tenant, safe=""), "_quarantine", str(load.load_id)
+        )
+
+        def named(base: str, files: tuple[engine.DataFile, ...]) -> tuple[IntentFile, ...]:
+            return tuple(
+                IntentFile(
+                    spool_name=str(file.path.relative_to(folder)), rows=file.rows,
+                    url=warehouse.join(base, f"{attempt}-{index}.parquet"),
+                )
+                for index, file in enumerate(files)
+            )  # fmt: skip
+
+        return Intent(
+            snapshot_id=secrets.randbits(62) | 1 if commits else None,
+            attempt=attempt,
+            data=named(warehouse.join(location, "data", str(load.load_id)), result.data_files) if location else (),
+            quarantine=named(quarantine, result.quarantine_files),
+            iceberg_schema=result.schema.model_dump(mode="json", by_alias=True),
+            staged=staged.model_dump(mode="json", by_alias=True) if staged is not None else None,
+            location=location,
+            rows_in=result.rows_in,
+            rows_written=result.rows_written,
+            rows_quarantined=result.rows_quarantined,
+            reasons=dict(result.reasons),
+        )
+
+    async def _store(self, load: LoadRow, intent: Intent, live: LiveLoad) -> None:
+        async with tenant_transaction(self._pool, load.tenant) as connection:
+            if not await queries.set_intent(connection, load.load_id, self._owner, intent):
+                raise LostLease
+        live.state = "committing"
+
+    async def _finish(self, load: LoadRow, intent: Intent, live: LiveLoad, *, resumed: bool) -> None:
+        """Quarantine files first (nothing refers to them yet), then the commit, then the row with its events."""
+        folder = self._spool.path(load.load_id)
+        committed: Committed | None = None
+        try:
+            with PHASE_SECONDS.labels("commit").time():
+                await asyncio.to_thread(_move_all, [(folder / file.spool_name, file.url) for file in intent.quarantine])
+                if intent.snapshot_id is not None:
+                    committed = await self._committer.commit(plan_of(load, intent, folder), resumed=resumed)
+            await self._outcomes.complete(load, intent, committed)
+        except CatalogUnavailable as error:
+            raise CommitPending(error.detail) from error
+        except FileNotFoundError as error:
+            raise LoadInterrupted(
+                "What this load had written is gone with the process that held it. Nothing was committed; send it again."
+            ) from error
+
+    async def _forget_intent(self, load: LoadRow, intent: Intent) -> None:
+        """The snapshot is not there and can't come: its files go, and the file is read again."""
+        async with tenant_transaction(self._pool, load.tenant) as connection:
+            if not await queries.set_rereading(connection, load.load_id, self._owner):
+                raise LostLease
+        await asyncio.to_thread(delete_files, load, intent)
+
+
+def read_options(format_name: str, options: LoadOptions) -> engine.ReadOptions:
+    """What the engine needs to know to read (and to count) one file."""
+    return engine.ReadOptions(
+        format=engine.Format(format_name),
+        delimiter=options.delimiter,
+        null_values=options.null_values,
+        header=options.header,
+    )
+
+
+def plan_of(load: LoadRow, intent: Intent, folder: Path) -> CommitPlan:
+    assert intent.snapshot_id is not None
+    assert intent.iceberg_schema is not None
+    return CommitPlan(
+        load_id=load.load_id,
+        run_id=load.run_id,
+        tenant=load.tenant,
+        table=load.table,
+        delegation=load.delegation or "",
+        snapshot_id=intent.snapshot_id,
+        attempt=intent.attempt,
+        schema=Schema.model_validate(intent.iceberg_schema),
+        data=[(folder / file.spool_name, file.url) for file in intent.data],
+        staged=intent.staged,
+    )
+
+
+def delete_files(load: LoadRow, intent: Intent) -> int:
+    """Delete everything that an intent which came to nothing has put into the warehouse. Blocks."""
+    urls = [file.url for file in (*intent.data, *intent.quarantine)]
+    if intent.location is not None:
+        metadata = warehouse.join(intent.location, "metadata")
+        urls += warehouse.list_prefix(metadata, f"{load.load_id}-")
+        urls += warehouse.list_prefix(metadata, snapshots.manifest_list_prefix(intent.snapshot_id or 0))
+    return warehouse.delete(urls)
+
+
+def engine_problem(error: engine.EngineError) -> Problem:
+    """The engine names slug, title and status itself; they become a problem as they are."""
+    kinds: dict[int, type[Problem]] = {507: SpoolFull, 422: UnreadableData}
+    base = kinds.get(error.status, SchemaConflict if error.status == 409 else Problem)
+    kind = type(type(error).__name__, (base,), {"slug": error.slug, "title": error.title, "status": error.status})
+    problem: Problem = kind(error.detail)
+    return problem
+
+
+def _move_all(files: list[tuple[Path, str]]) -> None:
+    for source, url in files:
+        warehouse.move_in(source, url)

@@ -1,0 +1,58 @@
+"""Rejected rows, read from the quarantine's Parquet files one row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyiceberg.io import load_file_io
+
+from lakegate_ingest.errors import BadCursor
+from lakegate_ingest.loads.schemas import Reject
+
+START = (0, 0)
+
+
+def parse_cursor(cursor: str | None) -> tuple[int, int]:
+    """(file number, record offset). Raises BadCursor."""
+    if cursor is None:
+        return START
+    file, _, offset = cursor.partition(".")
+    if not (file.isascii() and file.isdigit() and offset.isascii() and offset.isdigit() and len(cursor) < 40):
+        raise BadCursor("The cursor is not one that this endpoint gave. Start without a cursor.")
+    return int(file), int(offset)
+
+
+def page(files: list[tuple[int, str]], start: tuple[int, int], limit: int) -> tuple[list[Reject], str | None]:
+    """Up to `limit` records from `start` on, and the cursor of those that follow. Blocks."""
+    found: list[Reject] = []
+    for position, record in records(files, start):
+        if len(found) == limit:
+            return found, f"{position[0]}.{position[1]}"
+        found.append(Reject.model_validate(record))
+    return found, None
+
+
+def records(
+    files: list[tuple[int, str]], start: tuple[int, int] = START
+) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """Each record with its position; memory holds one row group."""
+    for seq, url in files:
+        if seq < start[0]:
+            continue
+        skip = start[1] if seq == start[0] else 0
+        with load_file_io({}, url).new_input(url).open() as stream:
+            file = pq.ParquetFile(stream)
+            begins = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if begins + rows > skip:
+                    offset = max(skip - begins, 0)
+                    table = file.read_row_group(group).slice(offset)
+                    at = begins + offset
+                    for batch in table.to_batches(max_chunksize=1000):
+                        for record in batch.to_pylist():
+                            yield (seq, at), record
+                            at += 1
+                begins += rows

@@ -1,0 +1,237 @@
+"""Accepting a load: the checks that need no body first, then the body, then the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from lakegate_chassis import context
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Problem
+from lakegate_contracts.identity import Principal, Scope
+from lakegate_contracts.names import TableName
+from lakegate_contracts.receipts import Receipt
+from lakegate_ingest import engine
+from lakegate_ingest.errors import LoadNotFound
+from lakegate_ingest.loads import idempotency, queries
+from lakegate_ingest.loads.jobs import Jobs
+from lakegate_ingest.loads.live import LiveLoad, LiveLoads
+from lakegate_ingest.loads.outcome import Outcomes
+from lakegate_ingest.loads.pipeline import engine_problem, read_options
+from lakegate_ingest.loads.queries import LoadRow, NewLoad
+from lakegate_ingest.loads.schemas import Load, LoadOptions, Progress, StoredFile
+from lakegate_ingest.metrics import FAILURES, LOADS, PHASE_SECONDS, RECEIVED_BYTES
+from lakegate_ingest.settings import IngestSettings
+from lakegate_ingest.spool.folders import Spool
+from lakegate_ingest.spool.receiving import BodyHeaders, ReceivedBody, check_length, fingerprint_body, receive_body
+from lakegate_ingest.spool.sinks import Counter, Opener
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """A POST to a table, checked but not yet read."""
+
+    principal: Principal
+    table: TableName
+    options: LoadOptions
+    body: BodyHeaders
+    delegation: str
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    receipt: Receipt
+
+
+class LoadService:
+    """The rules of accepting, finding and listing loads."""
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        spool: Spool,
+        live: LiveLoads,
+        jobs: Jobs,
+        outcomes: Outcomes,
+        settings: IngestSettings,
+        executor: Executor,
+        owner: str,
+    ) -> None:
+        self._pool = pool
+        self._spool = spool
+        self._live = live
+        self._jobs = jobs
+        self._outcomes = outcomes
+        self._settings = settings
+        self._executor = executor
+        self._owner = owner
+
+    async def accept(self, request: LoadRequest, stream: AsyncIterator[bytes]) -> LiveLoad | Replayed:
+        """Receive the body and queue the load; its outcome is awaited on the LiveLoad.
+
+        Raises Problem. Refusals that need no body (size, queue, spool, a key that runs) come before one is read.
+        """
+        try:
+            check_length(request.body.content_length, self._settings.body)
+            self._spool.check_room(request.body.content_length or 0)
+            load_id = uuid4()
+            live = self._live.admit(load_id, request.principal.tenant)
+            registered = False
+            try:
+                first = await self._register(load_id, request)
+                if first is not None:
+                    return await self._replay(first, request, stream)
+                registered = True
+            finally:
+                if not registered:
+                    self._live.end(load_id)
+        except Problem as problem:
+            FAILURES.labels(problem.slug).inc()
+            raise
+        return await self._receive(live, request, stream)
+
+    async def _register(self, load_id: UUID, request: LoadRequest) -> LoadRow | None:
+        info = context.current()
+        tenant = request.principal.tenant
+        new = NewLoad(
+            load_id=load_id, tenant=tenant, table=request.table, options=request.options,
+            subject=request.principal.subject, delegation=request.delegation, request_id=info.request_id,
+            trace_id=info.trace_id, traceparent=info.traceparent, run_id=uuid4(),
+        )  # fmt: skip
+        async with tenant_transaction(self._pool, tenant) as connection:
+            if request.idempotency_key is not None:
+                first = await idempotency.claim(
+                    connection, tenant=tenant, table=request.table, key=request.idempotency_key, load_id=load_id,
+                    options=request.options, hours=self._settings.job.idempotency_hours,
+                )  # fmt: skip
+                if first is not None:
+                    return first
+            await queries.insert_load(connection, new, self._owner)
+        return None
+
+    async def _replay(self, first: LoadRow, request: LoadRequest, stream: AsyncIterator[bytes]) -> Replayed:
+        fingerprint = await fingerprint_body(stream, request.body, limits=self._settings.body, executor=self._executor)
+        if fingerprint != first.fingerprint or first.receipt is None:
+            raise idempotency.reused(first)
+        LOADS.labels("replayed").inc()
+        return Replayed(first.receipt)
+
+    async def _receive(self, live: LiveLoad, request: LoadRequest, stream: AsyncIterator[bytes]) -> LiveLoad:
+        began = time.perf_counter()
+        try:
+            body = await self._spooled(live, request, stream)
+            files = await asyncio.get_running_loop().run_in_executor(self._executor, _stored_files, body)
+            async with tenant_transaction(self._pool, live.tenant) as connection:
+                await queries.set_received(
+                    connection, live.load_id, files=files, fingerprint=body.fingerprint,
+                    received_bytes=body.received_bytes,
+                )  # fmt: skip
+        except engine.EngineError as error:
+            problem = engine_problem(error)
+            await self._give_up(live, problem)
+            raise problem from error
+        except Problem as problem:
+            await self._give_up(live, problem)
+            raise
+        RECEIVED_BYTES.inc(body.received_bytes)
+        PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
+        live.progress = Progress(bytes_received=body.received_bytes)
+        self._jobs.submit(live)
+        return live
+
+    async def _spooled(self, live: LiveLoad, request: LoadRequest, stream: AsyncIterator[bytes]) -> ReceivedBody:
+        folder = await asyncio.to_thread(self._spool.create, live.load_id)
+        return await receive_body(
+            stream, request.body, spool=self._spool, load_id=live.load_id, folder=folder,
+            limits=self._settings.body, opener=opener_for(request.options), executor=self._executor,
+        )  # fmt: skip
+
+    async def _give_up(self, live: LiveLoad, problem: Problem) -> None:
+        if await self._jobs.fail(live, problem):
+            await asyncio.to_thread(self._spool.remove, live.load_id)
+            self._live.end(live.load_id)
+
+    async def get(self, principal: Principal, load_id: UUID) -> Load:
+        """Raises LoadNotFound, for a load of a namespace that the caller may not see as well."""
+        return self.describe(await self.row(principal, load_id))
+
+    async def row(self, principal: Principal, load_id: UUID) -> LoadRow:
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            load = await queries.get_load(connection, load_id)
+        if load is None or not may_see(principal, load.table.namespace):
+            raise LoadNotFound(f"No load has the id {load_id}. GET /v1/loads lists yours.")
+        return load
+
+    async def list(
+        self,
+        principal: Principal,
+        *,
+        table: TableName | None,
+        state: str | None,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[LoadRow]:
+        """Newest first; the caller drops those that it may not show."""
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            return await queries.list_loads(connection, table=table, state=state, before=before, limit=limit)
+
+    async def quarantine(self, load: LoadRow) -> list[tuple[int, str]]:
+        async with tenant_transaction(self._pool, load.tenant) as connection:
+            return await queries.quarantine_files(connection, load.load_id)
+
+    def live(self, load_id: UUID) -> LiveLoad | None:
+        return self._live.get(load_id)
+
+    def describe(self, load: LoadRow) -> Load:
+        live = self._live.get(load.load_id)
+        if live is not None:
+            progress = live.progress
+        else:
+            rows = load.receipt.rows_in if load.receipt else 0
+            progress = Progress(bytes_received=load.received_bytes, rows=rows)
+        return Load(
+            load_id=load.load_id, table=str(load.table), state=load.state, dry_run=load.options.dry_run,
+            progress=progress, receipt=load.receipt, problem=load.problem, subject=load.subject, run_id=load.run_id,
+            request_id=load.request_id, trace_id=load.trace_id, created_at=load.created_at,
+            started_at=load.started_at, finished_at=load.finished_at,
+        )  # fmt: skip
+
+
+def may_see(principal: Principal, namespace: str) -> bool:
+    """A load is seen by those who may write to its namespace, and by those who may read there."""
+    return principal.allows(Scope.LOADS_WRITE, namespace) or principal.allows(Scope.DATASETS_READ, namespace)
+
+
+def opener_for(options: LoadOptions) -> Opener:
+    """Names the format from the first bytes, and counts records of every text format."""
+
+    def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
+        if options.format is not None:
+            format_ = engine.Format(options.format)
+        else:
+            format_ = engine.detect_bytes(head, name, content_type or None)
+        if format_ is engine.Format.PARQUET:
+            return format_.value, None
+        return format_.value, engine.RecordCounter(read_options(format_.value, options))
+
+    return opener
+
+
+def _stored_files(body: ReceivedBody) -> list[StoredFile]:
+    return [
+        StoredFile(
+            name=file.name, spool_name=file.path.name, format=file.format, content_type=file.content_type,
+            sha256=file.sha256, sent_bytes=file.sent_bytes, size_bytes=file.size_bytes,
+            records=file.counter.finish() if file.counter is not None else None,
+        )
+        for file in body.files
+    ]  # fmt: skip

@@ -1,0 +1,29 @@
+"""What ingest counts. Labels are bounded: problem slugs, states and phases, never names that callers choose."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LOADS = Counter(
+    "lakegate_ingest_loads_total", "Loads that ended, by outcome (completed, dry_run, replayed, failed)", ["outcome"]
+)
+FAILURES = Counter("lakegate_ingest_failures_total", "Loads that failed or were refused, by problem", ["problem"])
+ROWS = Counter("lakegate_ingest_rows_total", "Rows of completed loads", ["kind"])
+RECEIVED_BYTES = Counter("lakegate_ingest_received_bytes_total", "Bytes of bodies, as sent")
+COMMIT_RETRIES = Counter("lakegate_ingest_commit_retries_total", "Commits tried again, by reason", ["reason"])
+RECOVERED = Counter(
+    "lakegate_ingest_recovered_total", "Loads taken over from dead processes, by what was done", ["action"]
+)
+ORPHANS = Counter("lakegate_ingest_orphan_files_deleted_total", "Files of failed loads that the sweep deleted")
+QUEUED = Gauge("lakegate_ingest_queued_loads", "Loads that wait for a worker")
+RECEIVING = Gauge("lakegate_ingest_receiving_loads", "Bodies being received")
+RUNNING = Gauge("lakegate_ingest_running_loads", "Loads being read or committed")
+SPOOL_BYTES = Gauge("lakegate_ingest_spool_bytes", "Bytes of received files in the spool")
+PROGRESS_STREAMS = Gauge("lakegate_ingest_progress_streams", "Open progress streams (SSE)")
+ROW_STREAMS = Gauge("lakegate_ingest_row_streams", "Open downloads of rows")
+PHASE_SECONDS = Histogram(
+    "lakegate_ingest_phase_duration_seconds",
+    "Time of a load by phase (receive, queue, read, commit)",
+    ["phase"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
+)

@@ -1,0 +1,107 @@
+"""What ingest holds open: pools, clients, threads and the loads it works on; opened and closed once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.http import upstream_client
+from lakegate_chassis.postgres import connection, open_pool
+from lakegate_ingest.commit.catalog import Catalog
+from lakegate_ingest.commit.committer import Committer
+from lakegate_ingest.commit.tokens import TokenExchange
+from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.following import Followers
+from lakegate_ingest.loads.jobs import Jobs
+from lakegate_ingest.loads.live import LiveLoads
+from lakegate_ingest.loads.outcome import Outcomes
+from lakegate_ingest.loads.pipeline import Pipeline
+from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
+from lakegate_ingest.loads.service import LoadService
+from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES
+from lakegate_ingest.settings import IngestSettings
+from lakegate_ingest.spool.folders import Spool
+from lakegate_ingest.tables.service import RowService
+
+SPOOL_THREADS = 4
+STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Resources:
+    settings: IngestSettings
+    pool: asyncpg.Pool
+    catalog: Catalog
+    loads: LoadService
+    followers: Followers
+    rows: RowService
+    recovery: Recovery
+
+
+@asynccontextmanager
+async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
+    """Open everything, take over what a dead process left, and start the workers. Raises SpoolInUse."""
+    spool = await asyncio.to_thread(Spool, settings.spool.dir, settings.spool.quota_bytes)
+    owner = SpoolOwner(settings.spool.dir)
+    pool = await open_pool(settings.postgres, "ingest")
+    client = upstream_client(settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
+    background = Background()
+    engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
+    spool_threads = ThreadPoolExecutor(SPOOL_THREADS, "spool")
+    live = LiveLoads(settings.job.workers + settings.job.queue)
+    catalog = Catalog(
+        client, TokenExchange(client, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
+    )
+    committer = Committer(catalog, settings.commit)
+    outcomes = Outcomes(pool, PostgresEventLog(pool), cleanup_seconds=settings.commit.orphan_age_seconds)
+    pipeline = Pipeline(
+        pool=pool, spool=spool, catalog=catalog, committer=committer, outcomes=outcomes, settings=settings,
+        executor=engine_threads, owner=owner.owner,
+    )  # fmt: skip
+    jobs = Jobs(
+        pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
+        retry_seconds=min(settings.job.sweep_seconds, 5.0),
+    )  # fmt: skip
+    recovery = Recovery(
+        pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, committer=committer,
+        settings=settings.job, owner=owner,
+    )  # fmt: skip
+    loads = LoadService(
+        pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
+        executor=spool_threads, owner=owner.owner,
+    )  # fmt: skip
+    _watch(live, spool)
+    try:
+        await recovery.at_start()
+        jobs.start(background)
+        background.start("heartbeat", recovery.beat)
+        background.start("sweep", recovery.sweep)
+        yield Resources(
+            settings=settings, pool=pool, catalog=catalog, loads=loads, followers=Followers(settings.job),
+            rows=RowService(catalog, settings.rows), recovery=recovery,
+        )  # fmt: skip
+    finally:
+        # What still runs is left to whoever comes next: its lease is let go, its spool stays.
+        live.cancel_all()
+        await background.stop(STOP_SECONDS)
+        engine_threads.shutdown(wait=False, cancel_futures=True)
+        spool_threads.shutdown(wait=False, cancel_futures=True)
+        async with connection(pool) as acquired:
+            await queries.release_leases(acquired, owner.owner)
+        await client.aclose()
+        await pool.close()
+        owner.release()
+
+
+def _watch(live: LiveLoads, spool: Spool) -> None:
+    RECEIVING.set_function(lambda: live.in_state("receiving"))
+    QUEUED.set_function(lambda: live.in_state("queued"))
+    RUNNING.set_function(lambda: live.in_state("reading", "committing"))
+    SPOOL_BYTES.set_function(lambda: spool.used_bytes)

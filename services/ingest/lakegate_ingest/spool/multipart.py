@@ -1,0 +1,141 @@
+"""multipart/form-data with several files, one spool file a part (RFC 7578). Form fields without a file are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from email.message import Message
+from typing import Protocol
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from lakegate_ingest.errors import BadMultipart, TooManyFiles
+from lakegate_ingest.spool.decoding import Decoder, Identity
+from lakegate_ingest.spool.sinks import SpooledFile
+
+
+class PartSink(Protocol):
+    def feed(self, chunks: Sequence[bytes]) -> None: ...
+
+    def close(self) -> SpooledFile: ...
+
+    def abort(self) -> None: ...
+
+
+# (index, file name, content type) -> where the part goes
+OpenPart = Callable[[int, str, str], PartSink]
+
+
+class MultipartSink:
+    """Feeds each part to a sink of its own; nothing of a part's data is kept in memory."""
+
+    def __init__(self, boundary: str, *, max_files: int, open_part: OpenPart, transport: Decoder | None = None) -> None:
+        self._transport = transport or Identity()
+        self._max_files = max_files
+        self._open_part = open_part
+        self._sink: PartSink | None = None
+        self._pending: list[bytes] = []
+        self._headers: dict[str, str] = {}
+        self._field = b""
+        self._value = b""
+        self._complete = False
+        self.files: list[SpooledFile] = []
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_field": self._on_header_field,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end,
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise BadMultipart(f"The multipart boundary can't be used: {error}.") from error
+
+    def feed(self, chunks: Sequence[bytes]) -> None:
+        """Parse what was received; raises BodyError and SpoolFull."""
+        for chunk in chunks:
+            for decoded in self._transport.feed(chunk):
+                try:
+                    self._parser.write(decoded)
+                except FormParserError as error:
+                    raise BadMultipart(f"The multipart body is malformed: {error}.") from error
+                self._flush()
+
+    def close(self) -> list[SpooledFile]:
+        """The files, once the last boundary has arrived. Raises BadMultipart when it has not."""
+        self._transport.finish()
+        if not self._complete:
+            raise BadMultipart(
+                "The multipart body ends before its last boundary: it was cut off. Send it again, whole."
+            )
+        if not self.files:
+            raise BadMultipart("The multipart body holds no file. Send each file as a part with a file name.")
+        return self.files
+
+    def abort(self) -> None:
+        if self._sink is not None:
+            self._sink.abort()
+
+    def _on_part_begin(self) -> None:
+        self._headers = {}
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._field.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._field = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        if len(self.files) >= self._max_files:
+            raise TooManyFiles(
+                f"One load takes at most {self._max_files} files. Send the rest as further loads.",
+                limit_files=self._max_files,
+            )
+        header = Message()
+        header["content-disposition"] = self._headers.get("content-disposition", "")
+        name = header.get_filename()
+        if name is None:
+            field = header.get_param("name", header="content-disposition")
+            raise BadMultipart(
+                f"The part '{str(field)[:60]}' has no file name. Every part is a file; options go in the query string."
+            )
+        self._sink = self._open_part(len(self.files), name, self._headers.get("content-type", ""))
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._pending.append(data[start:end])
+
+    def _flush(self) -> None:
+        if self._pending and self._sink is not None:
+            self._sink.feed(self._pending)
+            self._pending = []
+
+    def _on_part_end(self) -> None:
+        self._flush()
+        if self._sink is not None:
+            self.files.append(self._sink.close())
+            self._sink = None
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def boundary_of(content_type: str) -> str | None:
+    """The boundary of a multipart/form-data Content-Type, None for any other type. Raises BadMultipart."""
+    header = Message()
+    header["content-type"] = content_type
+    if header.get_content_type() != "multipart/form-data":
+        return None
+    boundary = header.get_param("boundary")
+    if not isinstance(boundary, str) or not boundary:
+        raise BadMultipart("The Content-Type multipart/form-data names no boundary.")
+    return boundary

@@ -1,0 +1,42 @@
+"""Rows of a table over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from lakegate_chassis.auth import require
+from lakegate_contracts.identity import Scope
+from lakegate_ingest.deps import Caller, R, Table
+from lakegate_ingest.loads.endpoints import delegation_of
+from lakegate_ingest.tables.formats import MEDIA_TYPES, negotiated
+from lakegate_ingest.tables.scan import RowQuery
+
+router = APIRouter()
+
+
+@router.get(
+    "/v1/tables/{namespace}/{table}/rows",
+    response_class=StreamingResponse,
+    responses={200: {"content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}}},
+)
+async def read_rows(
+    request: Request,
+    table: Table,
+    principal: Caller,
+    resources: R,
+    columns: Annotated[str | None, Query(examples=["carrier,dep_delay"])] = None,
+    filter: Annotated[str | None, Query(examples=["dep_delay > 60 and carrier = 'UA'"])] = None,
+    limit: Annotated[int | None, Query(ge=0)] = None,
+    snapshot: Annotated[int | None, Query(description="Iceberg snapshot id; else the current one")] = None,
+    format: Annotated[str | None, Query(description="ndjson, csv or arrow; else by Accept")] = None,
+) -> StreamingResponse:
+    """Stream rows as NDJSON, CSV or Arrow IPC."""
+    require(principal, Scope.DATASETS_READ, table.namespace)
+    wanted = negotiated(format, request.headers.get("accept", ""))
+    names = tuple(dict.fromkeys(part.strip() for part in columns.split(",") if part.strip())) if columns else None
+    query = RowQuery(columns=names, filter=filter, limit=limit, snapshot_id=snapshot)
+    rows = await resources.rows.open(principal.tenant, table, delegation_of(request), query, wanted)
+    return StreamingResponse(rows, media_type=MEDIA_TYPES[wanted])

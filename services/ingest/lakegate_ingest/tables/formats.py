@@ -1,0 +1,119 @@
+"""Rows as NDJSON, CSV or an Arrow stream, one batch at a time."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from lakegate_ingest.errors import BadParameter
+
+
+class RowFormat(StrEnum):
+    NDJSON = "ndjson"
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+MEDIA_TYPES = {
+    RowFormat.NDJSON: "application/x-ndjson",
+    RowFormat.CSV: "text/csv; charset=utf-8; header=present",
+    RowFormat.ARROW: "application/vnd.apache.arrow.stream",
+}
+
+
+def negotiated(format_: str | None, accept: str) -> RowFormat:
+    """`format=` decides, else Accept, else NDJSON. Raises BadParameter."""
+    if format_ is not None:
+        try:
+            return RowFormat(format_)
+        except ValueError as error:
+            raise BadParameter(f"format={format_[:40]} is not one of ndjson, csv, arrow.") from error
+    for wanted, media_type in MEDIA_TYPES.items():
+        if media_type.partition(";")[0] in accept:
+            return wanted
+    return RowFormat.NDJSON
+
+
+class Encoder:
+    """Bytes for the start, for each batch and for the end of a stream; not thread-safe."""
+
+    def __init__(self, format_: RowFormat, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._sink = io.BytesIO()
+        self._arrow = pa.ipc.new_stream(self._sink, schema) if format_ is RowFormat.ARROW else None
+        kinds: dict[RowFormat, Callable[[pa.RecordBatch], bytes]] = {
+            RowFormat.NDJSON: _ndjson,
+            RowFormat.CSV: _csv,
+            RowFormat.ARROW: self._ipc,
+        }
+        self._encode = kinds[format_]
+        self._format = format_
+
+    def start(self) -> bytes:
+        if self._format is RowFormat.CSV:
+            names = pa.table({str(i): [name] for i, name in enumerate(self._schema.names)})
+            return _csv_bytes(names)
+        return self._taken()
+
+    def batch(self, batch: pa.RecordBatch) -> bytes:
+        return self._encode(batch)
+
+    def end(self) -> bytes:
+        if self._arrow is not None:
+            self._arrow.close()
+        return self._taken()
+
+    def _ipc(self, batch: pa.RecordBatch) -> bytes:
+        assert self._arrow is not None
+        self._arrow.write_batch(batch)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return taken
+
+
+def _ndjson(batch: pa.RecordBatch) -> bytes:
+    option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+    return b"".join(orjson.dumps(row, default=_plain, option=option) for row in batch.to_pylist())
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no type for: decimals keep their digits as text, bytes are base64."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _csv(batch: pa.RecordBatch) -> bytes:
+    columns = [_flat(column) for column in batch.columns]
+    return _csv_bytes(pa.Table.from_arrays(columns, names=[str(i) for i in range(len(columns))]))
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    """Lists, structs and bytes have no CSV form of their own: JSON text and base64."""
+    if pa.types.is_nested(column.type):
+        return pa.array(
+            [None if value is None else orjson.dumps(value, default=_plain).decode() for value in column.to_pylist()],
+            pa.string(),
+        )
+    if (
+        pa.types.is_binary(column.type)
+        or pa.types.is_large_binary(column.type)
+        or pa.types.is_fixed_size_binary(column.type)
+    ):
+        return pa.array([None if value is None else _plain(value) for value in column.to_pylist()], pa.string())
+    return column
+
+
+def _csv_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, quoting_style="needed"))
+    return sink.getvalue()

@@ -1,0 +1,176 @@
+"""Read a snapshot batch by batch, in bounded memory.
+
+pyiceberg plans (snapshot, pruning, residual filters). Its own reader materializes every file, several at once; so the
+batches of files without deletes come from a scanner with one row group of readahead here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions.parser import parse
+from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
+from pyiceberg.io import load_file_io
+from pyiceberg.io.pyarrow import (
+    ArrowScan,
+    _get_column_projection_values,
+    _to_requested_schema,
+    expression_to_pyarrow,
+    pyarrow_to_schema,
+    schema_to_pyarrow,
+)
+from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.table import DataScan, FileScanTask
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import ListType, MapType
+from pyparsing import ParseException
+
+from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
+
+READ_BUFFER_BYTES = 1 << 20
+MAX_FILTER_CHARS = 8192
+
+
+@dataclass(frozen=True)
+class RowQuery:
+    """`columns` None: all of them; `snapshot_id` None: the current one."""
+
+    columns: tuple[str, ...] | None
+    filter: str | None
+    limit: int | None
+    snapshot_id: int | None
+
+
+class Scan:
+    """A planned read of one snapshot. Blocks; used from one thread at a time."""
+
+    def __init__(self, metadata: TableMetadata, query: RowQuery, *, batch_rows: int) -> None:
+        """Check the query against the schema. Raises BadRowFilter, UnknownColumn, SnapshotNotFound."""
+        if query.snapshot_id is not None and metadata.snapshot_by_id(query.snapshot_id) is None:
+            raise SnapshotNotFound(f"The table has no snapshot {query.snapshot_id}, or has expired it.")
+        self._metadata = metadata
+        self._limit = query.limit
+        self._batch_rows = batch_rows
+        self._io = load_file_io(dict(metadata.properties), metadata.location)
+        self._filter = _parsed(query.filter)
+        self._scan = DataScan(
+            table_metadata=metadata,
+            io=self._io,
+            row_filter=self._filter,
+            selected_fields=query.columns or ("*",),
+            snapshot_id=query.snapshot_id,
+        )
+        self._table_schema = self._schema_then()
+        known = [field.name for field in self._table_schema.fields]
+        for column in query.columns or ():
+            if column not in known:
+                raise UnknownColumn(f"The table has no column '{column[:100]}'. It has: {', '.join(known[:50])}.")
+        try:
+            self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
+        except (ValueError, TypeError) as error:
+            raise BadRowFilter(f"The filter does not fit the table: {error}") from error
+        self.projection: Schema = self._scan.projection()
+        self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
+
+    def _schema_then(self) -> Schema:
+        snapshot = self._scan.snapshot()
+        if snapshot is not None and snapshot.schema_id is not None:
+            return (
+                self._metadata.schemas_by_id[snapshot.schema_id]
+                if hasattr(self._metadata, "schemas_by_id")
+                else next(known for known in self._metadata.schemas if known.schema_id == snapshot.schema_id)
+            )
+        return self._metadata.schema()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Batches of at most `batch_rows` rows in the projection's schema, up to the limit."""
+        left = self._limit
+        for task in self._scan.plan_files():
+            if left == 0:
+                return
+            for batch in self._of_task(task):
+                for table in pa.Table.from_batches([batch]).cast(self.schema).to_batches(self._batch_rows):
+                    part = table if left is None else table.slice(0, left)
+                    if left is not None:
+                        left -= part.num_rows
+                    if part.num_rows:
+                        yield part
+                if left == 0:
+                    return
+
+    def _of_task(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
+        if task.delete_files:
+            reader = ArrowScan(self._metadata, self._io, self.projection, self._filter)
+            yield from reader.to_record_batches([task])
+            return
+        with self._io.new_input(task.file.file_path).open() as stream:
+            format_ = ds.ParquetFileFormat(
+                default_fragment_scan_options=ds.ParquetFragmentScanOptions(
+                    pre_buffer=False, use_buffered_stream=True, buffer_size=READ_BUFFER_BYTES
+                )
+            )
+            fragment = format_.make_fragment(stream)
+            file_schema = pyarrow_to_schema(
+                fragment.physical_schema,
+                self._metadata.name_mapping(),
+                downcast_ns_timestamp_to_us=True,
+                format_version=self._metadata.format_version,
+            )
+            missing = _get_column_projection_values(
+                task.file,
+                self.projection,
+                self._table_schema,
+                self._metadata.specs().get(task.file.spec_id),
+                file_schema.field_ids,
+            )
+            expression = None
+            if self._bound != AlwaysTrue():
+                translated = translate_column_names(
+                    self._bound, file_schema, case_sensitive=True, projected_field_values=missing
+                )
+                expression = expression_to_pyarrow(bind(file_schema, translated, case_sensitive=True), file_schema)
+            wanted = {
+                field_id
+                for field_id in self.projection.field_ids
+                if not isinstance(self.projection.find_type(field_id), MapType | ListType)
+            } | extract_field_ids(self._bound)
+            file_projection = prune_columns(file_schema, wanted, select_full_types=False)
+            scanner = ds.Scanner.from_fragment(
+                fragment,
+                schema=fragment.physical_schema,
+                columns=[field.name for field in file_projection.fields],
+                filter=expression,
+                batch_size=self._batch_rows,
+                batch_readahead=1,
+                fragment_readahead=1,
+            )
+            for batch in scanner.to_batches():
+                if batch.num_rows:
+                    yield _to_requested_schema(
+                        self.projection,
+                        file_projection,
+                        batch,
+                        downcast_ns_timestamp_to_us=True,
+                        projected_missing_fields=missing,
+                        allow_timestamp_tz_mismatch=True,
+                    )
+
+
+def _parsed(text: str | None) -> BooleanExpression:
+    if text is None:
+        return AlwaysTrue()
+    if len(text) > MAX_FILTER_CHARS:
+        raise BadRowFilter(f"A filter has at most {MAX_FILTER_CHARS:,} characters.")
+    try:
+        return parse(text)
+    except ParseException as error:
+        raise BadRowFilter(
+            f"The filter can't be read at character {error.column}: {error.msg}. "
+            "Write it like: dep_delay > 60 and carrier in ('UA', 'AA')."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadRowFilter(f"The filter can't be read: {error}") from error
