@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import SERVICES, provision
+from lakegate.embedded.provision import SERVICES, provision, with_database
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Database:
 
 @pytest.fixture(scope="session")
 def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """LAKEGATE_TEST_POSTGRES_URL, or an embedded server that lives as long as the run."""
+    """LAKEGATE_TEST_POSTGRES_URL, or an embedded server that lives as long as the run.
+
+    Roles belong to a server, not to a database: one run at a time on a server given by URL.
+    """
     given = os.environ.get("LAKEGATE_TEST_POSTGRES_URL")
     if given:
         yield given
@@ -44,7 +47,7 @@ async def database(postgres_admin_url: str) -> AsyncIterator[Database]:
     name = f"lakegate_test_{secrets.token_hex(4)}"
     passwords = {service: secrets.token_urlsafe(16) for service in SERVICES}
     urls = await provision(postgres_admin_url, passwords, database=name)
-    yield Database(name, postgres_admin_url.rpartition("/")[0] + f"/{name}", urls)
+    yield Database(name, with_database(postgres_admin_url, name), urls)
     admin = await asyncpg.connect(postgres_admin_url)
     await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     await admin.close()

@@ -28,7 +28,7 @@ async def provision(admin_url: str, passwords: Mapping[str, str], *, database: s
         await _ensure_database(admin, database, list(passwords))
     finally:
         await admin.close()
-    target = _with_database(admin_url, database)
+    target = with_database(admin_url, database)
     for package in (CHASSIS, *(f"lakegate_{service}" for service in passwords)):
         await migrate(target, package)
     return {service: _with_user(target, _app(service), password) for service, password in passwords.items()}
@@ -47,7 +47,7 @@ async def _ensure_roles(admin: asyncpg.Connection, passwords: Mapping[str, str])
     for service, password in passwords.items():
         verb = "ALTER" if _app(service) in existing else "CREATE"
         statement = await admin.fetchval(
-            f"SELECT format('{verb} ROLE %I LOGIN NOBYPASSRLS PASSWORD %L', $1::text, $2::text)",
+            f"SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",
             _app(service),
             password,
         )
@@ -67,7 +67,8 @@ def _app(service: str) -> str:
     return f"lakegate_{service}"
 
 
-def _with_database(url: str, database: str) -> str:
+def with_database(url: str, database: str) -> str:
+    """The same server and user, another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 

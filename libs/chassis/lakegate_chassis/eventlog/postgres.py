@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,7 +58,7 @@ class PostgresEventLog:
     async def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
     ) -> AsyncIterator[list[Event]]:
-        async with self._wakeups.listening():
+        async with self._wakeups.listening() if follow else nullcontext():
             while True:
                 ticket = self._wakeups.ticket(EVENTS)
                 events, head = await self._page(topics, after, limit)

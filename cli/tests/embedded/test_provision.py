@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from lakegate.embedded.postgres import EmbeddedPostgres
+from lakegate.embedded.provision import SERVICES, provision
+
+PASSWORDS = {service: f"pass/@:'{service}" for service in SERVICES}
+
+
+async def value(url: str, sql: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def test_each_service_gets_a_role_that_sees_its_schema_and_the_event_log(database) -> None:
+    for service in SERVICES:
+        url = database.url(service)
+        assert await value(url, "SELECT current_user::text") == f"lakegate_{service}"
+        assert await value(url, f"SELECT has_schema_privilege('{service}', 'USAGE')")
+        assert await value(url, "SELECT last FROM eventlog.sequencer") is not None
+        for other in set(SERVICES) - {service}:
+            assert not await value(url, f"SELECT has_schema_privilege('{other}', 'USAGE')")
+
+
+async def test_no_application_role_gets_round_row_level_security(database) -> None:
+    roles = "SELECT bool_or(rolsuper OR rolbypassrls) FROM pg_roles WHERE rolname LIKE 'lakegate%'"
+    assert await value(database.admin_url, roles) is False
+    owned = (
+        "SELECT count(*) FROM pg_tables WHERE tableowner = ANY(ARRAY['lakegate_gateway', 'lakegate_catalog', "
+        "'lakegate_ingest', 'lakegate_lineage', 'lakegate_eventlog'])"
+    )
+    assert await value(database.admin_url, owned) == 0
+
+
+async def test_every_table_with_a_tenant_is_under_row_level_security(database) -> None:
+    open_tables = """
+        SELECT array_agg(c.oid::regclass::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE c.relkind IN ('r', 'p') AND a.attname = 'tenant' AND NOT c.relrowsecurity
+          AND c.relnamespace = ANY (ARRAY['gateway', 'catalog', 'ingest', 'lineage']::regnamespace[])
+    """
+    # Work that is found again whatever its tenant: ids and times only, no tenant's data.
+    known = {"ingest.leases", "ingest.cleanups"}
+    assert set(await value(database.admin_url, open_tables) or ()) - known == set()
+
+
+async def test_an_admin_of_a_managed_server_can_provision_again_with_new_passwords(tmp_path: Path) -> None:
+    """Such an admin is no superuser. The second call finds everything there and only sets the passwords."""
+    server = EmbeddedPostgres(tmp_path / "pg")
+    try:
+        root = server.start()
+        await value(root, "CREATE ROLE boss LOGIN CREATEDB CREATEROLE PASSWORD 'boss'")
+        boss = f"postgresql://boss:boss@127.0.0.1:{server.port}/postgres"
+        name = f"lake_{secrets.token_hex(3)}"
+        first = await provision(boss, PASSWORDS, database=name)
+        assert await value(first["catalog"], "SELECT current_database()::text") == name
+        second = await provision(boss, {**PASSWORDS, "catalog": "new"}, database=name)
+        assert await value(second["catalog"], "SELECT 1") == 1
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await value(first["catalog"], "SELECT 1")
+    finally:
+        server.stop()
