@@ -26,8 +26,8 @@ class IssuerSettings(Section):
         default="http://127.0.0.1:8080",
         description="the gateway's address as clients know it: `iss` of access tokens",
     )
-    access_token_seconds: int = Field(default=3600, ge=60, le=86_400)
-    refresh_token_seconds: int = Field(default=30 * 86_400, ge=60)
+    access_token_seconds: int = Field(default=3600, ge=1, le=86_400, description="how long an access token is valid")
+    refresh_token_seconds: int = Field(default=30 * 86_400, ge=1, description="how long a login can be renewed")
 
 
 class LimitSettings(Section):
@@ -36,11 +36,11 @@ class LimitSettings(Section):
     client_min_bytes_per_second: int = Field(
         default=1024, ge=0, description="a body slower than this on average, after client_grace_seconds: 408"
     )
-    client_grace_seconds: float = Field(default=20, gt=0)
+    client_grace_seconds: float = Field(default=20, gt=0, description="how long a body may be slow")
     discard_bytes: int = Field(
         default=8 * MIB, ge=0, description="read and thrown away after an early answer, so that the client sees it"
     )
-    discard_seconds: float = Field(default=2, ge=0)
+    discard_seconds: float = Field(default=2, ge=0, description="and for how long")
     upstream_connections: int = Field(default=1024, ge=1, description="requests under way to one service; then 503")
     login_attempts_per_minute: int = Field(
         default=20, ge=1, description="failed logins of one address or name; then 429"
@@ -50,11 +50,13 @@ class LimitSettings(Section):
 class GatewaySettings(ServiceSettings):
     model_config = settings_config("GATEWAY_")
 
-    port: int = Field(default=8080, ge=0, le=65535)
-    management_port: int = Field(default=9080, ge=0, le=65535)
-    catalog_url: str = "http://127.0.0.1:8081"
-    ingest_url: str = "http://127.0.0.1:8082"
-    lineage_url: str = "http://127.0.0.1:8083"
+    port: int = Field(default=8080, ge=0, le=65535, description="port of the API")
+    management_port: int = Field(
+        default=9080, ge=0, le=65535, description="port of /internal/token, /metrics and /loglevel; never exposed"
+    )
+    catalog_url: str = Field(default="http://127.0.0.1:8081", description="base URL of the catalog service")
+    ingest_url: str = Field(default="http://127.0.0.1:8082", description="base URL of the ingest service")
+    lineage_url: str = Field(default="http://127.0.0.1:8083", description="base URL of the lineage service")
     token: KeySettings
     bootstrap: BootstrapSettings = BootstrapSettings()
     issuer: IssuerSettings = IssuerSettings()

@@ -47,7 +47,7 @@ class Call(Exchange):
     async def run(self, upstream: Upstream, identity: Sequence[Pair], budget: Budget) -> str:
         """Relay, and answer whatever goes wrong. Raises CancelledError when interrupted; then call `give_up`."""
         if self._out.length is not None and self._out.length > self._body_limit:
-            return await self._refuse(self._too_large())
+            return await self.refuse(self._too_large())
         safe = self._whole and self._scope["method"] in SAFE
         head = request_head(self._scope, upstream.authority, self._out, identity)
         attempt = 1
@@ -85,7 +85,7 @@ class Call(Exchange):
         log.warning("relay_gave_up", upstream=self.route.upstream, slug=reason.slug, detail=reason.detail)
         if self._answer_started:
             return "cut"
-        await self._refuse(reason)
+        await self.refuse(reason)
         return reason.slug
 
     def stop(self) -> None:
@@ -185,7 +185,7 @@ class Call(Exchange):
             if last:
                 return
 
-    async def _refuse(self, problem: Problem) -> str:
+    async def refuse(self, problem: Problem) -> str:
         """Answer a problem of the gateway itself."""
         status, headers, body = render(
             problem, self.route.dialect, method=self._scope["method"], path=self._scope["path"]
@@ -218,7 +218,7 @@ class Call(Exchange):
 
     async def _unavailable(self, reason: str) -> str:
         log.warning("upstream_unreachable", upstream=self.route.upstream, reason=reason)
-        await self._refuse(
+        await self.refuse(
             UpstreamUnreachable(
                 f"The {self.route.upstream} service can't take requests at the moment; nothing of this one reached it. "
                 "Send it again after the time in Retry-After.",
@@ -231,7 +231,7 @@ class Call(Exchange):
         log.warning("upstream_broken", upstream=self.route.upstream, reason=str(error))
         if self._answer_started:
             return "cut"
-        await self._refuse(
+        await self.refuse(
             BadUpstream(
                 f"The {self.route.upstream} service gave no usable answer: {error}. "
                 "What became of the request is not known; look before you repeat it."

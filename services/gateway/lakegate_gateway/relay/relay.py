@@ -9,6 +9,7 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from lakegate_chassis.metrics import UPSTREAM_CALLS
+from lakegate_chassis.problems import Problem
 from lakegate_gateway.relay.call import Call
 from lakegate_gateway.relay.exchange import Budget
 from lakegate_gateway.relay.headers import Pair
@@ -54,6 +55,11 @@ class Relay:
             call.stop()
             self._under_way.discard(call)
         self._count(route.upstream, outcome)
+
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, route: Route, problem: Problem) -> None:
+        """Answer a request that goes nowhere, in the route's dialect; what it still sends is discarded, bounded."""
+        call = Call(scope, receive, send, route, self._limits, asyncio.get_running_loop().time())
+        await call.refuse(problem)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,33 @@
+"""Users and clients on the wire."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+_NAME = r"^[^\s:\x00-\x1f]{1,200}$"  # Basic separates name and password with a colon
+
+
+class UserCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    username: str = Field(pattern=_NAME, examples=["ada"])
+    password: SecretStr = Field(min_length=12, max_length=1024)
+    scopes: list[str] = Field(min_length=1, max_length=64, examples=[["datasets:read", "loads:write@travel.*"]])
+
+
+class User(BaseModel):
+    username: str
+    scopes: tuple[str, ...]
+
+
+class ClientCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    client_id: str = Field(pattern=_NAME, examples=["airflow"])
+    scopes: list[str] = Field(min_length=1, max_length=64, examples=[["lineage:write"]])
+
+
+class ClientCreated(BaseModel):
+    client_id: str
+    scopes: tuple[str, ...]
+    client_secret: str = Field(description="shown this once")

@@ -1,0 +1,123 @@
+"""The gateway: one ASGI callable, which relays what the routing table names and serves the rest itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import cast
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lakegate_chassis import context
+from lakegate_chassis.app import service_app
+from lakegate_chassis.middleware import RequestMiddleware
+from lakegate_chassis.postgres import ping
+from lakegate_chassis.problems import Problem
+from lakegate_chassis.settings import load
+from lakegate_contracts.identity import Principal
+from lakegate_gateway.accounts import endpoints as accounts
+from lakegate_gateway.errors import Forbidden, OAuthError
+from lakegate_gateway.keys import endpoints as keys
+from lakegate_gateway.oauth import endpoints as oauth
+from lakegate_gateway.overview import endpoints as overview
+from lakegate_gateway.pages import endpoints as pages
+from lakegate_gateway.resources import Resources, open_resources
+from lakegate_gateway.routes import Route, match
+from lakegate_gateway.settings import GatewaySettings
+
+_ROUTE = "lakegate.route"
+
+
+class Gateway:
+    """The dispatcher. Requests to relay pass the chassis' middleware and nothing of FastAPI."""
+
+    def __init__(self, own: FastAPI) -> None:
+        self.own = own
+        self.state = own.state
+        self._relayed: ASGIApp = RequestMiddleware(self._relay, service="gateway", health=own.state.health)
+
+    @property
+    def resources(self) -> Resources:
+        """What lifespan opened."""
+        return cast(Resources, self.state.resources)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            route = match(scope["path"])
+            if route is not None:
+                scope[_ROUTE] = route
+                scope["route_template"] = route.prefix
+                await self._relayed(scope, receive, send)
+                return
+        await self.own(scope, receive, send)
+
+    async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route: Route = scope[_ROUTE]
+        resources = self.resources
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        try:
+            known = resources.authenticator.known(header) if header else None
+            if known is not None:
+                principal = known.principal
+            else:
+                client = scope.get("client")
+                principal = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
+            scope["principal"] = principal
+            authorize(principal, route, scope["method"], scope["path"])
+        except Problem as problem:
+            await resources.relay.refuse(scope, receive, send, route, problem)
+            return
+        info = context.current()
+        identity = [
+            *resources.tokens.for_service(principal, route.upstream),
+            (b"x-request-id", info.request_id.encode()),
+            (b"traceparent", info.traceparent.encode()),
+        ]
+        await resources.relay(scope, receive, send, route, identity)
+
+
+def authorize(principal: Principal, route: Route, method: str, path: str) -> None:
+    """Check the scope, and tenant and namespace where the path names them. Raises Forbidden."""
+    tenant, namespace = route.names(method, path)
+    if tenant is not None and tenant != principal.tenant:
+        raise Forbidden(
+            f"The prefix {tenant[:200]!r} is not your tenant's. Take the one that /iceberg/v1/config gives."
+        )
+    needed = route.scopes(method, path)
+    for scope in needed:
+        if principal.allows(scope, namespace):
+            return
+    where = f" in the namespace {namespace[:200]}" if namespace else ""
+    raise Forbidden(
+        f"This needs the scope {' or '.join(needed)}{where}; {principal.subject} holds: "
+        f"{', '.join(principal.scopes) or 'none'}."
+    )
+
+
+def create_app(settings: GatewaySettings | None = None, resources: Resources | None = None) -> Gateway:
+    """The gateway; `resources` that are passed are used as they are and left open."""
+    settings = settings or load(GatewaySettings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if resources is not None:
+            app.state.resources = resources
+            yield
+            return
+        async with open_resources(settings) as opened:
+            app.state.resources = opened
+            # the upstreams are no condition: without one, the others' paths still work
+            app.state.health.add_checks({"postgres": partial(ping, opened.pool)})
+            yield
+
+    app = service_app(service="gateway", title="Lakegate", settings=settings, lifespan=lifespan)
+    # the merged document takes the place of our own, which stays its source
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/openapi.json"]
+    app.add_exception_handler(OAuthError, oauth.on_oauth_error)
+    if resources is not None:
+        app.state.resources = resources
+    for noun in (oauth, keys, accounts, overview, pages):
+        app.include_router(noun.router)
+    return Gateway(app)

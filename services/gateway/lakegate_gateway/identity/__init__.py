@@ -1,0 +1,1 @@
+"""Who calls, and what the services behind are told about it."""

@@ -1,0 +1,91 @@
+"""From an Authorization header to a principal: Bearer (access token or API key) and Basic (API key or password)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+from lakegate_chassis.tokens import InvalidToken
+from lakegate_contracts.identity import Principal
+from lakegate_gateway.accounts.service import Accounts
+from lakegate_gateway.errors import Unauthorized
+from lakegate_gateway.identity.tokens import Tokens
+from lakegate_gateway.identity.verified import VerificationCache, Verified
+from lakegate_gateway.keys.service import KEY_PREFIX, Keys
+
+MAX_HEADER_BYTES = 8192
+
+
+class Authenticator:
+    """Verifies credentials, each at most once in ten seconds."""
+
+    def __init__(self, tokens: Tokens, keys: Keys, accounts: Accounts, cache: VerificationCache) -> None:
+        self._tokens = tokens
+        self._keys = keys
+        self._accounts = accounts
+        self._cache = cache
+
+    def known(self, header: bytes) -> Verified | None:
+        """The answer of a moment ago; on the hot path, so without a coroutine."""
+        entry = self._cache.get(hashlib.sha256(header).digest())
+        if entry is not None and entry.key_id is not None:
+            self._keys.used(entry.key_id)
+        return entry
+
+    async def authenticate(self, header: bytes | None, address: str) -> Principal:
+        """Who sent this Authorization header. Raises Unauthorized, TooManyRequests, Unavailable."""
+        if not header:
+            raise Unauthorized("No credential was sent. Send `Authorization: Bearer <API key or access token>`.")
+        entry = self.known(header)
+        if entry is not None:
+            return entry.principal
+        if len(header) > MAX_HEADER_BYTES:
+            raise Unauthorized("The credential is longer than any that is handed out here.")
+        scheme, _, value = header.decode("latin-1").partition(" ")
+        match scheme.lower():
+            case "bearer":
+                principal, seconds, key_id = await self._bearer(value.strip())
+            case "basic":
+                principal, seconds, key_id = await self._basic(value.strip(), address)
+            case _:
+                raise Unauthorized(f"The scheme {scheme[:40]!r} is not known here. Use Bearer or Basic.")
+        self._cache.put(hashlib.sha256(header).digest(), principal, valid_seconds=seconds, key_id=key_id)
+        return principal
+
+    async def _bearer(self, token: str) -> tuple[Principal, float, UUID | None]:
+        if token.startswith(KEY_PREFIX):
+            return await self._key(token)
+        try:
+            principal, expires = self._tokens.verify_access_token(token)
+        except InvalidToken as error:
+            raise Unauthorized(f"The access token is not valid: {error}. Get a new one from /oauth/token.") from error
+        return principal, expires - time.time(), None
+
+    async def _basic(self, encoded: str, address: str) -> tuple[Principal, float, UUID | None]:
+        try:
+            name, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            colon = ""
+        if not colon:
+            raise Unauthorized("The Basic credential is not base64 of `name:password`.")
+        if password.startswith(KEY_PREFIX):
+            return await self._key(password)
+        principal = await self._accounts.log_in(name, password, address)
+        if principal is None:
+            raise Unauthorized("The name or the password is wrong.")
+        return principal, float("inf"), None
+
+    async def _key(self, plaintext: str) -> tuple[Principal, float, UUID | None]:
+        key = await self._keys.find(plaintext)
+        if key is None:
+            raise Unauthorized("The API key is not known, or has been revoked.")
+        if key.expires_at is None:
+            return key.principal, float("inf"), key.id
+        seconds = (key.expires_at - datetime.now(UTC)).total_seconds()
+        if seconds <= 0:
+            raise Unauthorized(f"The API key expired at {key.expires_at.isoformat()}. Have a new one made.")
+        return key.principal, seconds, key.id

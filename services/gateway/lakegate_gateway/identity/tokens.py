@@ -1,0 +1,102 @@
+"""The tokens that the gateway signs: to clients (1 h), to services (60 s), and delegations (24 h)."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lakegate_chassis.tokens import ISSUER, LEEWAY_SECONDS, LIFETIME_SECONDS, InvalidToken, TokenSigner
+from lakegate_contracts.identity import DELEGATION_HEADER, DELEGATION_TYPE, Principal
+from lakegate_gateway.identity.scopes import for_loading
+
+ACCESS_TYPE = "at+jwt"  # RFC 9068
+ACCESS_AUDIENCE = "lakegate"
+DELEGATION_SECONDS = 24 * 3600
+DELEGATES = {"ingest": frozenset({"catalog"})}  # who may exchange a delegation, and to speak to whom
+REUSE_SECONDS = 25.0
+MAX_KEPT = 10_000
+
+Pair = tuple[bytes, bytes]
+
+
+class Tokens:
+    """One key signs all; type, issuer and audience keep them apart."""
+
+    def __init__(self, key: Ed25519PrivateKey, issuer_url: str, access_token_seconds: int) -> None:
+        self._signer = TokenSigner(key)
+        self._public = key.public_key()
+        self._issuer = issuer_url
+        self.access_token_seconds = access_token_seconds
+        self._kept: OrderedDict[tuple[str, str, tuple[str, ...], str], tuple[float, list[Pair]]] = OrderedDict()
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        return {"keys": [self._signer.jwk]}
+
+    def access_token(self, principal: Principal) -> str:
+        """What /oauth/token hands out (RFC 9068)."""
+        return self._signer.mint(
+            principal,
+            ACCESS_AUDIENCE,
+            lifetime_seconds=self.access_token_seconds,
+            token_type=ACCESS_TYPE,
+            issuer=self._issuer,
+        )
+
+    def verify_access_token(self, token: str) -> tuple[Principal, float]:
+        """Whose it is, and until when (Unix seconds). Raises InvalidToken."""
+        return self._verify(token, ACCESS_TYPE, ACCESS_AUDIENCE, self._issuer)[:2]
+
+    def for_service(self, principal: Principal, service: str) -> list[Pair]:
+        """The headers that tell `service` who calls; the same for up to REUSE_SECONDS."""
+        key = (principal.tenant, principal.subject, principal.scopes, service)
+        now = time.monotonic()
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        headers = [(b"authorization", b"Bearer " + self._signer.mint(principal, service).encode())]
+        if service in DELEGATES:
+            headers.append((DELEGATION_HEADER.encode(), self.delegation(principal, service).encode()))
+        self._kept[key] = (now + REUSE_SECONDS, headers)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return headers
+
+    def delegation(self, principal: Principal, service: str) -> str:
+        """Lets `service` speak for the caller after the request has ended, by exchanging it here."""
+        return self._signer.mint(
+            principal, ISSUER, lifetime_seconds=DELEGATION_SECONDS, token_type=DELEGATION_TYPE, azp=service
+        )
+
+    def exchange(self, delegation: str, audience: str) -> tuple[str, int]:
+        """A fresh internal token for `audience`, and its lifetime. RFC 8693. Raises InvalidToken."""
+        principal, _, claims = self._verify(delegation, DELEGATION_TYPE, ISSUER, ISSUER)
+        delegate = str(claims.get("azp", ""))
+        if audience not in DELEGATES.get(delegate, ()):
+            raise InvalidToken(f"{delegate!r} may not speak to {audience!r} for others")
+        return self._signer.mint(for_loading(principal), audience), LIFETIME_SECONDS
+
+    def _verify(self, token: str, kind: str, audience: str, issuer: str) -> tuple[Principal, float, dict[str, Any]]:
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("typ") != kind:
+                raise InvalidToken(f"the token is no {kind}")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._public,
+                ["EdDSA"],
+                audience=audience,
+                issuer=issuer,
+                # replicas sign for each other; an expiry is not stretched by it
+                leeway=0 if kind == ACCESS_TYPE else LEEWAY_SECONDS,
+                options={"require": ["exp", "aud", "sub", "tenant", "scope"], "verify_iat": False},
+            )
+        except jwt.PyJWTError as error:
+            raise InvalidToken(str(error)) from error
+        principal = Principal(tenant=claims["tenant"], subject=claims["sub"], scopes=tuple(claims["scope"].split()))
+        return principal, float(claims["exp"]), claims

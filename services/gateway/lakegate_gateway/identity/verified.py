@@ -1,0 +1,55 @@
+"""What has been verified a moment ago, by the hash of the credential."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from uuid import UUID
+
+from lakegate_contracts.identity import Principal
+
+KEEP_SECONDS = 10.0
+MAX_ENTRIES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`until` is by the monotonic clock; `key_id` is of the API key, if it was one."""
+
+    principal: Principal
+    until: float
+    key_id: UUID | None = None
+
+
+class VerificationCache:
+    """At most MAX_ENTRIES, each for min(its expiry, KEEP_SECONDS); a revocation takes its entries out at once.
+
+    Other replicas notice a revocation when their entry ends, KEEP_SECONDS later at most.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._entries: OrderedDict[bytes, Verified] = OrderedDict()
+        self._max = max_entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, digest: bytes) -> Verified | None:
+        entry = self._entries.get(digest)
+        if entry is None or entry.until > time.monotonic():
+            return entry
+        del self._entries[digest]
+        return None
+
+    def put(self, digest: bytes, principal: Principal, *, valid_seconds: float, key_id: UUID | None = None) -> Verified:
+        entry = Verified(principal, time.monotonic() + min(valid_seconds, KEEP_SECONDS), key_id)
+        self._entries[digest] = entry
+        while len(self._entries) > self._max:
+            self._entries.popitem(last=False)
+        return entry
+
+    def forget(self, key_id: UUID) -> None:
+        """Take out whatever this API key verified."""
+        for digest in [digest for digest, entry in self._entries.items() if entry.key_id == key_id]:
+            del self._entries[digest]

@@ -1,0 +1,47 @@
+"""API keys on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class KeyCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, description="what the key is for", examples=["nightly flights"])
+    scopes: list[str] = Field(
+        min_length=1,
+        max_length=64,
+        description="each may end in a namespace pattern",
+        examples=[["loads:write@travel.*", "datasets:read"]],
+    )
+    subject: str | None = Field(
+        default=None,
+        pattern=r"^[^\s\x00-\x1f]{1,200}$",
+        description="as whom it acts in logs and lineage; the caller when left out",
+    )
+    expires_at: AwareDatetime | None = Field(default=None, description="it never expires when left out")
+
+
+class Key(BaseModel):
+    id: UUID
+    name: str
+    subject: str
+    hint: str = Field(description="how the key begins", examples=["lgk_9fQx2LmA"])
+    scopes: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    last_used_at: datetime | None = Field(description="written with a delay of seconds")
+
+
+class KeyCreated(Key):
+    key: str = Field(description="the key itself, shown this once", examples=["lgk_9fQx2LmA…"])
+
+
+class KeyPage(BaseModel):
+    items: list[Key]
+    next: str | None = Field(description="link to the next page")

@@ -1,0 +1,96 @@
+"""What the gateway holds open: pool, upstream connections, clients for composite reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+
+from lakegate_chassis.background import Background
+from lakegate_chassis.http import upstream_client
+from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.tokens import load_private_key
+from lakegate_gateway.accounts import queries as account_queries
+from lakegate_gateway.accounts.service import Accounts
+from lakegate_gateway.identity.attempts import Attempts
+from lakegate_gateway.identity.authenticator import Authenticator
+from lakegate_gateway.identity.tokens import Tokens
+from lakegate_gateway.identity.verified import VerificationCache
+from lakegate_gateway.keys.service import Keys
+from lakegate_gateway.oauth.service import Issuer
+from lakegate_gateway.openapi import MergedDocument
+from lakegate_gateway.relay.relay import Relay
+from lakegate_gateway.relay.upstream import Upstream
+from lakegate_gateway.settings import GatewaySettings
+
+CLEAN_EVERY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Resources:
+    settings: GatewaySettings
+    pool: asyncpg.Pool
+    tokens: Tokens
+    verified: VerificationCache
+    keys: Keys
+    accounts: Accounts
+    issuer: Issuer
+    authenticator: Authenticator
+    relay: Relay
+    clients: dict[str, httpx.AsyncClient]
+    openapi: MergedDocument
+
+
+@asynccontextmanager
+async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
+    """Open everything; the upstreams may come later, the database and the key have to be there."""
+    tokens = Tokens(
+        load_private_key(settings.token.private_key), settings.issuer.url, settings.issuer.access_token_seconds
+    )
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(settings.postgres, "gateway")
+        stack.push_async_callback(pool.close)
+        clients = {name: upstream_client(url) for name, url in settings.upstreams.items()}
+        for client in clients.values():
+            stack.push_async_callback(client.aclose)
+        limits = settings.limits
+        upstreams = {
+            name: Upstream(name, url, max_connections=limits.upstream_connections)
+            for name, url in settings.upstreams.items()
+        }
+        relay = Relay(upstreams, limits)
+        stack.callback(relay.close)
+        verified = VerificationCache()
+        keys = Keys(pool, verified)
+        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute))
+        if settings.bootstrap.key is not None:
+            await keys.bootstrap(settings.bootstrap.key.get_secret_value(), settings.bootstrap.tenant)
+        background = Background()
+        background.start("write-used-keys", keys.write_used)
+        background.start("drop-expired-refresh-tokens", lambda: _clean(pool))
+        stack.push_async_callback(background.stop)
+        yield Resources(
+            settings=settings,
+            pool=pool,
+            tokens=tokens,
+            verified=verified,
+            keys=keys,
+            accounts=accounts,
+            issuer=Issuer(pool, tokens, accounts, settings.issuer),
+            authenticator=Authenticator(tokens, keys, accounts, verified),
+            relay=relay,
+            clients=clients,
+            openapi=MergedDocument(clients, settings.issuer.url),
+        )
+        await background.stop()
+        await keys.flush_used()
+
+
+async def _clean(pool: asyncpg.Pool) -> None:
+    while True:
+        await account_queries.drop_expired(pool)
+        await asyncio.sleep(CLEAN_EVERY_SECONDS)
