@@ -22,12 +22,12 @@ from rich.table import Table
 PRODUCER = "https://github.com/apache/airflow/tree/providers-openlineage/2.0.0"
 
 
+def facet(**members: Any) -> dict[str, Any]:
+    return {"_producer": PRODUCER, "_schemaURL": "https://openlineage.io/spec/facets/1-0-1/Facet.json"} | members
+
+
 def schema(columns: int, salt: int) -> dict[str, Any]:
-    return {
-        "_producer": PRODUCER,
-        "_schemaURL": "https://openlineage.io/spec/facets/1-1-1/SchemaDatasetFacet.json#/$defs/SchemaDatasetFacet",
-        "fields": [{"name": f"column_{salt}_{number}", "type": "VARCHAR"} for number in range(columns)],
-    }
+    return facet(fields=[{"name": f"column_{salt}_{number}", "type": "VARCHAR"} for number in range(columns)])
 
 
 def make_events(count: int) -> list[bytes]:
@@ -62,7 +62,7 @@ def make_events(count: int) -> list[bytes]:
             "job": {
                 "namespace": "airflow-prod",
                 "name": f"dag_{job // 10}.task_{job}",
-                "facets": {"jobType": {"_producer": PRODUCER, "_schemaURL": "x", "processingType": "BATCH"}},
+                "facets": {"jobType": facet(processingType="BATCH")},
             },
             "inputs": [
                 {"namespace": "postgres://db:5432", "name": f"shop.t{each}", "facets": {"schema": schema(10, each)}}
@@ -73,9 +73,7 @@ def make_events(count: int) -> list[bytes]:
                     "namespace": "postgres://db:5432",
                     "name": f"shop.t{output}",
                     "facets": {"schema": schema(12, output)},
-                    "outputFacets": {
-                        "outputStatistics": {"_producer": PRODUCER, "_schemaURL": "x", "rowCount": number}
-                    },
+                    "outputFacets": {"outputStatistics": facet(rowCount=number)},
                 }
             ],
         }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
@@ -36,7 +35,9 @@ class TraceSettings(Section):
 
 
 class InternalTokenSettings(Section):
-    jwks: Path = Field(description="file with the public keys (JWKS) that sign internal tokens; reread when it changes")
+    jwks: FilePath = Field(
+        description="file with the public keys (JWKS) that sign internal tokens; reread when it changes"
+    )
 
 
 class ServiceSettings(BaseSettings):

@@ -15,7 +15,7 @@ class LibrarySettings(BackendSettings):
 @pytest.fixture
 def complete(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("LIBRARY_POSTGRES__URL", "postgresql://app:hidden@127.0.0.1/db")
-    monkeypatch.setenv("LIBRARY_TOKEN__JWKS", "/keys/jwks.json")
+    monkeypatch.setenv("LIBRARY_TOKEN__JWKS", __file__)
     return monkeypatch
 
 
