@@ -57,7 +57,9 @@ class Output:
     def result(self, data: Any, *renderables: RenderableType) -> None:
         """The command's answer: `data` as JSON, or what is drawn of it."""
         if self.as_json:
-            sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=2) + "\n")
+            # One line for a program, which can then read line by line what a long-running `up` says.
+            indent = 2 if sys.stdout.isatty() else None
+            sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=indent) + "\n")
             sys.stdout.flush()
         else:
             self.show(*renderables)

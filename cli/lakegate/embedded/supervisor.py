@@ -67,7 +67,7 @@ class Supervisor:
             self._ports.check()
             write_state(self._home, self._state)
             admin_key = secret(self._home.secrets / "admin.key", "lgk_")
-            urls, _ = await asyncio.gather(self._database.start(), self._make_keys())
+            urls = await self._prepare()
             self._say(f"postgresql ready after {time.monotonic() - begun:.1f} s")
             suite = services(self._home, self._ports, urls, admin_key, inherited_environment())
             for service in suite:
@@ -92,6 +92,14 @@ class Supervisor:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
             await self._end(suite)
+
+    async def _prepare(self) -> dict[str, str]:
+        """The database and the keys, side by side; the database's URL for each service."""
+        database, keys = asyncio.create_task(self._database.start()), asyncio.create_task(self._make_keys())
+        # Both to their end before an error is raised: a server that starts in a thread can't be called back.
+        await asyncio.wait({database, keys})
+        keys.result()
+        return database.result()
 
     def _watch_signals(self) -> None:
         def ask() -> None:

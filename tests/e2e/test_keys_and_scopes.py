@@ -1,0 +1,88 @@
+"""One credential opens REST, Iceberg and OpenLineage alike, and no more than it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import ForbiddenError
+from suites import Push, Suite, until
+
+
+def new_key(lake: httpx.Client, *scopes: str) -> dict[str, Any]:
+    answer = lake.post("/v1/keys", json={"name": "e2e", "scopes": list(scopes)})
+    assert answer.status_code == 201, answer.text
+    key: dict[str, Any] = answer.json()
+    return key
+
+
+def test_without_a_key_nothing_opens(suite: Suite) -> None:
+    answer = httpx.get(f"{suite.url}/v1/datasets")
+
+    assert answer.status_code == 401
+    assert "WWW-Authenticate" in answer.headers
+    assert answer.json()["type"].startswith("/problems/")
+
+
+def test_a_wrong_key_is_refused_without_saying_why(suite: Suite) -> None:
+    answer = httpx.get(f"{suite.url}/v1/datasets", headers={"Authorization": "Bearer lgk_wrong"})
+
+    assert answer.status_code == 401
+
+
+def test_a_reader_reads_and_does_not_load(suite: Suite, lake: httpx.Client, push: Push, table: str) -> None:
+    push(table, b"a\n1\n")
+    reader = new_key(lake, "datasets:read")
+    namespace, _, name = table.rpartition(".")
+
+    with suite.client(reader["key"]) as client:
+        read = client.get(f"/v1/tables/{namespace}/{name}/rows")
+        write = client.post(f"/v1/loads/{namespace}/{name}", content=b"a\n2\n")
+
+    assert read.status_code == 200, read.text
+    assert write.status_code == 403, write.text
+
+
+def test_a_key_for_one_namespace_loads_there_and_nowhere_else(suite: Suite, lake: httpx.Client, table: str) -> None:
+    namespace, _, name = table.rpartition(".")
+    partner = new_key(lake, f"loads:write@{namespace}.*", f"datasets:write@{namespace}.*")
+
+    with suite.client(partner["key"]) as client:
+        inside = client.post(f"/v1/loads/{namespace}/{name}", content=b"a\n1\n")
+        outside = client.post(f"/v1/loads/elsewhere/{name}", content=b"a\n1\n")
+
+    assert inside.status_code == 201, inside.text
+    assert outside.status_code == 403, outside.text
+
+
+def test_iceberg_clients_are_held_to_the_same_scopes(suite: Suite, lake: httpx.Client, push: Push, table: str) -> None:
+    push(table, b"a\n1\n")
+    reader = new_key(lake, "datasets:read")
+    catalog = RestCatalog("reader", uri=f"{suite.url}/iceberg", warehouse="lakehouse", token=reader["key"])
+
+    loaded = catalog.load_table(tuple(table.split(".")))
+
+    assert loaded.scan().count() == 1
+    with pytest.raises(ForbiddenError):
+        catalog.drop_table(tuple(table.split(".")))
+
+
+def test_a_revoked_key_stops_working(suite: Suite, lake: httpx.Client) -> None:
+    key = new_key(lake, "datasets:read")
+    with suite.client(key["key"]) as client:
+        assert client.get("/v1/datasets").status_code == 200
+
+        assert lake.delete(f"/v1/keys/{key['id']}").is_success
+
+        until(lambda: client.get("/v1/datasets").status_code == 401)
+
+
+def test_keys_are_listed_without_their_secrets(lake: httpx.Client) -> None:
+    key = new_key(lake, "datasets:read")
+
+    listed = lake.get("/v1/keys")
+
+    assert key["id"] in [item["id"] for item in listed.json()["items"]]
+    assert key["key"] not in listed.text

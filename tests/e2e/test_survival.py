@@ -1,0 +1,179 @@
+"""What happens when processes die: they come back, nothing is lost, and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from suites import Suite, start_suite, until
+
+
+def rows(lake: httpx.Client, table: str) -> int:
+    namespace, _, name = table.rpartition(".")
+    answer = lake.get(f"/v1/tables/{namespace}/{name}/rows", params={"format": "ndjson"})
+    return len(answer.text.splitlines()) if answer.status_code == 200 else -1
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie is dead; only its parent has not looked yet.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def pids(suite: Suite) -> dict[str, int]:
+    return {name: item["pid"] for name, item in suite.state()["processes"].items()}
+
+
+@pytest.mark.parametrize("service", ["gateway", "catalog", "ingest", "lineage"])
+def test_a_killed_service_is_started_again_and_reported(own_suite: Suite, service: str) -> None:
+    with own_suite.client() as lake:
+        assert lake.post("/v1/loads/shop/orders", content=b"a\n1\n").status_code == 201
+        killed = pids(own_suite)[service]
+
+        os.kill(killed, signal.SIGKILL)
+
+        def back() -> dict[str, Any] | None:
+            item: dict[str, Any] = own_suite.state()["processes"][service]
+            return item if item["phase"] == "ready" and item["pid"] != killed else None
+
+        again = until(back)
+        assert again["restarts"] == 1
+        assert again["last_exit"] == "SIGKILL"
+        until(lambda: _loads(lake) == 201)
+        assert rows(lake, "shop.orders") >= 2
+    assert f"{service} died" in own_suite.stop()
+
+
+def _loads(lake: httpx.Client) -> int:
+    try:
+        return lake.post("/v1/loads/shop/orders", content=b"a\n2\n").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_data_outlives_the_suite(tmp_path: Path) -> None:
+    first = start_suite(tmp_path)
+    with first.client() as lake:
+        assert lake.post("/v1/loads/shop/orders", content=b"a\n1\n").status_code == 201
+    first.stop()
+
+    second = start_suite(tmp_path)
+    try:
+        assert second.key == first.key
+        with second.client() as lake:
+            assert rows(lake, "shop.orders") == 1
+            found = lake.get("/v1/search", params={"q": "orders"}).json()
+            assert [item["name"] for item in found["items"]] == ["shop.orders"]
+    finally:
+        second.stop()
+
+
+def test_sigterm_ends_everything_and_says_so(own_suite: Suite) -> None:
+    children = pids(own_suite)
+
+    said = own_suite.stop()
+
+    assert own_suite.process is not None
+    assert own_suite.process.returncode == 0
+    assert "stopped" in said
+    assert [name for name, pid in children.items() if alive(pid)] == []
+
+
+def test_a_load_under_way_is_finished_before_the_end(own_suite: Suite) -> None:
+    """SIGTERM comes while the body is still being sent; the answer is a receipt all the same."""
+    assert own_suite.process is not None
+    process = own_suite.process
+
+    def body() -> Any:
+        yield b"a,b\n"
+        for block in range(20):
+            if block == 10:
+                process.send_signal(signal.SIGTERM)
+            yield b"".join(b"%d,x\n" % number for number in range(2000))
+
+    with own_suite.client() as lake:
+        answer = lake.post("/v1/loads/shop/orders", content=body(), headers={"Content-Type": "text/csv"})
+
+    assert answer.status_code in (201, 202), answer.text
+    if answer.status_code == 201:
+        assert answer.json()["rows_written"] == 40_000
+    process.communicate(timeout=90)
+    assert process.returncode == 0
+
+
+def test_a_killed_supervisor_leaves_no_child_behind_for_ever(tmp_path: Path) -> None:
+    suite = start_suite(tmp_path)
+    assert suite.process is not None
+    children = pids(suite)
+
+    suite.process.kill()
+    suite.process.wait()
+
+    if sys.platform == "linux":
+        until(lambda: not any(alive(pid) for pid in children.values()))
+    again = start_suite(tmp_path)
+    try:
+        with again.client() as lake:
+            assert lake.get("/v1/datasets").status_code == 200
+    finally:
+        again.stop()
+
+
+def test_a_second_up_says_who_runs(own_suite: Suite) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "lakegate", "up", "--port", "0", "--home", str(own_suite.home)],
+        capture_output=True,
+        text=True,
+        env=own_suite.environment,
+        check=False,
+        timeout=60,
+    )
+
+    assert own_suite.process is not None
+    assert second.returncode == 1
+    assert str(own_suite.process.pid) in second.stderr
+    assert own_suite.url in second.stderr
+    assert "lakegate down" in second.stderr
+
+
+def test_a_port_in_use_is_named_with_a_way_out(own_suite: Suite, tmp_path: Path) -> None:
+    port = own_suite.state()["processes"]["gateway"]["port"]
+
+    other = subprocess.run(
+        [sys.executable, "-m", "lakegate", "up", "--port", str(port), "--home", str(tmp_path / "other")],
+        capture_output=True,
+        text=True,
+        env=own_suite.environment,
+        check=False,
+        timeout=60,
+    )
+
+    assert other.returncode == 1
+    assert f"Port {port} is in use" in other.stderr
+    assert "--port" in other.stderr
+
+
+def test_status_tells_what_runs(own_suite: Suite) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "lakegate", "status", "--home", str(own_suite.home), "--json"],
+        capture_output=True,
+        text=True,
+        env=own_suite.environment,
+        check=True,
+        timeout=60,
+    )
+
+    document = json.loads(told.stdout)
+    assert document["url"] == own_suite.url
+    assert document["phase"] == "ready"
+    assert {item["phase"] for item in document["processes"].values()} == {"ready"}
