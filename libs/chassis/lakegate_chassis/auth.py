@@ -44,8 +44,8 @@ def _bearer(scope: Scope) -> str:
     raise InvalidToken("no bearer token was sent")
 
 
-def caller(request: Request) -> Principal:
-    """The principal that AuthMiddleware found."""
+async def caller(request: Request) -> Principal:
+    """The principal that AuthMiddleware found. Async, since FastAPI runs plain functions in a thread each time."""
     principal = request.scope["principal"]
     assert isinstance(principal, Principal)
     return principal
