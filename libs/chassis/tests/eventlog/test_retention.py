@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import Retention
+from lakegate_chassis.testing import eventually
+
+
+async def test_retention_prunes_by_itself(log, adapter, topic) -> None:
+    await topic.publish(1)
+    await adapter.age(topic.name, days=8)
+    await topic.publish(2)
+    await log.head()
+    for state in await log.groups():
+        await log.forget_group(state.group)
+    background = Background()
+    background.start("retention", Retention(log, keep=timedelta(days=7)).run)
+
+    async def pruned() -> bool:
+        return len(await topic.read()) == 1
+
+    await eventually(pruned)
+    await background.stop()
+
+
+async def test_positions_go_on_after_everything_was_pruned(log, adapter, topic) -> None:
+    await topic.publish(1)
+    before = (await topic.read())[0].position
+    await adapter.age(topic.name, days=8)
+    for state in await log.groups():
+        await log.forget_group(state.group)
+    await Retention(log, keep=timedelta(days=7)).prune()
+    await topic.publish(2)
+    assert (await topic.read())[0].position > before
