@@ -1,0 +1,263 @@
+"""How the client behaves when the network does not: transports here only inject failures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+import lakegate
+from lakegate.client import AsyncClient, Client, Refused, Retries, ServiceFailed, Unreachable
+from lakegate.client.errors import BrokenAnswer, LoadFailed, NotAllowed, NotFound
+
+QUICK = Retries(attempts=3, first_seconds=0.001, longest_seconds=0.01)
+LOAD_ID = str(uuid4())
+COMPLETED_LOAD = {"load_id": LOAD_ID, "state": "completed", "table": "a.b"}
+
+
+class Failing:
+    """Answers from a list, the last one for ever; an exception in it is raised."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.bodies: list[bytes] = []
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(request.read())
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def client(failing: Callable[[httpx.Request], httpx.Response]) -> Client:
+    return Client("http://gateway", "lgk_x", retries=QUICK, transport=httpx.MockTransport(failing))
+
+
+def problem(status: int, **members: Any) -> httpx.Response:
+    body = {"type": "/problems/some", "title": "Some", "status": status, "detail": "What to do.", "trace_id": "t1"}
+    return httpx.Response(status, json=body | members, headers={"content-type": "application/problem+json"})
+
+
+def test_the_package_offers_the_client_without_importing_it_early() -> None:
+    assert lakegate.Client is Client
+    assert lakegate.AsyncClient is AsyncClient
+
+
+def test_a_refused_connection_is_tried_again() -> None:
+    failing = Failing(httpx.ConnectError("refused"), httpx.Response(200, json=COMPLETED_LOAD))
+
+    with client(failing) as lake:
+        assert str(lake.load(LOAD_ID).load_id) == LOAD_ID
+
+    assert len(failing.requests) == 2
+
+
+def test_giving_up_names_the_address() -> None:
+    with client(Failing(httpx.ConnectError("refused"))) as lake, pytest.raises(Unreachable, match="http://gateway"):
+        lake.loads()
+
+
+def test_a_503_is_tried_again_when_it_says_when() -> None:
+    failing = Failing(
+        httpx.Response(503, headers={"retry-after": "0"}, json={}), httpx.Response(200, json=COMPLETED_LOAD)
+    )
+
+    with client(failing) as lake:
+        lake.load(LOAD_ID)
+
+    assert len(failing.requests) == 2
+
+
+def test_a_503_that_does_not_say_when_is_the_answer() -> None:
+    failing = Failing(problem(503))
+
+    with client(failing) as lake, pytest.raises(ServiceFailed):
+        lake.load(LOAD_ID)
+
+    assert len(failing.requests) == 1
+
+
+def test_a_longer_wait_than_ours_is_handed_to_the_caller() -> None:
+    failing = Failing(httpx.Response(503, headers={"retry-after": "600"}, json={}))
+
+    with client(failing) as lake, pytest.raises(ServiceFailed):
+        lake.load(LOAD_ID)
+
+    assert len(failing.requests) == 1
+
+
+def test_an_upload_whose_outcome_is_unknown_is_sent_again_under_the_same_key() -> None:
+    failing = Failing(httpx.ReadError("reset"), httpx.Response(202, json=COMPLETED_LOAD))
+
+    with client(failing) as lake:
+        lake.start_push(b"a,b\n1,2\n", "shop.orders")
+
+    assert failing.bodies == [b"a,b\n1,2\n"] * 2
+    keys = {request.headers["idempotency-key"] for request in failing.requests}
+    assert len(keys) == 1
+
+
+def test_two_pushes_have_two_keys() -> None:
+    failing = Failing(httpx.Response(202, json=COMPLETED_LOAD))
+
+    with client(failing) as lake:
+        lake.start_push(b"x", "shop.orders")
+        lake.start_push(b"x", "shop.orders")
+
+    assert len({request.headers["idempotency-key"] for request in failing.requests}) == 2
+
+
+def test_an_upload_without_a_key_is_not_sent_again() -> None:
+    failing = Failing(httpx.ReadError("reset"))
+
+    with client(failing) as lake, pytest.raises(Unreachable):
+        lake.start_push(b"x", "shop.orders", idempotency_key=None)
+
+    assert len(failing.requests) == 1
+
+
+def test_a_stream_that_can_not_be_read_anew_is_not_sent_again() -> None:
+    failing = Failing(httpx.ReadError("reset"))
+
+    def once() -> Iterator[bytes]:
+        yield b"x"
+
+    with client(failing) as lake, pytest.raises(Unreachable):
+        lake.start_push(once(), "shop.orders")
+
+    assert len(failing.requests) == 1
+
+
+def test_a_file_object_is_sent_from_where_it_stood_and_counted() -> None:
+    failing = Failing(httpx.ReadError("reset"), httpx.Response(202, json=COMPLETED_LOAD))
+    stream = io.BytesIO(b"skipped" + b"x" * 600_000)
+    stream.seek(7)
+    seen: list[tuple[int, int | None]] = []
+
+    with client(failing) as lake:
+        lake.start_push(stream, "shop.orders", name="x.csv", on_upload=lambda sent, total: seen.append((sent, total)))
+
+    assert failing.bodies == [b"x" * 600_000] * 2
+    assert seen[-1] == (600_000, 600_000)
+    assert failing.requests[0].headers["content-length"] == "600000"
+    assert failing.requests[0].url.params["name"] == "x.csv"
+
+
+def test_a_table_name_is_escaped_into_two_segments() -> None:
+    failing = Failing(httpx.Response(202, json=COMPLETED_LOAD))
+
+    with client(failing) as lake:
+        lake.start_push(b"x", "deep.name space.tä ble")
+
+    assert failing.requests[0].url.raw_path.startswith(b"/v1/loads/deep.name%20space/t%C3%A4%20ble?")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, NotAllowed), (404, NotFound), (422, Refused), (500, ServiceFailed)])
+def test_a_problem_becomes_the_exception_of_its_kind(status: int, kind: type[Exception]) -> None:
+    answer = problem(status, errors=[{"detail": "bad", "pointer": "/a"}])
+
+    with client(Failing(answer)) as lake, pytest.raises(kind) as caught:
+        lake.load(LOAD_ID)
+
+    error = caught.value
+    assert isinstance(error, lakegate.ProblemError)
+    assert error.problem.detail == "What to do."
+    assert error.problem.errors[0].pointer == "/a"
+    assert error.problem.trace_id == "t1"
+
+
+def test_an_answer_of_a_proxy_becomes_a_problem_too() -> None:
+    with client(Failing(httpx.Response(502, text="<html>Bad Gateway"))) as lake, pytest.raises(ServiceFailed) as caught:
+        lake.load(LOAD_ID)
+
+    assert "Bad Gateway" in caught.value.problem.detail
+
+
+def test_oauth_errors_are_read_in_their_own_dialect() -> None:
+    answer = httpx.Response(400, json={"error": "invalid_grant", "error_description": "Wrong password."})
+
+    with client(Failing(answer)) as lake, pytest.raises(Refused) as caught:
+        lake.password_token("ann", "wrong")
+
+    assert (caught.value.problem.title, caught.value.problem.detail) == ("invalid_grant", "Wrong password.")
+
+
+def test_a_token_request_carries_no_key() -> None:
+    failing = Failing(httpx.Response(200, json={"access_token": "t"}))
+
+    with client(failing) as lake:
+        lake.client_token("id", "secret")
+
+    assert "authorization" not in failing.requests[0].headers
+
+
+def test_an_answer_that_is_no_json_is_a_broken_answer() -> None:
+    with client(Failing(httpx.Response(200, text="<html>"))) as lake, pytest.raises(BrokenAnswer, match="<html>"):
+        lake.load(LOAD_ID)
+
+
+def test_a_load_that_failed_raises_its_problem() -> None:
+    body = {"load_id": LOAD_ID, "state": "failed", "problem": {"title": "Empty", "detail": "No rows.", "status": 422}}
+
+    with client(Failing(httpx.Response(200, json=body))) as lake, pytest.raises(LoadFailed, match="No rows") as caught:
+        lake.wait(LOAD_ID)
+
+    assert str(caught.value.load_id) == LOAD_ID
+
+
+def test_pages_are_followed_by_their_next_link() -> None:
+    pages = {
+        None: {"items": [{"reason": "a"}], "next": f"/v1/loads/{LOAD_ID}/rejects?limit=1&cursor=b%2Bc"},
+        "b+c": {"items": [{"reason": "b"}], "next": None},
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=pages[request.url.params.get("cursor")])
+
+    with client(answer) as lake:
+        assert [item.reason for item in lake.all_rejects(LOAD_ID)] == ["a", "b"]
+
+
+def test_progress_is_read_until_the_load_has_settled() -> None:
+    first = ': hello\n\nid: 1\ndata: {"state": "reading"}\n\n'
+    lines = first + 'data: {"state":\ndata: "completed"}\n\ndata: {"state": "reading"}\n\n'
+
+    with client(Failing(httpx.Response(200, text=lines))) as lake:
+        assert [event.state for event in lake.events(LOAD_ID)] == ["reading", "completed"]
+
+
+async def test_the_async_client_makes_the_same_requests() -> None:
+    failing = Failing(httpx.ConnectError("refused"), httpx.Response(200, json=COMPLETED_LOAD))
+
+    async with AsyncClient("http://gateway", "k", retries=QUICK, transport=httpx.MockTransport(failing)) as lake:
+        load = await lake.load(LOAD_ID)
+
+    assert load.settled
+    assert failing.requests[1].headers["authorization"] == "Bearer k"
+
+
+async def test_the_async_client_streams_an_upload() -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        return httpx.Response(202, json=COMPLETED_LOAD | {"table": str(len(body))})
+
+    async with AsyncClient("http://gateway", "k", retries=QUICK, transport=httpx.MockTransport(answer)) as lake:
+        begun = await lake.start_push(io.BytesIO(b"x" * 700_000), "shop.orders")
+
+    assert begun.table == "700000"
+
+
+async def test_async_pages_are_followed_too() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        cursor = request.url.params.get("cursor")
+        return httpx.Response(200, json={"items": [{"reason": cursor or "a"}], "next": None if cursor else "b"})
+
+    async with AsyncClient("http://gateway", retries=QUICK, transport=httpx.MockTransport(answer)) as lake:
+        assert [item.reason async for item in lake.all_rejects(LOAD_ID)] == ["a", "b"]

@@ -1,0 +1,176 @@
+"""The supervisor's parts by themselves: ports, lock, state, logs, leftovers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lakegate.embedded import processes
+from lakegate.embedded.layout import Home, last_lines
+from lakegate.embedded.lock import SuiteLock, SuiteRunning, holder
+from lakegate.embedded.ports import Ports, PortTaken
+from lakegate.embedded.secret_files import secret
+from lakegate.embedded.services import services
+from lakegate.embedded.state import SuiteState, read_state, running, write_state
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home.at(tmp_path / "data")
+    made.make()
+    return made
+
+
+def state(pid: int) -> SuiteState:
+    return SuiteState(pid=pid, url="http://x", profile="local", version="0", started_at=datetime.now(UTC))
+
+
+def test_ports_follow_the_base() -> None:
+    ports = Ports.from_base(8080)
+
+    assert ports.api == {"gateway": 8080, "catalog": 8081, "ingest": 8082, "lineage": 8083}
+    assert ports.management["gateway"] == 9080
+
+
+def test_port_zero_takes_eight_different_ones() -> None:
+    ports = Ports.from_base(0)
+
+    assert len({*ports.api.values(), *ports.management.values()}) == 8
+    ports.check()
+
+
+def test_a_taken_port_is_named_with_its_user_and_a_way_out() -> None:
+    ports = Ports.from_base(0)
+    with socket.create_server(("127.0.0.1", ports.management["ingest"])), pytest.raises(PortTaken) as caught:
+        ports.check()
+
+    assert f"Port {ports.management['ingest']} is in use" in str(caught.value)
+    assert "ingest's management listener" in str(caught.value)
+    assert "--port" in str(caught.value)
+
+
+def test_one_suite_per_folder_and_the_second_learns_who(home: Home) -> None:
+    with SuiteLock(home.lock):
+        assert holder(home.lock) == os.getpid()
+        with pytest.raises(SuiteRunning, match=str(os.getpid())), SuiteLock(home.lock):
+            pass
+
+    assert holder(home.lock) is None
+
+
+def test_a_lock_goes_with_its_process(home: Home) -> None:
+    held = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from lakegate.embedded.lock import SuiteLock\n"
+            f"with SuiteLock(Path({str(home.lock)!r})): print('held', flush=True); sys.stdin.read()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert held.stdout is not None
+    held.stdout.readline()
+    assert holder(home.lock) == held.pid
+
+    held.kill()
+    held.communicate()
+
+    assert holder(home.lock) is None
+
+
+def test_the_state_of_a_suite_that_is_gone_is_not_taken_for_a_running_one(home: Home) -> None:
+    write_state(home, state(os.getpid()))
+    assert read_state(home) is not None
+    assert running(home) is None
+
+    with SuiteLock(home.lock):
+        assert running(home) == read_state(home)
+
+
+def test_a_damaged_state_is_no_state(home: Home) -> None:
+    home.state.write_text('{"pid": ')
+
+    assert read_state(home) is None
+
+
+def test_secrets_are_made_once_and_private(home: Home) -> None:
+    path = home.secrets / "admin.key"
+
+    first = secret(path, "lgk_")
+
+    assert secret(path, "lgk_") == first
+    assert first.startswith("lgk_")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.secrets.stat().st_mode) == 0o700
+
+
+def test_wiping_keeps_the_lock(home: Home) -> None:
+    with SuiteLock(home.lock):
+        (home.warehouse / "table").mkdir()
+        home.wipe()
+
+    assert [entry.name for entry in home.path.iterdir()] == ["lock"]
+
+
+def test_logs_start_anew_when_they_are_large(home: Home) -> None:
+    home.log("ingest").write_bytes(b"old\n" * 5_500_000)
+    home.log("catalog").write_bytes(b"small\n")
+
+    home.rotate_logs()
+
+    assert not home.log("ingest").exists()
+    assert (home.logs / "ingest.log.1").exists()
+    assert home.log("catalog").exists()
+
+
+def test_the_end_of_a_log_is_what_was_added(home: Home) -> None:
+    log = home.log("suite")
+    log.write_text("before\n" * 3)
+
+    begins = log.stat().st_size
+    log.write_text("before\n" * 3 + "after\n")
+
+    assert last_lines(log, after=begins) == "after"
+
+
+def test_a_leftover_is_ended_only_when_it_is_ours() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", "lakegate_ingest"], stdin=subprocess.PIPE
+    )
+    started = processes.start_time(child.pid)
+    assert started is not None
+
+    assert not processes.end_leftover(child.pid, started - 100, "lakegate_ingest"), "another process by now"
+    assert not processes.end_leftover(child.pid, started, "lakegate_gateway"), "another program"
+    assert child.poll() is None
+    # In real life init reaps it; here it is our own child.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    child.terminate()
+    child.communicate()
+
+
+def test_an_end_is_named() -> None:
+    assert processes.how_it_ended(3) == "exit code 3"
+    assert processes.how_it_ended(-9) == "SIGKILL"
+
+
+def test_each_service_gets_its_own_settings_and_nobody_elses_secrets(home: Home) -> None:
+    urls = {name: f"postgresql://{name}" for name in ("gateway", "catalog", "ingest", "lineage")}
+
+    made = {item.name: item for item in services(home, Ports.from_base(8080), urls, "lgk_admin", {"PATH": "/bin"})}
+
+    assert made["gateway"].environment["GATEWAY_BOOTSTRAP__KEY"] == "lgk_admin"
+    assert made["ingest"].environment["INGEST_POSTGRES__URL"] == "postgresql://ingest"
+    for name in ("catalog", "ingest", "lineage"):
+        given = str(dict(made[name].environment))
+        assert "lgk_admin" not in given
+        assert "private" not in given.lower()
+        assert [url for other, url in urls.items() if other != name and url in given] == []
