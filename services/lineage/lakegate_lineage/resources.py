@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.eventlog import PostgresEventLog, Retention
 from lakegate_chassis.postgres import open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.writer import EventWriter
@@ -30,7 +30,10 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     background = Background()
     writer = EventWriter(pool, settings.events)
     background.start("event-writer", writer.run)
-    background.start("run-events", run_event_consumer(PostgresEventLog(pool), pool).run)
+    event_log = PostgresEventLog(pool)
+    background.start("run-events", run_event_consumer(event_log, pool).run)
+    # one service prunes for all: every service's events are in the one log
+    background.start("event-retention", Retention(event_log).run)
     try:
         yield Resources(pool, writer, background)
     finally:
