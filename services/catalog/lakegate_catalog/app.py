@@ -1,0 +1,41 @@
+"""The catalog's application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from lakegate_catalog.datasets.endpoints import router as datasets
+from lakegate_catalog.iceberg.endpoints import routes
+from lakegate_catalog.resources import Resources, open_resources
+from lakegate_catalog.search.endpoints import router as search
+from lakegate_catalog.settings import CatalogSettings
+from lakegate_chassis.app import service_app
+from lakegate_chassis.postgres import ping
+
+
+def create_app(settings: CatalogSettings, resources: Resources | None = None) -> FastAPI:
+    """The app; it opens its own resources unless some are given."""
+
+    def use(app: FastAPI, opened: Resources) -> None:
+        app.state.resources = opened
+        app.state.health.add_checks({"postgres": lambda: ping(opened.pool)})
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if resources is not None:
+            yield
+            return
+        async with open_resources(settings) as opened:
+            use(app, opened)
+            yield
+
+    app = service_app(service="catalog", title="Lakegate catalog", settings=settings, lifespan=lifespan)
+    app.include_router(datasets)
+    app.include_router(search)
+    app.router.routes.extend(routes())
+    if resources is not None:
+        use(app, resources)
+    return app

@@ -1,0 +1,1 @@
+"""Datasets: every node of the catalog, with owner, tags, versions and diff."""

@@ -1,0 +1,18 @@
+"""What endpoints ask for, named once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from lakegate_catalog.resources import Resources
+
+
+def _resources(request: Request) -> Resources:
+    resources = request.app.state.resources
+    assert isinstance(resources, Resources)
+    return resources
+
+
+Services = Annotated[Resources, Depends(_resources)]

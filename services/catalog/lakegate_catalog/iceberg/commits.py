@@ -1,0 +1,122 @@
+"""Commits: requirements checked against the current metadata, updates applied, and a compare-and-set on the log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+from pydantic import ValidationError
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
+from pyiceberg.table.update import AddSnapshotUpdate, AssertCreate, TableUpdate, update_table_metadata
+
+from lakegate_catalog.datasets.state import DatasetState, changed, read, write
+from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown
+from lakegate_catalog.iceberg.metadata import Document, next_version
+from lakegate_catalog.iceberg.requests import CommitTable
+from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, table_state
+from lakegate_catalog.store.entities import next_change
+from lakegate_catalog.store.port import Change, SequenceTaken
+from lakegate_chassis.problems import Unavailable
+from lakegate_contracts.names import TableName
+
+# A lost race whose requirements still hold is repeated here, which is cheaper than by the client.
+ATTEMPTS = 10
+
+
+class Commits:
+    """Iceberg REST 'updateTable'."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._warehouse = tables.warehouse
+
+    async def commit(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
+        """Apply the updates if the requirements hold.
+
+        Raises NoSuchTable, BadRequest for updates that don't fit the table, CommitFailed when nothing was changed,
+        CommitStateUnknown when the database went away in the middle.
+        """
+        if any(isinstance(requirement, AssertCreate) for requirement in request.requirements):
+            return await self._create(tenant, table, request, actor)
+        for _ in range(ATTEMPTS):
+            current = await self._tables.current(tenant, table)
+            base_document, base = await self._warehouse.parse(table_state(current).metadata_location)
+            _check(request, base)
+            if not request.updates:
+                return Loaded(current, base_document)
+            updated = await asyncio.to_thread(_apply, base, request.updates, base_document.location)
+            if updated.location != base.location:
+                self._warehouse.check_location(tenant, updated.location)
+            document = await self._warehouse.write(updated, next_version(base_document.location))
+            try:
+                return Loaded(await self._append(current, updated, document, actor), document)
+            except SequenceTaken:
+                await self._warehouse.discard(document)
+        raise CommitFailed(f"Table {table} is being changed by others again and again. Refresh and commit again.")
+
+    async def _append(self, current: Change, metadata: TableMetadata, document: Document, actor: str) -> Change:
+        change = next_change(current, "committed")
+        before: DatasetState = read(current)
+        state = described_by(
+            before,
+            metadata,
+            document.location,
+            change.changed_at,
+            actor,
+            # a table that was moved shares its old place with its old files
+            purgeable=bool(before.table and before.table.purgeable and before.location == metadata.location),
+        )
+        event = changed(state, change.sequence, change.kind, change.changed_at)
+        try:
+            return await self._tables.store.append(replace(change, state=write(state), event=event))
+        except Unavailable as error:
+            # the file stays: if the change was stored after all, it is the table's metadata
+            raise CommitStateUnknown(
+                f"The database went away while {state.name} was committed. Look whether it has your snapshot."
+            ) from error
+
+    async def _create(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
+        """The end of a staged create: the updates build the table from nothing."""
+        if await self._tables.exists(tenant, table):
+            raise CommitFailed(f"Requirement failed: table {table} already exists.")
+        empty = TableMetadataV1.model_validate({"location": "", "last-column-id": -1, "schema": Schema()})
+        metadata = await asyncio.to_thread(_apply, empty, request.updates, None)
+        if metadata.location:
+            location = self._warehouse.check_location(tenant, metadata.location)
+        else:
+            location = self._warehouse.table_location(tenant, table, metadata.table_uuid or uuid4())
+        return await self._tables.create(tenant, table, metadata.model_copy(update={"location": location}), actor)
+
+
+def _check(request: CommitTable, base: TableMetadata) -> None:
+    for requirement in request.requirements:
+        try:
+            requirement.validate(base)
+        except CommitFailedException as error:
+            raise CommitFailed(str(error)) from error
+    for update in request.updates:
+        if isinstance(update, AddSnapshotUpdate):
+            _check_order(update, base)
+
+
+def _check_order(update: AddSnapshotUpdate, base: TableMetadata) -> None:
+    """A snapshot that is numbered behind the table lost a race (on another branch): it has to be made anew."""
+    snapshot = update.snapshot
+    if isinstance(base, TableMetadataV1):
+        return
+    if (snapshot.sequence_number or 0) <= base.last_sequence_number:
+        raise CommitFailed(
+            f"Requirement failed: snapshot {snapshot.snapshot_id} has sequence number {snapshot.sequence_number}, "
+            f"the table is at {base.last_sequence_number} already."
+        )
+
+
+def _apply(base: TableMetadata, updates: tuple[TableUpdate, ...], location: str | None) -> TableMetadata:
+    """Raises BadRequest."""
+    try:
+        return update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
+    except (ValueError, NotImplementedError, ValidationError) as error:
+        raise BadRequest(f"The updates can't be applied: {error}") from error

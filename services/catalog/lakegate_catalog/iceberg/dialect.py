@@ -1,0 +1,117 @@
+"""How Iceberg REST says what went wrong: {"error": {message, type, code}}, with the types of its specification.
+
+IcebergError
+├── BadRequest 400, Forbidden 403, CommitStateUnknown 500, ServiceUnavailable 503
+├── NoSuchNamespace 404, NoSuchTable 404
+├── AlreadyExists 409, NamespaceNotEmpty 409, CommitFailed 409
+└── UnprocessableEntity 422
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+import obstore.exceptions
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lakegate_chassis.logs import log
+from lakegate_chassis.problems import Problem, Unavailable
+from lakegate_contracts.names import InvalidName
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+MAX_MESSAGE = 2000
+
+
+class IcebergError(Exception):
+    """Answered as it is. `type` is the exception's name in the REST specification."""
+
+    type: ClassVar[str] = "InternalServerException"
+    code: ClassVar[int] = 500
+
+
+class BadRequest(IcebergError):
+    type, code = "BadRequestException", 400
+
+
+class Forbidden(IcebergError):
+    type, code = "ForbiddenException", 403
+
+
+class NoSuchNamespace(IcebergError):
+    type, code = "NoSuchNamespaceException", 404
+
+
+class NoSuchTable(IcebergError):
+    type, code = "NoSuchTableException", 404
+
+
+class AlreadyExists(IcebergError):
+    type, code = "AlreadyExistsException", 409
+
+
+class NamespaceNotEmpty(IcebergError):
+    type, code = "NamespaceNotEmptyException", 409
+
+
+class CommitFailed(IcebergError):
+    """Nothing was changed: refresh, apply again, commit again."""
+
+    type, code = "CommitFailedException", 409
+
+
+class UnprocessableEntity(IcebergError):
+    type, code = "UnprocessableEntityException", 422
+
+
+class CommitStateUnknown(IcebergError):
+    """The commit may or may not have happened: the client has to look before it repeats it."""
+
+    type, code = "CommitStateUnknownException", 500
+
+
+class ServiceUnavailable(IcebergError):
+    """Nothing was done."""
+
+    type, code = "ServiceUnavailableException", 503
+
+
+def error_response(code: int, type_: str, message: str) -> Response:
+    body = {"error": {"message": message[:MAX_MESSAGE], "type": type_, "code": code}}
+    headers = {"retry-after": "1"} if code == 503 else {}
+    return Response(orjson.dumps(body), code, headers, "application/json")
+
+
+def in_dialect(endpoint: Endpoint, path: str) -> Endpoint:
+    """Answer every error of `endpoint` in Iceberg's own shape; `path` is its template, the label of its metrics."""
+
+    async def answer(request: Request) -> Response:
+        request.scope["route_template"] = path
+        try:
+            return await endpoint(request)
+        except IcebergError as error:
+            return error_response(error.code, error.type, str(error))
+        except InvalidName as error:
+            return error_response(400, BadRequest.type, str(error))
+        except ValidationError as error:
+            return error_response(400, BadRequest.type, _first(error))
+        except Unavailable as error:
+            return error_response(503, ServiceUnavailable.type, error.detail)
+        except Problem as error:
+            type_ = Forbidden.type if error.status == 403 else BadRequest.type
+            return error_response(error.status, type_, error.detail)
+        except obstore.exceptions.BaseError as error:
+            log.error("warehouse_error", exc_info=error)
+            message = "The warehouse can't be read or written. Nothing was committed."
+            return error_response(503, ServiceUnavailable.type, message)
+
+    return answer
+
+
+def _first(error: ValidationError) -> str:
+    item = error.errors(include_url=False, include_input=False)[0]
+    where = "/".join(str(part) for part in item["loc"])
+    return f"The request is not valid at /{where}: {item['msg']}."

@@ -1,0 +1,139 @@
+"""Metadata files of tables: written once, under a name that nobody had; cached, since they never change."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import obstore
+import obstore.exceptions
+from obstore.store import from_url
+from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
+
+from lakegate_catalog.iceberg.dialect import BadRequest
+from lakegate_catalog.settings import WarehouseSettings
+from lakegate_chassis.logs import log
+from lakegate_contracts.names import TableName
+
+# What parsed metadata weighs for each byte of its JSON, measured on 1 to 3,000 snapshots: 8 to 12.
+PARSED_WEIGHT = 12
+_VERSION = re.compile(r"/(\d+)-[^/]*$")
+# Kept out of locations, which are URLs to some engines and plain paths to others; the UUID keeps them unique.
+_UNSAFE = re.compile(r"[^A-Za-z0-9_=-]")
+DELETE_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Document:
+    """A metadata file: its place, its bytes, and its parsed form once somebody needed it."""
+
+    location: str
+    content: bytes
+    parsed: TableMetadata | None = None
+
+    @property
+    def weight(self) -> int:
+        return len(self.content) * (1 + (PARSED_WEIGHT if self.parsed is not None else 0))
+
+
+class Warehouse:
+    """The object store below the warehouse's location. Locations are URLs; paths are relative to it."""
+
+    def __init__(self, settings: WarehouseSettings, cache_bytes: int) -> None:
+        self.settings = settings
+        self._root = settings.location
+        self._store = _open(settings)
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[str, Document] = OrderedDict()
+        self._weight = 0
+
+    def table_location(self, tenant: str, table: TableName, table_uuid: UUID) -> str:
+        """Where a new table goes; the UUID keeps a table that is dropped and made again apart from its old files."""
+        levels = (_UNSAFE.sub("_", level) for level in (*table.levels, table.name))
+        return "/".join((self._root, tenant, *levels)) + f"-{table_uuid}"
+
+    def check_location(self, tenant: str, location: str) -> str:
+        """The location without a trailing slash. Raises BadRequest when it is not below the tenant's folder."""
+        clean = location.rstrip("/")
+        home = f"{self._root}/{tenant}/"
+        if not clean.startswith(home) or any(part in ("", ".", "..") for part in clean[len(home) :].split("/")):
+            raise BadRequest(f"A table of this tenant has to be below {home}, not at {location[:500]}.")
+        return clean
+
+    async def write(self, metadata: TableMetadata, version: int) -> Document:
+        """Store the metadata as a new file below the table's location."""
+        content = metadata.model_dump_json().encode()
+        location = f"{metadata.location}/metadata/{version:05d}-{uuid4()}.metadata.json"
+        await obstore.put_async(self._store, self._path(location), content, mode="create")
+        document = Document(location, content, metadata)
+        self._remember(document)
+        return document
+
+    async def read(self, location: str) -> Document:
+        """The file's bytes, cached. Raises FileNotFoundError."""
+        known = self._cached.get(location)
+        if known is not None:
+            self._cached.move_to_end(location)
+            return known
+        result = await obstore.get_async(self._store, self._path(location))
+        document = Document(location, bytes(await result.bytes_async()))
+        self._remember(document)
+        return document
+
+    async def parse(self, location: str) -> tuple[Document, TableMetadata]:
+        """The file, parsed (in a thread: 80 ms for 3,000 snapshots). Raises FileNotFoundError, ValidationError."""
+        document = await self.read(location)
+        if document.parsed is None:
+            document.parsed = await asyncio.to_thread(TableMetadataUtil.parse_raw, document.content.decode())
+            self._remember(document)
+        return document, document.parsed
+
+    async def discard(self, document: Document) -> None:
+        """Delete the file of a commit that lost. A failure is logged: the file is an orphan, and harmless."""
+        self._forget(document.location)
+        try:
+            await obstore.delete_async(self._store, self._path(document.location))
+        except (obstore.exceptions.BaseError, OSError) as error:
+            log.warning("metadata_not_deleted", location=document.location, reason=str(error))
+
+    async def purge(self, location: str) -> int:
+        """Delete everything below a table's location; returns how many files that were."""
+        deleted = 0
+        async for batch in obstore.list(self._store, self._path(location) + "/", chunk_size=DELETE_BATCH):
+            paths = [item["path"] for item in batch]
+            await obstore.delete_async(self._store, paths)
+            deleted += len(paths)
+        return deleted
+
+    def _path(self, location: str) -> str:
+        return location[len(self._root) + 1 :]
+
+    def _remember(self, document: Document) -> None:
+        self._forget(document.location)
+        if document.weight > self._cache_bytes:
+            return
+        self._cached[document.location] = document
+        self._weight = sum(kept.weight for kept in self._cached.values())
+        while self._weight > self._cache_bytes:
+            _, dropped = self._cached.popitem(last=False)
+            self._weight -= dropped.weight
+
+    def _forget(self, location: str) -> None:
+        self._cached.pop(location, None)
+
+
+def next_version(location: str) -> int:
+    """The number after that in a metadata file's name; 0 when it has none."""
+    found = _VERSION.search(location)
+    return int(found[1]) + 1 if found else 0
+
+
+def _open(settings: WarehouseSettings) -> Any:
+    if settings.location.startswith("file:"):
+        return from_url(settings.location, mkdir=True)
+    options: dict[str, Any] = {name: value.get_secret_value() for name, value in settings.options.items()}
+    return from_url(settings.location, **options)

@@ -1,0 +1,99 @@
+"""GET /v1/search."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+
+from lakegate_catalog.deps import Services
+from lakegate_catalog.errors import InvalidCursor, SearchBehind
+from lakegate_catalog.search.query import Wanted, search
+from lakegate_catalog.search.schemas import SearchAnswer
+from lakegate_chassis.auth import Caller, require
+from lakegate_chassis.problems import FieldError, InvalidRequest
+from lakegate_contracts.identity import Principal, Scope
+
+router = APIRouter(tags=["search"])
+MAX_OFFSET = 1000  # further down nobody looks, and each page costs what all pages before it cost
+
+Token = Annotated[str | None, Query(max_length=32, description="sees at least the write that returned this token")]
+TokenHeader = Annotated[str | None, Header(alias="lakegate-consistency-token", max_length=32)]
+
+
+@router.get("/v1/search", response_model=SearchAnswer)
+async def search_datasets(
+    principal: Caller,
+    services: Services,
+    q: Annotated[
+        str, Query(max_length=500, description="words, beginnings of words, or nearly so; all must match")
+    ] = "",
+    kind: Annotated[str | None, Query(max_length=100)] = None,
+    tag: Annotated[list[str] | None, Query(description="repeatable; all must be there")] = None,
+    owner: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=32)] = None,
+    consistency_token: Token = None,
+    token_header: TokenHeader = None,
+) -> Response:
+    """Datasets by name, column, description, tag and owner, tolerant of one typing error a word."""
+    require(principal, Scope.DATASETS_READ)
+    offset = _offset(cursor)
+    token = consistency_token or token_header
+    if token is not None:
+        await services.replica.reach(_position(token), services.settings.search.wait_seconds)
+    if services.replica.position is None:
+        raise SearchBehind("The search index is being built. Try again in a few seconds.")
+    wanted = Wanted(
+        tenant=principal.tenant,
+        text=q,
+        kind=kind,
+        tags=tuple(tag or ())[:20],
+        owner=owner,
+        areas=areas_of(principal),
+        offset=offset,
+        limit=limit,
+        facets=offset == 0,
+    )
+    found = await asyncio.to_thread(search, services.replica.index, wanted)
+    after = offset + len(found.hits)
+    more = after < min(found.total, MAX_OFFSET)
+    # the bodies in the index are wire datasets already: validating them again would double the time
+    answer = {
+        "items": [hit | {"score": round(score, 4)} for score, hit in found.hits],
+        "total": found.total,
+        "facets": found.facets,
+        "next": str(after) if more else None,
+    }
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+def areas_of(principal: Principal) -> tuple[str, ...] | None:
+    """The namespace patterns that the caller may read; None when nothing is kept from him."""
+    patterns = []
+    for held in principal.scopes:
+        name, _, pattern = held.partition("@")
+        if name in (Scope.DATASETS_READ, Scope.ADMIN):
+            if not pattern:
+                return None
+            patterns.append(pattern)
+    return tuple(patterns)
+
+
+def _offset(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit()) or int(cursor) >= MAX_OFFSET:
+        raise InvalidCursor("The cursor is not one of ours; use `next` as it was given.")
+    return int(cursor)
+
+
+def _position(token: str) -> int:
+    if not (token.isascii() and token.isdigit()) or int(token) >= 2**63:
+        raise InvalidRequest(
+            "The consistency token is not one of ours; use it as the write returned it.",
+            errors=[FieldError(detail="not a consistency token", pointer="?consistency_token")],
+        )
+    return int(token)

@@ -1,0 +1,61 @@
+"""Everything the catalog reads from the environment, prefix CATALOG_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+
+from lakegate_chassis.settings import BackendSettings, Section, settings_config
+
+
+class WarehouseSettings(Section):
+    """Where tables live: `<location>/<tenant>/<namespace levels>/<table>-<uuid>`."""
+
+    name: str = Field(default="lakehouse", description="what Iceberg clients call it")
+    location: str = Field(description="URL of a folder or bucket: file:///…, s3://…, gs://…, abfss://…")
+    options: dict[str, SecretStr] = Field(
+        default_factory=dict, description="obstore options of the location (endpoint, keys, region), as JSON"
+    )
+    client_properties: dict[str, str] = Field(
+        default_factory=dict,
+        description="handed to every Iceberg client with a table (s3.endpoint and the like); never secrets, as JSON",
+    )
+
+    @field_validator("location")
+    @classmethod
+    def _without_trailing_slash(cls, location: str) -> str:
+        if "://" not in location:
+            raise ValueError("must be a URL, as in file:///var/lib/lakegate/warehouse")
+        return location.rstrip("/")
+
+
+class MetadataSettings(Section):
+    """The cache of table metadata; files never change, so entries are never stale."""
+
+    cache_bytes: int = Field(default=24_000_000, ge=0, description="what the cache may weigh, parsed forms included")
+
+
+class SearchSettings(Section):
+    """The search replica of this process."""
+
+    dir: Path = Field(description="folder of the index; rebuilt from the store when missing or unreadable")
+    heap_bytes: int = Field(
+        default=15_000_000, ge=15_000_000, description="memory of the index writer; tantivy takes no less"
+    )
+    commit_interval_seconds: float = Field(
+        default=0.1, gt=0, description="changes are collected for so long before they become visible"
+    )
+    wait_seconds: float = Field(
+        default=5.0, gt=0, le=25, description="how long a search waits for its consistency token"
+    )
+
+
+class CatalogSettings(BackendSettings):
+    model_config = settings_config("CATALOG_")
+
+    port: int = Field(default=8081, ge=0, le=65535, description="port of the API")
+    management_port: int = Field(default=9081, ge=0, le=65535, description="port for /metrics and /loglevel")
+    warehouse: WarehouseSettings
+    metadata: MetadataSettings = MetadataSettings()
+    search: SearchSettings
