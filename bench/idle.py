@@ -67,6 +67,8 @@ def print_processes(console: Console, up: suite.Suite) -> None:
         column.justify = "right"
     totals = [0.0, 0.0, 0.0]
     pids = {"supervisor": state["pid"]} | {name: found["pid"] for name, found in state["processes"].items()}
+    postmaster = next(up.home.rglob("postmaster.pid"))
+    pids["postgres"] = int(postmaster.read_text().splitlines()[0])
     for name, pid in pids.items():
         family = [psutil.Process(pid)]
         if name == "postgres":
