@@ -44,14 +44,19 @@ def _bearer(scope: Scope) -> str:
     raise InvalidToken("no bearer token was sent")
 
 
-async def caller(request: Request) -> Principal:
-    """The principal that AuthMiddleware found. Async, since FastAPI runs plain functions in a thread each time."""
+def caller(request: Request) -> Principal:
+    """The principal that AuthMiddleware found."""
     principal = request.scope["principal"]
     assert isinstance(principal, Principal)
     return principal
 
 
-Caller = Annotated[Principal, Depends(caller)]
+async def _caller(request: Request) -> Principal:
+    # async, since FastAPI runs a plain function in a worker thread for every request
+    return caller(request)
+
+
+Caller = Annotated[Principal, Depends(_caller)]
 
 
 def require(principal: Principal, permission: Permission, namespace: str | None = None) -> None:
