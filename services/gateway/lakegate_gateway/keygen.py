@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate_chassis.tokens import load_private_key, public_jwk
 
-PRIVATE = "gateway-signing.pem"
-PUBLIC = "jwks.json"
+PRIVATE = "internal.pem"
+PUBLIC = "internal.jwks.json"
 
 
 def make_keys(folder: Path) -> tuple[Path, Path]:

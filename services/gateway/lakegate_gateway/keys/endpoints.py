@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
@@ -22,14 +22,19 @@ router = APIRouter(prefix="/v1/keys", tags=["Identity"])
 @router.post("", status_code=201, summary="Make an API key")
 async def create_key(wanted: KeyCreate, principal: Admin, opened: Opened, response: Response) -> KeyCreated:
     scopes = check_scopes(wanted.scopes)
-    if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
+    expires_at = wanted.expires_at
+    if wanted.expires_in_seconds is not None:
+        if expires_at is not None:
+            raise InvalidRequest("Give expires_at or expires_in_seconds, not both.")
+        expires_at = datetime.now(UTC) + timedelta(seconds=wanted.expires_in_seconds)
+    if expires_at is not None and expires_at <= datetime.now(UTC):
         raise InvalidRequest("expires_at lies in the past: the key could never be used.")
     key, plaintext = await opened.keys.create(
         principal,
         name=wanted.name,
         subject=wanted.subject or principal.subject,
         scopes=scopes,
-        expires_at=wanted.expires_at,
+        expires_at=expires_at,
     )
     response.headers["cache-control"] = "no-store"
     response.headers["location"] = f"/v1/keys/{key.id}"

@@ -10,14 +10,14 @@ import asyncpg
 
 from lakegate_chassis.postgres import connection, tenant_transaction
 
-_COLUMNS = "id, tenant, subject, name, hint, scopes, created_at, created_by, expires_at, last_used_at, revoked_at"
+_COLUMNS = "id, tenant, subject, name, prefix, scopes, created_at, created_by, expires_at, last_used_at, revoked_at"
 
 
 async def insert(pool: asyncpg.Pool, tenant: str, key_hash: bytes, values: dict[str, Any]) -> asyncpg.Record:
     async with tenant_transaction(pool, tenant) as tx:
         row: asyncpg.Record = await tx.fetchrow(
             f"""
-            INSERT INTO api_keys (id, tenant, subject, name, key_hash, hint, scopes, created_by, expires_at)
+            INSERT INTO api_keys (id, tenant, subject, name, key_hash, prefix, scopes, created_by, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}
             """,
             values["id"],
@@ -25,7 +25,7 @@ async def insert(pool: asyncpg.Pool, tenant: str, key_hash: bytes, values: dict[
             values["subject"],
             values["name"],
             key_hash,
-            values["hint"],
+            values["prefix"],
             list(values["scopes"]),
             values["created_by"],
             values["expires_at"],
@@ -34,20 +34,20 @@ async def insert(pool: asyncpg.Pool, tenant: str, key_hash: bytes, values: dict[
 
 
 async def upsert_bootstrap(
-    pool: asyncpg.Pool, tenant: str, id: UUID, key_hash: bytes, hint: str, scopes: list[str]
+    pool: asyncpg.Pool, tenant: str, id: UUID, key_hash: bytes, prefix: str, scopes: list[str]
 ) -> None:
     """Make the key valid, whatever was done to it; `id` follows from the hash, so every replica writes the same row."""
     async with tenant_transaction(pool, tenant) as tx:
         await tx.execute(
             """
-            INSERT INTO api_keys (id, tenant, subject, name, key_hash, hint, scopes, created_by)
+            INSERT INTO api_keys (id, tenant, subject, name, key_hash, prefix, scopes, created_by)
             VALUES ($1, $2, 'bootstrap', 'bootstrap', $3, $4, $5, 'bootstrap')
             ON CONFLICT (key_hash) DO UPDATE SET scopes = excluded.scopes, revoked_at = NULL, expires_at = NULL
             """,
             id,
             tenant,
             key_hash,
-            hint,
+            prefix,
             scopes,
         )
 

@@ -23,14 +23,15 @@ class KeyCreate(BaseModel):
         pattern=r"^[^\s\x00-\x1f]{1,200}$",
         description="as whom it acts in logs and lineage; the caller when left out",
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="it never expires when left out")
+    expires_at: AwareDatetime | None = Field(default=None, description="never, when both are left out")
+    expires_in_seconds: int | None = Field(default=None, ge=1, le=100 * 366 * 86_400, description="or as a duration")
 
 
 class Key(BaseModel):
     id: UUID
     name: str
     subject: str
-    hint: str = Field(description="how the key begins", examples=["lgk_9fQx2LmA"])
+    prefix: str = Field(description="how the key begins", examples=["lgk_9fQx2LmA"])
     scopes: tuple[str, ...]
     created_at: datetime
     created_by: str

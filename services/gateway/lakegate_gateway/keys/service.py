@@ -20,7 +20,7 @@ from lakegate_gateway.identity.verified import VerificationCache
 from lakegate_gateway.keys import queries
 
 KEY_PREFIX = "lgk_"
-HINT_LENGTH = 12  # prefix and 8 characters: enough to tell keys apart, 48 of 256 bits
+SHOWN_LENGTH = 12  # prefix and 8 characters: enough to tell keys apart, 48 of 256 bits
 WRITE_USED_EVERY_SECONDS = 10.0
 MAX_USED = 10_000
 _BOOTSTRAP_IDS = UUID("6f5e6a52-7d4b-4f0e-9a51-0c6f7b5b3a10")
@@ -34,7 +34,7 @@ class ApiKey:
     tenant: str
     subject: str
     name: str
-    hint: str
+    prefix: str
     scopes: tuple[str, ...]
     created_at: datetime
     created_by: str
@@ -66,7 +66,7 @@ class Keys:
             "id": uuid4(),
             "subject": subject,
             "name": name,
-            "hint": plaintext[:HINT_LENGTH],
+            "prefix": plaintext[:SHOWN_LENGTH],
             "scopes": scopes,
             "created_by": by.subject,
             "expires_at": expires_at,
@@ -83,7 +83,7 @@ class Keys:
             tenant,
             uuid5(_BOOTSTRAP_IDS, digest.hex()),
             digest,
-            plaintext[:HINT_LENGTH],
+            plaintext[:SHOWN_LENGTH],
             [Scope.ADMIN.value],
         )
 
@@ -131,7 +131,7 @@ def _key(row: asyncpg.Record) -> ApiKey:
         row["tenant"],
         row["subject"],
         row["name"],
-        row["hint"],
+        row["prefix"],
         tuple(row["scopes"]),
         row["created_at"],
         row["created_by"],

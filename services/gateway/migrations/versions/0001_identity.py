@@ -14,7 +14,7 @@ CREATE TABLE api_keys (
     subject text NOT NULL,
     name text NOT NULL,
     key_hash bytea NOT NULL UNIQUE CHECK (length(key_hash) = 32),
-    hint text NOT NULL,
+    prefix text NOT NULL,
     scopes text[] NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL,
@@ -63,7 +63,8 @@ CREATE POLICY tenant ON {table} USING (tenant = current_setting('lakegate.tenant
 
 # A credential has to be looked up before its tenant is known, which is all that these functions allow: one row, by a
 # secret's hash or by an exact name. They run as the tables' owner, who is exempt from the policies; a policy that lets
-# the application see rows of every tenant "for logins" would let every other query see them too.
+# the application see rows of every tenant "for logins" would let every other query see them too. Nobody else may call
+# them: only the application role may use this schema.
 LOOKUPS = """
 CREATE FUNCTION find_api_key(hash bytea) RETURNS SETOF api_keys
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = gateway, pg_temp
@@ -91,13 +92,6 @@ CREATE FUNCTION touch_api_keys(ids uuid[], times timestamptz[]) RETURNS void
 CREATE FUNCTION drop_expired_refresh_tokens() RETURNS void
     LANGUAGE sql SECURITY DEFINER SET search_path = gateway, pg_temp
     AS $$ DELETE FROM refresh_tokens WHERE expires_at < now() - interval '1 day' $$;
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA gateway FROM PUBLIC;
-DO $$ BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'lakegate_gateway') THEN
-        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA gateway TO lakegate_gateway;
-    END IF;
-END $$;
 """
 
 
