@@ -100,7 +100,7 @@ def schema_updates(
         return requirements, [SetCurrentSchemaUpdate(schema_id=known[0].schema_id)]
     schema_id = max(known.schema_id for known in base.schemas) + 1
     added = Schema(*schema.fields, schema_id=schema_id, identifier_field_ids=base.schema().identifier_field_ids)
-    return requirements, [AddSchemaUpdate(schema=added), SetCurrentSchemaUpdate(schema_id=-1)]
+    return requirements, [AddSchemaUpdate(schema_=added), SetCurrentSchemaUpdate(schema_id=-1)]
 
 
 def _creation(staged: TableMetadata) -> list[TableUpdate]:
@@ -108,7 +108,7 @@ def _creation(staged: TableMetadata) -> list[TableUpdate]:
     updates: list[TableUpdate] = [
         AssignUUIDUpdate(uuid=staged.table_uuid),
         UpgradeFormatVersionUpdate(format_version=staged.format_version),
-        AddSchemaUpdate(schema=staged.schema()),
+        AddSchemaUpdate(schema_=staged.schema()),
         SetCurrentSchemaUpdate(schema_id=-1),
         AddPartitionSpecUpdate(spec=staged.spec()),
         SetDefaultSpecUpdate(spec_id=-1),
@@ -202,7 +202,12 @@ def append(
         schema_id=metadata.current_schema_id,
     )
     reference = SetSnapshotRefUpdate(
-        ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id, parent_snapshot_id=parent_id
+        ref_name=MAIN_BRANCH,
+        type=SnapshotRefType.BRANCH,
+        snapshot_id=snapshot_id,
+        max_ref_age_ms=None,
+        max_snapshot_age_ms=None,
+        min_snapshots_to_keep=None,
     )
     requirements: list[TableRequirement] = []
     if not new:

@@ -127,7 +127,7 @@ async def list_loads(
         name = TableName.parse(table) if table is not None else None
     except InvalidName as error:
         raise BadTableName(str(error)) from error
-    rows = await resources.loads.list(
+    rows = await resources.loads.newest(
         principal, table=name, state=state.value if state else None, before=_parse_cursor(cursor), limit=limit + 1
     )
     following = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import secrets
 import shutil
 from concurrent.futures import Executor
+from email.message import Message
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +23,7 @@ from lakegate_ingest.commit import snapshots, warehouse
 from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
 from lakegate_ingest.commit.committer import CommitPlan, Committed, Committer, SchemaMoved
 from lakegate_ingest.errors import (
+    BadParameter,
     CatalogUnavailable,
     CommitConflict,
     LoadInterrupted,
@@ -146,7 +149,7 @@ class Pipeline:
         folder = self._spool.path(load.load_id)
         sources = [
             engine.Source(
-                path=folder / file.spool_name, name=file.name, options=read_options(file.format, load.options),
+                path=folder / file.spool_name, name=file.name, options=read_options(file.format, file.content_type, load.options),
                 records=file.records,
             )
             for file in load.files
@@ -238,7 +241,7 @@ class Pipeline:
             raise CommitPending(error.detail) from error
         except FileNotFoundError as error:
             raise LoadInterrupted(
-                "What this load had written is gone with the process that held it. Nothing was committed; send it again."
+                "What this load had written is gone with its process. Nothing was committed; send it again."
             ) from error
 
     async def _forget_intent(self, load: LoadRow, intent: Intent) -> None:
@@ -249,13 +252,23 @@ class Pipeline:
         await asyncio.to_thread(delete_files, load, intent)
 
 
-def read_options(format_name: str, options: LoadOptions) -> engine.ReadOptions:
-    """What the engine needs to know to read (and to count) one file."""
+def read_options(format_name: str, content_type: str, options: LoadOptions) -> engine.ReadOptions:
+    """What the engine needs to know to read (and to count) one file. Raises BadParameter for an unknown charset."""
+    header = Message()
+    header["content-type"] = content_type or "text/csv"
+    charset = header.get_content_charset()
+    try:
+        encoding = codecs.lookup(charset).name if charset else None
+    except LookupError as error:
+        raise BadParameter(
+            f"The charset '{charset}' of the Content-Type is not known. UTF-8 is the best one."
+        ) from error
     return engine.ReadOptions(
         format=engine.Format(format_name),
         delimiter=options.delimiter,
         null_values=options.null_values,
         header=options.header,
+        encoding=None if encoding == "utf-8" else encoding,
     )
 
 

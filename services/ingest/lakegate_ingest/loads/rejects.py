@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow.parquet as pq
 from pyiceberg.io import load_file_io
@@ -43,7 +43,7 @@ def records(
             continue
         skip = start[1] if seq == start[0] else 0
         with load_file_io({}, url).new_input(url).open() as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(cast(IO[bytes], stream))
             begins = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows

@@ -14,7 +14,7 @@ import asyncpg
 
 from lakegate_chassis import context
 from lakegate_chassis.postgres import tenant_transaction
-from lakegate_chassis.problems import Problem
+from lakegate_chassis.problems import Problem, unforeseen
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import Receipt
@@ -142,6 +142,11 @@ class LoadService:
         except Problem as problem:
             await self._give_up(live, problem)
             raise
+        except Exception as error:
+            # Whatever it was, the load must not stay "receiving" for as long as this process lives.
+            problem = unforeseen(error)
+            await self._give_up(live, problem)
+            raise problem from error
         RECEIVED_BYTES.inc(body.received_bytes)
         PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
         live.progress = Progress(bytes_received=body.received_bytes)
@@ -171,7 +176,7 @@ class LoadService:
             raise LoadNotFound(f"No load has the id {load_id}. GET /v1/loads lists yours.")
         return load
 
-    async def list(
+    async def newest(
         self,
         principal: Principal,
         *,
@@ -221,7 +226,7 @@ def opener_for(options: LoadOptions) -> Opener:
             format_ = engine.detect_bytes(head, name, content_type or None)
         if format_ is engine.Format.PARQUET:
             return format_.value, None
-        return format_.value, engine.RecordCounter(read_options(format_.value, options))
+        return format_.value, engine.RecordCounter(read_options(format_.value, content_type, options))
 
     return opener
 

@@ -97,18 +97,15 @@ def _csv(batch: pa.RecordBatch) -> bytes:
     return _csv_bytes(pa.Table.from_arrays(columns, names=[str(i) for i in range(len(columns))]))
 
 
-def _flat(column: pa.Array) -> pa.Array:
+def _flat(column: pa.Array[Any]) -> pa.Array[Any]:
     """Lists, structs and bytes have no CSV form of their own: JSON text and base64."""
     if pa.types.is_nested(column.type):
         return pa.array(
             [None if value is None else orjson.dumps(value, default=_plain).decode() for value in column.to_pylist()],
             pa.string(),
         )
-    if (
-        pa.types.is_binary(column.type)
-        or pa.types.is_large_binary(column.type)
-        or pa.types.is_fixed_size_binary(column.type)
-    ):
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    if any(is_kind(column.type) for is_kind in kinds):
         return pa.array([None if value is None else _plain(value) for value in column.to_pylist()], pa.string())
     return column
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -78,13 +79,9 @@ class Scan:
 
     def _schema_then(self) -> Schema:
         snapshot = self._scan.snapshot()
-        if snapshot is not None and snapshot.schema_id is not None:
-            return (
-                self._metadata.schemas_by_id[snapshot.schema_id]
-                if hasattr(self._metadata, "schemas_by_id")
-                else next(known for known in self._metadata.schemas if known.schema_id == snapshot.schema_id)
-            )
-        return self._metadata.schema()
+        if self._scan.snapshot_id is None or snapshot is None or snapshot.schema_id is None:
+            return self._metadata.schema()
+        return next(known for known in self._metadata.schemas if known.schema_id == snapshot.schema_id)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Batches of at most `batch_rows` rows in the projection's schema, up to the limit."""
@@ -113,7 +110,7 @@ class Scan:
                     pre_buffer=False, use_buffered_stream=True, buffer_size=READ_BUFFER_BYTES
                 )
             )
-            fragment = format_.make_fragment(stream)
+            fragment = format_.make_fragment(cast(IO[bytes], stream))
             file_schema = pyarrow_to_schema(
                 fragment.physical_schema,
                 self._metadata.name_mapping(),

@@ -1,0 +1,310 @@
+"""Ingest under test: real PostgreSQL, the real catalog as a process of its own, real keys, real ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import httpx
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI, Form
+from fastapi.responses import JSONResponse
+from pydantic import SecretStr
+
+from lakegate_chassis.settings import InternalTokenSettings, PostgresSettings
+from lakegate_chassis.testing import eventually, serving
+from lakegate_chassis.tokens import InvalidToken, TokenSigner, TokenVerifier
+from lakegate_contracts.identity import DELEGATION_TYPE, Principal
+from lakegate_ingest.app import create_app
+from lakegate_ingest.settings import (
+    CommitSettings,
+    IngestSettings,
+    JobSettings,
+    QuarantineSettings,
+    SpoolSettings,
+)
+
+ALL_SCOPES = ("loads:write", "datasets:read", "datasets:write")
+
+
+class Identity:
+    """The gateway's part: signs internal tokens and delegations with one key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.signer = TokenSigner(Ed25519PrivateKey.generate())
+        self.jwks = folder / "jwks.json"
+        self.jwks.write_bytes(orjson.dumps({"keys": [self.signer.jwk]}))
+        self.delegations = TokenVerifier(self.jwks, "ingest", token_type=DELEGATION_TYPE)
+
+    def headers(self, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str, str]:
+        principal = Principal(tenant=tenant, subject="ana", scopes=scopes)
+        delegation = self.signer.mint(principal, "ingest", lifetime_seconds=86400, token_type=DELEGATION_TYPE)
+        token = self.signer.mint(principal, "ingest", lifetime_seconds=3600)
+        return {"authorization": f"Bearer {token}", "lakegate-delegation": delegation}
+
+    def exchange_app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/internal/token")
+        async def exchange(subject_token: Annotated[str, Form()], audience: Annotated[str, Form()]) -> JSONResponse:
+            try:
+                principal = self.delegations.verify(subject_token)
+            except InvalidToken as error:
+                return JSONResponse({"error": "invalid_grant", "error_description": str(error)}, 400)
+            return JSONResponse({"access_token": self.signer.mint(principal, audience), "expires_in": 60})
+
+        return app
+
+
+@dataclass
+class Process:
+    """A service as a child process on fixed ports, which a test may kill and start again."""
+
+    module: str
+    environment: dict[str, str]
+    log: Path
+    port: int = field(default_factory=lambda: free_port())
+    child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        prefix = self.module.removeprefix("lakegate_").upper()
+        ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_MANAGEMENT_PORT": str(free_port())}
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", self.module],
+                env={"PATH": os.environ["PATH"], **self.environment, **ports},
+                stdout=log,
+                stderr=log,
+            )
+        async with httpx.AsyncClient() as client:
+            await eventually(lambda: self._ready(client), within_seconds=40)
+
+    async def _ready(self, client: httpx.AsyncClient) -> bool:
+        assert self.child is not None
+        assert self.child.poll() is None, self.log.read_text()[-3000:]
+        try:
+            return (await client.get(f"{self.url}/startupz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL: what power loss and the OOM killer do."""
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+            self.child = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections are accepted by the kernel, and nobody answers."""
+        assert self.child is not None
+        self.child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.child is not None
+        self.child.send_signal(signal.SIGCONT)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return Identity(tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture(scope="session")
+async def exchange_url(identity: Identity) -> AsyncIterator[str]:
+    async with serving(identity.exchange_app()) as url:
+        yield f"{url}/internal/token"
+
+
+@pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("warehouse")
+
+
+def catalog_process(database: Any, identity: Identity, warehouse: Path, folder: Path) -> Process:
+    return Process(
+        "lakegate_catalog",
+        {
+            "CATALOG_POSTGRES__URL": database.url("catalog"),
+            "CATALOG_TOKEN__JWKS": str(identity.jwks),
+            "CATALOG_WAREHOUSE__LOCATION": f"file://{warehouse}",
+            "CATALOG_SEARCH__DIR": str(folder / "search"),
+            "CATALOG_DRAIN_SECONDS": "0",
+        },
+        folder / "catalog.log",
+    )
+
+
+@pytest.fixture(scope="session")
+async def catalog(
+    database: Any, identity: Identity, warehouse: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Process]:
+    """The catalog that all tests share; the tests that kill one start their own."""
+    process = catalog_process(database, identity, warehouse, tmp_path_factory.mktemp("catalog"))
+    await process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+async def own_catalog(database: Any, identity: Identity, warehouse: Path, tmp_path: Path) -> AsyncIterator[Process]:
+    process = catalog_process(database, identity, warehouse, tmp_path)
+    await process.start()
+    yield process
+    process.kill()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Makes ingest settings for this run; keyword arguments replace sections."""
+
+    database: Any
+    identity: Identity
+    exchange_url: str
+    warehouse: Path
+
+    def __call__(self, catalog_url: str, spool: Path, **changes: Any) -> IngestSettings:
+        given: dict[str, Any] = {
+            "port": 0,
+            "management_port": 0,
+            "drain_seconds": 0,
+            "postgres": PostgresSettings(url=SecretStr(self.database.url("ingest"))),
+            "token": InternalTokenSettings(jwks=self.identity.jwks),
+            "catalog_url": catalog_url,
+            "token_exchange_url": self.exchange_url,
+            "spool": SpoolSettings(dir=spool),
+            "quarantine": QuarantineSettings(location=f"file://{self.warehouse}"),
+            "commit": CommitSettings(timeout_seconds=5, settle_seconds=5),
+            "job": JobSettings(sweep_seconds=0.5, sse_heartbeat_seconds=0.2),
+        }
+        return IngestSettings(**given | changes)
+
+    def environment(self, catalog_url: str, spool: Path, **changes: str) -> dict[str, str]:
+        return {
+            "INGEST_POSTGRES__URL": self.database.url("ingest"),
+            "INGEST_TOKEN__JWKS": str(self.identity.jwks),
+            "INGEST_CATALOG_URL": catalog_url,
+            "INGEST_TOKEN_EXCHANGE_URL": self.exchange_url,
+            "INGEST_SPOOL__DIR": str(spool),
+            "INGEST_QUARANTINE__LOCATION": f"file://{self.warehouse}",
+            "INGEST_COMMIT__TIMEOUT_SECONDS": "3",
+            "INGEST_COMMIT__SETTLE_SECONDS": "3",
+            "INGEST_JOB__SWEEP_SECONDS": "0.5",
+            "INGEST_DRAIN_SECONDS": "0",
+            **changes,
+        }
+
+
+@pytest.fixture(scope="session")
+def settings(database: Any, identity: Identity, exchange_url: str, warehouse: Path) -> Settings:
+    return Settings(database, identity, exchange_url, warehouse)
+
+
+@pytest.fixture(scope="session")
+async def ingest_url(
+    settings: Settings, catalog: Process, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """Ingest on a port of its own, shared by all tests that need no special settings."""
+    app = create_app(settings(catalog.url, tmp_path_factory.mktemp("spool")))
+    async with serving(app) as url:
+        yield url
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant of its own for each test, so that nothing is shared but the servers."""
+    return f"t{uuid4().hex[:10]}"
+
+
+class Api:
+    """What a caller does, as one tenant."""
+
+    def __init__(self, client: httpx.AsyncClient, identity: Identity, tenant: str) -> None:
+        self.client = client
+        self.identity = identity
+        self.tenant = tenant
+
+    async def load(
+        self, table: str, body: Any, *, params: dict[str, Any] | None = None, **headers: str
+    ) -> httpx.Response:
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        namespace, _, name = table.rpartition(".")
+        return await self.client.post(f"/v1/loads/{namespace}/{name}", content=body, params=params, headers=named)
+
+    async def rows(self, table: str, **params: Any) -> list[dict[str, Any]]:
+        namespace, _, name = table.rpartition(".")
+        answer = await self.client.get(f"/v1/tables/{namespace}/{name}/rows", params=params)
+        assert answer.status_code == 200, answer.text
+        return [orjson.loads(line) for line in answer.content.splitlines()]
+
+    async def ended(self, load_id: str, within_seconds: float = 30) -> dict[str, Any]:
+        async def look() -> dict[str, Any] | None:
+            load: dict[str, Any] = (await self.client.get(f"/v1/loads/{load_id}")).json()
+            return load if load["state"] in ("completed", "failed") else None
+
+        found = await eventually(look, within_seconds=within_seconds)
+        assert found is not None
+        return found
+
+
+def make_api(url: str, identity: Identity, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> Api:
+    client = httpx.AsyncClient(base_url=url, headers=identity.headers(tenant, scopes), timeout=60, trust_env=False)
+    return Api(client, identity, tenant)
+
+
+@pytest.fixture
+async def api(ingest_url: str, identity: Identity, tenant: str) -> AsyncIterator[Api]:
+    made = make_api(ingest_url, identity, tenant)
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture
+def make(identity: Identity) -> Iterator[Any]:
+    """make(url, tenant, scopes) -> Api"""
+    made: list[Api] = []
+
+    def build(url: str, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> Api:
+        made.append(make_api(url, identity, tenant, scopes))
+        return made[-1]
+
+    yield build
+    for item in made:
+        asyncio.get_event_loop_policy()
+        del item
+
+
+@pytest.fixture
+def start_ingest(settings: Settings, tmp_path: Path) -> Iterator[Any]:
+    """start_ingest(catalog, **environment) -> Process, killed at the end."""
+    started: list[Process] = []
+
+    async def start(catalog: Process, **changes: str) -> Process:
+        environment = settings.environment(catalog.url, tmp_path / "spool", **changes)
+        process = Process("lakegate_ingest", environment, tmp_path / "ingest.log")
+        started.append(process)
+        await process.start()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()

@@ -1,0 +1,266 @@
+"""Bodies that can't be taken: each gets a problem that says what to do, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from lakegate_chassis.testing import eventually, serving
+from lakegate_ingest.app import create_app
+from lakegate_ingest.settings import BodySettings, SpoolSettings
+
+ROWS = b"a,b\n" + b"1,x\n" * 1000
+KIB = 1024
+MIB = KIB * KIB
+
+
+@pytest.fixture
+async def small(settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str) -> AsyncIterator[Any]:
+    """An ingest with small limits; `small.spool` is its spool folder."""
+    body = BodySettings(
+        max_bytes=2 * MIB, max_decoded_bytes=96 * MIB, max_ratio=300, max_files=2, min_bytes_per_second=100_000,
+        rate_window_seconds=0.3, discard_bytes=8 * MIB, discard_seconds=2,
+    )  # fmt: skip
+    spool = tmp_path / "small-spool"
+    async with serving(create_app(settings(catalog.url, spool, body=body))) as url:
+        made = make(url, tenant)
+        made.url, made.spool = url, spool
+        yield made
+        await made.client.aclose()
+
+
+def folders(spool: Path) -> list[str]:
+    return [entry.name for entry in spool.iterdir() if entry.is_dir()]
+
+
+def problem(answer: Any, status: int, slug: str) -> str:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["type"] == f"/problems/{slug}"
+    assert body["trace_id"]
+    return str(body["detail"])
+
+
+async def raw_request(
+    api: Any, path: str, headers: dict[str, str]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in {**api.identity.headers(api.tenant), **headers}.items()]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_truncated_gzip_is_refused_and_says_that_it_was_cut_off(small: Any) -> None:
+    answer = await small.load("shop.orders", gzip.compress(ROWS)[:-12], content_encoding="gzip")
+    assert "cut off" in problem(answer, 422, "corrupt-encoding")
+    assert folders(small.spool) == []
+
+
+async def test_a_damaged_gzip_and_one_that_is_none_are_refused(small: Any) -> None:
+    packed = bytearray(gzip.compress(ROWS))
+    packed[20] ^= 0xFF
+    problem(await small.load("shop.orders", bytes(packed), content_encoding="gzip"), 422, "corrupt-encoding")
+    problem(await small.load("shop.orders", ROWS, content_encoding="gzip"), 422, "corrupt-encoding")
+
+
+async def test_a_truncated_zstd_is_refused(small: Any) -> None:
+    answer = await small.load("shop.orders", zstandard.compress(ROWS)[:-5], content_encoding="zstd")
+    assert "cut off" in problem(answer, 422, "corrupt-encoding")
+
+
+async def test_a_gzip_bomb_is_stopped_by_its_ratio(small: Any) -> None:
+    answer = await small.load("shop.orders", gzip.compress(b"1,x\n" * (22 * MIB)), content_encoding="gzip")
+    assert "zip bomb" in problem(answer, 413, "decompression-bomb")
+    assert answer.json()["limit_ratio"] == 300
+
+
+async def test_a_zstd_bomb_is_stopped_as_well(small: Any) -> None:
+    bomb = zstandard.ZstdCompressor(level=3).compress(b"1,x\n" * (40 * MIB))
+    problem(await small.load("shop.orders", bomb, content_encoding="zstd"), 413, "decompression-bomb")
+
+
+async def test_what_decompresses_to_more_than_the_limit_is_refused(small: Any) -> None:
+    line = b"".join(b"%d,%s\n" % (n, b"x" * 70) for n in range(1000))
+    packed = gzip.compress(line * 1400)
+    assert 2 * MIB > len(packed) > len(line) * 1400 / 300
+    problem(await small.load("shop.orders", packed, content_encoding="gzip"), 413, "decompression-bomb")
+    assert folders(small.spool) == []
+
+
+async def test_a_content_encoding_nobody_reads_is_named(small: Any) -> None:
+    answer = await small.load("shop.orders", ROWS, content_encoding="br")
+    assert "gzip" in problem(answer, 415, "unsupported-encoding")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_compressed_body_is_loaded_and_hashed_as_it_was_sent(api: Any, encoding: str) -> None:
+    packed = gzip.compress(ROWS) if encoding == "gzip" else zstandard.compress(ROWS)
+    answer = await api.load("shop.orders", packed, content_encoding=encoding)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["rows_written"] == 1000
+    assert answer.json()["files"][0]["size_bytes"] == len(packed)
+
+
+async def test_a_gzip_file_without_content_encoding_is_found_out(api: Any) -> None:
+    members = gzip.compress(ROWS) + gzip.compress(b"2,y\n")
+    answer = await api.load("shop.orders", members, params={"name": "orders.csv.gz"})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["rows_written"] == 1001
+
+
+async def test_several_files_of_a_multipart_body_are_one_load(api: Any) -> None:
+    files = [("f", ("one.csv", b"a,b\n1,x\n")), ("f", ("two.csv", b"a,b\n2,y\n3,z\n"))]
+    answer = await api.client.post("/v1/loads/shop/orders", files=files)
+    assert answer.status_code == 201, answer.text
+    receipt = answer.json()
+    assert [file["name"] for file in receipt["files"]] == ["one.csv", "two.csv"]
+    assert receipt["rows_written"] == 3
+    assert len(await api.rows("shop.orders")) == 3
+
+
+async def test_too_many_files_are_refused(small: Any) -> None:
+    files = [("f", (f"{n}.csv", ROWS)) for n in range(3)]
+    answer = await small.client.post("/v1/loads/shop/orders", files=files)
+    problem(answer, 413, "too-many-files")
+    assert folders(small.spool) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--X\r\nContent-Disposition: form-data; name=f; filename=a.csv\r\n\r\na,b\n1,x\n",
+        b"--X\r\nContent-Disposition: form-data; name=comment\r\n\r\nhello\r\n--X--\r\n",
+        b"--X--\r\n",
+        b"nothing of the kind",
+    ],
+    ids=["cut off", "a field that is no file", "no part", "no boundary line"],
+)
+async def test_a_bad_multipart_body_is_refused(small: Any, body: bytes) -> None:
+    answer = await small.load("shop.orders", body, content_type="multipart/form-data; boundary=X")
+    problem(answer, 422, "bad-multipart")
+    assert folders(small.spool) == []
+
+
+async def test_a_file_name_never_becomes_a_path(api: Any) -> None:
+    files = [("f", ("../../../etc/passwd.csv", b"a\n1\n"))]
+    receipt = (await api.client.post("/v1/loads/shop/orders", files=files)).json()
+    assert receipt["files"][0]["name"] == "passwd.csv"
+
+
+async def test_a_file_name_that_is_too_long_is_refused(small: Any) -> None:
+    problem(await small.load("shop.orders", ROWS, params={"name": "x" * 300}), 422, "bad-file-name")
+
+
+async def test_a_body_that_names_too_large_a_length_is_refused_before_it_is_read(small: Any) -> None:
+    reader, writer = await raw_request(small, "/v1/loads/shop/orders", {"Content-Length": str(3 * MIB)})
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413")
+    writer.close()
+
+
+async def test_expect_continue_is_answered_with_the_refusal_and_not_with_100(small: Any) -> None:
+    headers = {"Content-Length": str(3 * MIB), "Expect": "100-continue"}
+    reader, writer = await raw_request(small, "/v1/loads/shop/orders", headers)
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"100 Continue" not in answer
+    writer.close()
+
+
+async def test_a_chunked_body_over_the_limit_gets_its_answer_while_it_still_sends(small: Any) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"1,x\n" * 16384
+
+    reader, writer = await raw_request(small, "/v1/loads/shop/orders", {"Transfer-Encoding": "chunked"})
+    sending = asyncio.create_task(_send_chunks(writer, endless()))
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()
+    sending.cancel()
+    writer.close()
+    await eventually(lambda: folders(small.spool) == [])
+
+
+async def _send_chunks(writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        await writer.drain()
+
+
+async def test_a_client_that_hangs_up_half_way_leaves_a_failed_load_and_no_file(small: Any) -> None:
+    _, writer = await raw_request(small, "/v1/loads/shop/orders", {"Content-Length": str(MIB)})
+    writer.write(ROWS)
+    await writer.drain()
+    await eventually(lambda: folders(small.spool))
+    writer.close()
+
+    async def failed() -> Any:
+        loads = (await small.client.get("/v1/loads")).json()["items"]
+        return loads and loads[0]["state"] == "failed" and loads[0]
+
+    load = await eventually(failed)
+    assert load["problem"]["type"] == "/problems/client-closed"
+    await eventually(lambda: folders(small.spool) == [])
+
+
+async def test_a_client_slower_than_the_minimum_rate_is_told_so(small: Any) -> None:
+    reader, writer = await raw_request(small, "/v1/loads/shop/orders", {"Content-Length": str(MIB)})
+    writer.write(b"a,b\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"/problems/upload-too-slow" in answer
+    writer.close()
+    await eventually(lambda: folders(small.spool) == [])
+
+
+async def test_a_spool_at_its_quota_refuses_before_reading(
+    settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    app = create_app(settings(catalog.url, tmp_path / "s", spool=SpoolSettings(dir=tmp_path / "s", quota_bytes=1000)))
+    async with serving(app) as url:
+        answer = await make(url, tenant).load("shop.orders", ROWS)
+        problem(answer, 503, "spool-busy")
+        assert answer.headers["retry-after"]
+
+        async def chunked() -> AsyncIterator[bytes]:
+            yield ROWS
+
+        problem(await make(url, tenant).load("shop.orders", chunked()), 507, "spool-full")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB, where mounting one is allowed."""
+    disk = tmp_path / "tiny"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_a_full_disk_in_the_spool_is_507_and_nothing_is_committed(
+    settings: Any, catalog: Any, tiny_disk: Path, make: Any, tenant: str
+) -> None:
+    spool = tiny_disk / "spool"
+    async with serving(create_app(settings(catalog.url, spool))) as url:
+        api = make(url, tenant)
+        answer = await api.load("shop.orders", ROWS * 1000)
+        assert "Nothing was loaded" in problem(answer, 507, "spool-full")
+        assert folders(spool) == []
+        missing = await api.client.get("/v1/tables/shop/orders/rows")
+        problem(missing, 404, "table-not-found")
+        answer = await api.load("shop.orders", ROWS)
+        assert answer.status_code == 201, answer.text
