@@ -30,7 +30,7 @@ class Relay:
         self._limits = limits
         self._under_way: set[Call] = set()
         self._ticking = False
-        self._budget = Budget()
+        self.budget = Budget()
         self._outcomes: dict[tuple[str, str], Counter] = {}
 
     async def __call__(
@@ -39,13 +39,13 @@ class Relay:
         """Relay one request. `identity` is added to its headers, in place of what the client sent of them."""
         loop = asyncio.get_running_loop()
         call = Call(scope, receive, send, route, self._limits, loop.time())
-        self._budget.earn()
+        self.budget.earn()
         self._under_way.add(call)
         if not self._ticking:
             self._ticking = True
             loop.call_later(TICK_SECONDS, self._tick)
         try:
-            outcome = await call.run(self.upstreams[route.upstream], identity, self._budget)
+            outcome = await call.run(self.upstreams[route.upstream], identity, self.budget)
         except asyncio.CancelledError:
             if call.interruption is None:
                 raise

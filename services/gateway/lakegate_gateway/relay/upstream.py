@@ -24,7 +24,7 @@ class Upstream:
         self.port = parts.port or (443 if self._ssl else 80)
         self.authority = f"{parts.hostname}:{self.port}".encode()
         self._max = max_connections
-        self._in_use = 0
+        self.in_use = 0
         self._idle: list[Connection] = []
 
     async def acquire(self, *, safe: bool) -> Connection:
@@ -38,28 +38,28 @@ class Upstream:
             connection = self._idle.pop()
             fresh = now - connection.idle_since < IDLE_SECONDS
             if fresh and connection.is_usable(look=not safe):
-                self._in_use += 1
+                self.in_use += 1
                 return connection
             connection.close()
-        if self._in_use >= self._max:
+        if self.in_use >= self._max:
             raise Saturated(f"{self.name} has {self._max} requests under way")
-        self._in_use += 1
+        self.in_use += 1
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 _, connection = await loop.create_connection(
                     lambda: Connection(loop), self.host, self.port, ssl=self._ssl
                 )
         except (OSError, TimeoutError) as error:
-            self._in_use -= 1
+            self.in_use -= 1
             raise Unreachable(f"{self.name} can't be reached: {type(error).__name__}") from error
         except asyncio.CancelledError:
-            self._in_use -= 1
+            self.in_use -= 1
             raise
         return connection
 
     def release(self, connection: Connection, *, request_sent: bool) -> None:
         """Give a connection back; it is kept only if the request and the answer are whole."""
-        self._in_use -= 1
+        self.in_use -= 1
         if request_sent and connection.drained and connection.keep_alive and connection.is_usable(look=False):
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)

@@ -1,0 +1,420 @@
+"""What the client gets when the service, or the client itself, misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from lakegate_chassis.testing import eventually
+from lakegate_gateway import routes
+
+Session = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def wire(session: Session) -> AsyncIterator[str]:
+    """A service that speaks whatever `session` writes."""
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await session(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(run, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def nobody() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines of half a second on every route."""
+    table = {
+        prefix: dataclasses.replace(route, deadline_seconds=0.5, idle_seconds=0.5)
+        for prefix, route in routes._BY_PREFIX.items()
+    }
+    monkeypatch.setattr(routes, "_BY_PREFIX", table)
+
+
+def head(gateway: Any, method: str, path: str, *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"authorization: Bearer {gateway.admin_key}", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+async def test_a_service_that_is_away_is_503_with_a_time_to_come_back(start_gateway: Any) -> None:
+    async with start_gateway(lineage_url=nobody()) as gateway:
+        answer = await gateway.admin.get("/v1/jobs")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert answer.json()["type"] == "/problems/upstream-unreachable"
+        assert (await gateway.admin.get("/v1/datasets")).status_code == 200  # the others are served
+
+
+async def test_an_upload_to_a_service_that_is_away_is_answered_before_it_is_sent(start_gateway: Any) -> None:
+    async with start_gateway(ingest_url=nobody()) as gateway:
+        request = head(gateway, "POST", "/v1/loads/a/b", "expect: 100-continue", "content-length: 1000")
+        reader, _ = await gateway.raw(request)
+        text = await asyncio.wait_for(reader.read(), 10)
+        assert text.startswith(b"HTTP/1.1 503 ")
+        assert b"100 Continue" not in text
+
+
+async def test_an_iceberg_commit_that_nobody_took_is_503_in_iceberg_s_words(start_gateway: Any) -> None:
+    async with start_gateway(tenant="acme", catalog_url=nobody()) as gateway:
+        answer = await gateway.admin.post("/iceberg/v1/acme/namespaces/a/tables/t", json={})
+        assert answer.status_code == 503
+        error = answer.json()["error"]
+        assert (error["code"], error["type"]) == (503, "ServiceUnavailableException")
+        assert "retry-after" in answer.headers
+
+
+async def test_an_iceberg_commit_whose_connection_broke_is_502_and_its_outcome_unknown(start_gateway: Any) -> None:
+    taken = 0
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await reader.readuntil(b"\r\n\r\n")
+        taken += 1
+
+    async with wire(session) as url, start_gateway(tenant="acme2", catalog_url=url) as gateway:
+        answer = await gateway.admin.post("/iceberg/v1/acme2/namespaces/a/tables/t", json={})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["type"]) == (502, 502, "CommitStateUnknownException")
+        assert taken == 1  # never repeated
+
+
+async def test_an_iceberg_commit_without_an_answer_is_504_and_its_outcome_unknown(
+    start_gateway: Any, hasty: None
+) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    async with wire(session) as url, start_gateway(tenant="acme3", catalog_url=url) as gateway:
+        answer = await gateway.admin.post("/iceberg/v1/acme3/namespaces/a/tables/t", json={})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "CommitStateUnknownException")
+
+
+async def test_no_answer_in_time_is_504(start_gateway: Any, hasty: None) -> None:
+    hung_up = asyncio.Event()
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(-1)
+        finally:
+            hung_up.set()
+
+    async with wire(session) as url, start_gateway(lineage_url=url) as gateway:
+        answer = await gateway.admin.get("/v1/jobs")
+        assert (answer.status_code, answer.json()["type"]) == (504, "/problems/upstream-timeout")
+        await asyncio.wait_for(hung_up.wait(), 10)  # the call is not left running
+
+
+async def test_the_deadline_starts_when_the_body_has_ended(start_gateway: Any, hasty: None) -> None:
+    async def pieces() -> Any:
+        for _ in range(6):
+            yield b"x" * 1000
+            await asyncio.sleep(0.2)  # longer in sum than the deadline
+
+    async with start_gateway() as gateway:
+        assert (await gateway.admin.post("/v1/loads/a/b", content=pieces())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "no HTTP", "two lengths", "length and chunks", "an upgrade"],
+)
+async def test_an_answer_that_is_none_is_502(start_gateway: Any, spoken: bytes) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(spoken)
+        await writer.drain()
+
+    async with wire(session) as url, start_gateway(lineage_url=url) as gateway:
+        answer = await gateway.admin.post("/api/v1/lineage", json={})
+        assert (answer.status_code, answer.json()["type"]) == (502, "/problems/bad-upstream")
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\nonly this",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nonly this\r\n",
+    ],
+    ids=["length", "length and close", "chunks"],
+)
+async def test_an_answer_that_breaks_off_is_broken_off_for_the_client_too(start_gateway: Any, spoken: bytes) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(spoken)
+        await writer.drain()
+
+    async with wire(session) as url, start_gateway(ingest_url=url) as gateway:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await gateway.admin.get("/v1/tables/a/b/rows")
+
+
+async def test_an_answer_that_stops_is_broken_off(start_gateway: Any, hasty: None) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this")
+        await reader.read(-1)
+
+    async with wire(session) as url, start_gateway(ingest_url=url) as gateway:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await gateway.admin.get("/v1/tables/a/b/rows")
+
+
+async def test_an_answer_that_ends_with_its_connection_is_whole(start_gateway: Any) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nall of it")
+        await writer.drain()
+
+    async with wire(session) as url, start_gateway(ingest_url=url) as gateway:
+        assert (await gateway.admin.get("/v1/tables/a/b/rows")).text == "all of it"
+
+
+async def test_interim_answers_are_not_taken_for_the_answer(start_gateway: Any) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with wire(session) as url, start_gateway(ingest_url=url) as gateway:
+        answer = await gateway.admin.get("/v1/tables/a/b/rows")
+        assert (answer.text, "link" in answer.headers) == ("ok", False)
+
+
+async def test_a_kept_connection_that_has_ended_costs_no_read_and_no_write(start_gateway: Any) -> None:
+    """The service closes each connection after one answer without saying so."""
+    connections = 0
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with wire(session) as url, start_gateway(lineage_url=url) as gateway:
+        for _ in range(10):
+            assert (await gateway.admin.get("/v1/jobs")).status_code == 200
+            assert (await gateway.admin.post("/api/v1/lineage")).status_code == 200
+        assert connections == 20
+
+
+async def test_a_connection_with_an_unasked_answer_on_it_is_not_used_again(start_gateway: Any) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+        await reader.read(-1)
+
+    async with wire(session) as url, start_gateway(lineage_url=url) as gateway:
+        for _ in range(5):
+            assert (await gateway.admin.get("/v1/jobs")).text == "ok"
+
+
+# early answers
+
+
+async def test_an_early_answer_reaches_the_client_that_is_still_sending(gateway: Any) -> None:
+    async def handler(request: Any, send: Any) -> None:
+        await request.read()
+        await gateway.services["ingest"].answer_json(send, {"type": "/problems/conflict"}, 409)
+
+    gateway.services["ingest"].handler = handler
+    request = head(gateway, "POST", "/v1/loads/a/b", "content-length: 4000000")
+    reader, writer = await gateway.raw(request + b"x" * 100_000)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert answer.startswith(b"HTTP/1.1 409 ")
+    assert b"connection: close" in answer
+    writer.write(b"x" * 3_900_000)  # it is taken and thrown away, so that nothing is reset
+    await writer.drain()
+    assert await asyncio.wait_for(reader.read(), 10) == b'{"type":"/problems/conflict"}'
+
+
+async def test_a_discard_ends_at_its_limit(start_gateway: Any) -> None:
+    limits = start_gateway.limits.model_copy(update={"load_bytes": 1 << 30, "discard_bytes": 1 << 20})
+
+    async def handler(request: Any, send: Any) -> None:
+        await gateway.services["ingest"].answer_json(send, {}, 422)
+
+    async with start_gateway(limits=limits) as gateway:
+        gateway.services["ingest"].handler = handler
+        request = head(gateway, "POST", "/v1/loads/a/b", "content-length: 900000000")
+        reader, writer = await gateway.raw(request + b"x" * 1000)
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 422 ")
+
+        async def send_all() -> None:
+            for _ in range(900):
+                writer.write(b"x" * 1_000_000)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await send_all()
+
+
+# body limits
+
+
+async def test_a_length_over_the_limit_is_413_before_a_byte_is_read(gateway: Any) -> None:
+    request = head(gateway, "POST", "/v1/loads/a/b", "expect: 100-continue", "content-length: 5000000")
+    reader, _ = await gateway.raw(request)
+    text = await asyncio.wait_for(reader.read(), 10)
+    assert text.startswith(b"HTTP/1.1 413 ")
+    assert b"100 Continue" not in text
+    assert b"/problems/too-large" in text
+    assert b'"limit_bytes":4194304' in text
+    assert gateway.services["ingest"].requests == []
+
+
+async def test_a_client_that_sends_without_asking_still_sees_its_413(gateway: Any) -> None:
+    answer = await gateway.admin.post("/v1/loads/a/b", content=bytes(5_000_000))
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+    assert gateway.services["ingest"].requests == []
+
+
+async def test_chunks_over_the_limit_are_413_where_the_limit_is(gateway: Any) -> None:
+    ended = asyncio.Event()
+
+    async def handler(request: Any, send: Any) -> None:
+        while await request.read():
+            pass
+        if not request.whole:
+            ended.set()
+
+    async def pieces() -> Any:
+        for _ in range(60):
+            yield bytes(100_000)
+
+    gateway.services["ingest"].handler = handler
+    answer = await gateway.admin.post("/v1/loads/a/b", content=pieces())
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+    await asyncio.wait_for(ended.wait(), 10)  # the service sees a cut upload, not a short one
+    assert gateway.services["ingest"].requests[0].body_bytes <= 4 << 20
+
+
+async def test_each_route_has_its_own_limit(gateway: Any) -> None:
+    answer = await gateway.admin.patch("/v1/datasets/1", content=bytes(9 << 20))
+    assert (answer.status_code, answer.json()["limit_bytes"]) == (413, 8 << 20)
+
+
+async def test_expect_gets_its_continue_when_the_service_is_there(gateway: Any) -> None:
+    reader, writer = await gateway.raw(
+        head(gateway, "POST", "/v1/loads/a/b", "expect: 100-continue", "content-length: 5", "connection: close")
+    )
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"hello")
+    text = await asyncio.wait_for(reader.read(), 10)
+    assert text.startswith(b"HTTP/1.1 200 ")
+    assert b'"body":"hello"' in text
+
+
+# slow clients
+
+
+async def test_a_body_that_stops_is_408(gateway: Any) -> None:
+    reader, _ = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "content-length: 1000") + b"half")
+    text = await asyncio.wait_for(reader.read(), 10)
+    assert text.startswith(b"HTTP/1.1 408 ")
+    assert b"/problems/client-too-slow" in text
+    await eventually(lambda: not gateway.app.resources.relay.upstreams["ingest"].in_use)
+
+
+async def test_a_body_that_never_begins_is_408(gateway: Any) -> None:
+    reader, _ = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "transfer-encoding: chunked"))
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_body_that_trickles_is_408(gateway: Any) -> None:
+    reader, writer = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "content-length: 100000"))
+
+    async def trickle() -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(trickle())
+    text = await asyncio.wait_for(reader.read(), 10)
+    task.cancel()
+    assert text.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_slow_service_is_not_held_against_the_client(gateway: Any) -> None:
+    async def handler(request: Any, send: Any) -> None:
+        await request.read()
+        await asyncio.sleep(2)  # longer than any limit on the client
+        while not request.whole:
+            await request.read()
+        await gateway.services["ingest"].answer_json(send, {})
+
+    gateway.services["ingest"].handler = handler
+    assert (await gateway.admin.post("/v1/loads/a/b", content=bytes(4 << 20))).status_code == 200
+
+
+async def test_a_client_that_takes_nothing_is_let_go(gateway: Any, hasty: None) -> None:
+    ended = asyncio.Event()
+
+    async def flood(request: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(200):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        ended.set()
+
+    gateway.services["ingest"].handler = flood
+    _, writer = await gateway.raw(head(gateway, "GET", "/v1/tables/a/b/rows"))
+    writer.transport.pause_reading()
+    await asyncio.wait_for(ended.wait(), 15)  # its sends go nowhere once the gateway has hung up
+    await eventually(lambda: not gateway.app.resources.relay.upstreams["ingest"].in_use)
+
+
+# load
+
+
+async def test_a_service_with_all_it_can_take_is_503(start_gateway: Any) -> None:
+    limits = start_gateway.limits.model_copy(update={"upstream_connections": 2})
+    release = asyncio.Event()
+
+    async def handler(request: Any, send: Any) -> None:
+        await release.wait()
+        await gateway.services["lineage"].answer_json(send, {})
+
+    async with start_gateway(limits=limits) as gateway:
+        gateway.services["lineage"].handler = handler
+        held = [asyncio.create_task(gateway.admin.get("/v1/jobs")) for _ in range(2)]
+        await eventually(lambda: len(gateway.services["lineage"].requests) == 2)
+        shed = await gateway.admin.post("/api/v1/lineage", json={})
+        assert (shed.status_code, "retry-after" in shed.headers) == (503, True)
+        release.set()
+        assert [(await task).status_code for task in held] == [200, 200]
+
+
+async def test_repeats_are_bounded_by_the_budget(start_gateway: Any) -> None:
+    async with start_gateway(lineage_url=nobody()) as gateway:
+        answers = await asyncio.gather(*(gateway.admin.get("/v1/jobs") for _ in range(100)))
+        assert {answer.status_code for answer in answers} == {503}
+        assert gateway.app.resources.relay.budget.tokens < 1
