@@ -82,7 +82,8 @@ class Commits:
         """The end of a staged create: the updates build the table from nothing."""
         if await self._tables.exists(tenant, table):
             raise CommitFailed(f"Requirement failed: table {table} already exists.")
-        empty = TableMetadataV1.model_validate({"location": "", "last-column-id": -1, "schema": Schema()})
+        # constructed, not validated: validation would put the empty schema, spec and order among the real ones
+        empty = TableMetadataV1.model_construct(location="", last_column_id=-1, schema_=Schema())
         metadata = await asyncio.to_thread(_apply, empty, request.updates, None)
         if metadata.location:
             location = self._warehouse.check_location(tenant, metadata.location)

@@ -26,7 +26,6 @@ from lakegate_catalog.iceberg.requests import (
 from lakegate_catalog.iceberg.tables import Loaded
 from lakegate_catalog.resources import Resources
 from lakegate_catalog.store.port import Change
-from lakegate_chassis.auth import caller
 from lakegate_chassis.problems import Forbidden as ForbiddenProblem
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
@@ -45,7 +44,7 @@ METRICS_REPORTS = Counter(
 
 
 async def config(request: Request) -> Response:
-    principal, resources = caller(request), _resources(request)
+    principal, resources = _caller(request), _resources(request)
     warehouse = resources.settings.warehouse
     asked = request.query_params.get("warehouse", "")
     if asked not in ("", warehouse.name, principal.tenant):
@@ -222,6 +221,13 @@ def routes() -> list[Route]:
     return found
 
 
+def _caller(request: Request) -> Principal:
+    """Whom the chassis' AuthMiddleware found."""
+    principal = request.scope["principal"]
+    assert isinstance(principal, Principal)
+    return principal
+
+
 def _resources(request: Request) -> Resources:
     resources = request.app.state.resources
     assert isinstance(resources, Resources)
@@ -230,7 +236,7 @@ def _resources(request: Request) -> Resources:
 
 def _enter(request: Request) -> tuple[Principal, Resources]:
     """Who calls. Raises Forbidden when the prefix is another tenant's."""
-    principal = caller(request)
+    principal = _caller(request)
     prefix = request.path_params["prefix"]
     if prefix != principal.tenant:
         raise Forbidden(f"The prefix {prefix!r} is not yours; use the one that /iceberg/v1/config gives you.")

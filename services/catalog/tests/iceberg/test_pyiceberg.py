@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +27,15 @@ FLIGHTS = pa.table({"flight": pa.array([1, 2, 3], pa.int64()), "carrier": ["UA",
 
 @pytest.fixture
 async def catalog(base_url: str, token: Callable[..., str]) -> RestCatalog:
-    return await asyncio.to_thread(
-        RestCatalog, "lakegate", uri=f"{base_url}/iceberg", token=token(), warehouse="lakehouse"
-    )
+    return await call(RestCatalog, "lakegate", uri=f"{base_url}/iceberg", token=token(), warehouse="lakehouse")
+
+
+# Not the loop's own threads: the server uses those too, and waiting clients would leave it none.
+CLIENTS = ThreadPoolExecutor(16, "pyiceberg")
 
 
 async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    return await asyncio.to_thread(function, *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(CLIENTS, partial(function, *arguments, **named))
 
 
 @pytest.fixture
