@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 WAREHOUSE = "lakehouse"
 _NUMERIC = re.compile(r"(U|HUGE|U?TINY|U?SMALL|U?BIG)?INT(EGER)?|DECIMAL.*|DOUBLE|FLOAT|UHUGEINT")
-_PART = re.compile(r'"(?:[^"]|"")+"|[^.\s"]+')
 
 
 @dataclass(frozen=True)
@@ -100,21 +101,24 @@ class Lakehouse:
             raise CommandFailed(str(error), code=USAGE) from error
         return Answer(columns, rows[:limit], truncated=len(rows) > limit)
 
-    def _named(self, query: str) -> set[tuple[str, ...]]:
-        """The qualified names in the query; DuckDB writes an alias behind them, which is not part of the name."""
-        names = self._duckdb.get_table_names(query, qualified=True)
-        return {parts for name in names if len(parts := _parts(name)) > 1}
+    def _named(self, query: str) -> set[tuple[str, str]]:
+        """Namespace and table of what the query names, from DuckDB's own parser (get_table_names would bind too).
 
-    def _offer(self, name: tuple[str, ...], source: str) -> None:
+        Raises CommandFailed for what is no query.
+        """
+        [answer] = self._duckdb.execute("SELECT json_serialize_sql(?)", [query]).fetchone() or ["{}"]
+        parsed = json.loads(answer)
+        if parsed.get("error"):
+            what = parsed.get("error_message", "")
+            if parsed.get("error_type") == "not implemented":
+                what = "Only queries can be asked: SELECT, FROM, WITH, DESCRIBE, SUMMARIZE."
+            raise CommandFailed(what, code=USAGE)
+        return set(_tables(parsed))
+
+    def _offer(self, name: tuple[str, str], source: str) -> None:
         """Make an Iceberg table known under the name that the query uses."""
         from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, UnauthorizedError
 
-        if len(name) > 2:
-            raise CommandFailed(
-                f"'{'.'.join(name)}' has several namespace levels: write the namespace in double quotes, "
-                f'as in "{".".join(name[:-1])}".{name[-1]}.',
-                code=USAGE,
-            )
         namespace, table = name
         try:
             loaded = self._catalog.load_table((*namespace.split("."), table))
@@ -129,17 +133,21 @@ class Lakehouse:
         self._duckdb.execute(f"CREATE VIEW {_quoted(namespace)}.{_quoted(table)} AS SELECT * FROM {source}")
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """`"a.b".c AS x` is ("a.b", "c")."""
-    parts = []
-    position = 0
-    while match := _PART.match(name, position):
-        part = match.group()
-        parts.append(part[1:-1].replace('""', '"') if part.startswith('"') else part)
-        position = match.end() + 1
-        if name[match.end() : position] != ".":
-            break
-    return tuple(parts)
+def _tables(node: Any) -> Iterator[tuple[str, str]]:
+    """The qualified tables in DuckDB's syntax tree. A name without a namespace is a CTE or DuckDB's own."""
+    if isinstance(node, dict):
+        if node.get("type") == "BASE_TABLE" and node.get("schema_name"):
+            if node.get("catalog_name"):
+                full = f"{node['catalog_name']}.{node['schema_name']}"
+                raise CommandFailed(
+                    f'A namespace of several levels needs double quotes: "{full}".{node["table_name"]}', code=USAGE
+                )
+            yield node["schema_name"], node["table_name"]
+        for value in node.values():
+            yield from _tables(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _tables(value)
 
 
 def _quoted(name: str) -> str:

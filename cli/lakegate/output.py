@@ -50,9 +50,15 @@ class Output:
 
     def show(self, *renderables: RenderableType) -> None:
         """For people; nothing in JSON mode."""
-        if not self.as_json:
-            for renderable in renderables:
-                self._out.print(renderable)
+        if self.as_json:
+            return
+        if self.rich:
+            self._out.print(*renderables, sep="\n")
+            return
+        # Tables pad their last column to its width: no program wants that.
+        with self._out.capture() as capture:
+            self._out.print(*renderables, sep="\n")
+        sys.stdout.write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
 
     def result(self, data: Any, *renderables: RenderableType) -> None:
         """The command's answer: `data` as JSON, or what is drawn of it."""

@@ -19,7 +19,6 @@ from rich.progress import (
 )
 
 from lakegate.client.models import LoadEvent
-from lakegate.client.models import Progress as Read
 from lakegate.output import Output
 from lakegate.render import words
 from lakegate_contracts.receipts import LoadState
@@ -80,9 +79,9 @@ class _Bar:
 
     def on_event(self, event: LoadEvent) -> None:
         description = _PHASES[event.state]
-        read = _read(event)
-        if event.state is LoadState.READING and read.rows:
-            description += f", {words.count(read.rows)} rows"
+        rows = event.data.get("rows")
+        if event.state is LoadState.READING and isinstance(rows, int) and rows:
+            description += f", {words.count(rows)} rows"
         self._progress.update(self._task, description=description)
 
 
@@ -107,8 +106,3 @@ class _Lines:
     def _say(self, text: str) -> None:
         passed = time.monotonic() - self._begun
         self._output.note(f"{words.safe(self._name)}: {text} ({words.seconds(passed)})")
-
-
-def _read(event: LoadEvent) -> Read:
-    progress = event.data.get("progress")
-    return Read.model_validate(progress) if isinstance(progress, dict) else Read()

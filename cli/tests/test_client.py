@@ -226,8 +226,8 @@ def test_pages_are_followed_by_their_next_link() -> None:
 
 
 def test_progress_is_read_until_the_load_has_settled() -> None:
-    first = ': hello\n\nid: 1\ndata: {"state": "reading"}\n\n'
-    lines = first + 'data: {"state":\ndata: "completed"}\n\ndata: {"state": "reading"}\n\n'
+    first = ': hello\n\nevent: progress\ndata: {"state": "reading", "rows": 5}\n\n'
+    lines = first + 'event: completed\ndata: {"rows_in":\ndata: 7}\n\nevent: progress\ndata: {"state": "reading"}\n\n'
 
     with client(Failing(httpx.Response(200, text=lines))) as lake:
         assert [event.state for event in lake.events(LOAD_ID)] == ["reading", "completed"]

@@ -193,9 +193,10 @@ def test_progress_comes_as_server_sent_events(lake: httpx.Client, push: Push, ta
     location = begun.headers["Location"]
 
     with lake.stream("GET", f"{location}/events") as stream:
-        states = [json.loads(line[5:])["state"] for line in stream.iter_lines() if line.startswith("data:")]
+        events = [line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event:")]
 
-    assert states[-1] == "completed"
+    assert events[-1] == "completed"
+    assert set(events[:-1]) <= {"progress"}
     assert lake.get(location).json()["receipt"]["rows_written"] == 3
 
 

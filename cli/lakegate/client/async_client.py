@@ -128,8 +128,8 @@ class AsyncClient(Operations):
         async with self._stream(f"/v1/loads/{load_id}/events", {}, headers) as response:
             lines = EventLines()
             async for line in response.aiter_lines():
-                if (data := lines.feed(line)) is not None:
-                    event = load_event(data)
+                if (complete := lines.feed(line)) is not None:
+                    event = load_event(*complete)
                     yield event
                     if event.state in waiting.TERMINAL:
                         return

@@ -142,8 +142,8 @@ class Client(Operations):
         with self._stream(f"/v1/loads/{load_id}/events", {}, headers) as response:
             lines = EventLines()
             for line in response.iter_lines():
-                if (data := lines.feed(line)) is not None:
-                    event = load_event(data)
+                if (complete := lines.feed(line)) is not None:
+                    event = load_event(*complete)
                     yield event
                     if event.state in waiting.TERMINAL:
                         return

@@ -79,7 +79,7 @@ class Load(Wire):
 
 
 class LoadEvent(Wire):
-    """One server-sent event of a load; the fields of `data` depend on the state."""
+    """One server-sent event of a load; `data` is its progress, in the end its receipt or problem."""
 
     state: LoadState
     data: dict[str, Any] = Field(default_factory=dict)

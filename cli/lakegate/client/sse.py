@@ -13,27 +13,32 @@ from lakegate.client.models import LoadEvent
 class EventLines:
     """Feed it lines without their ends; it gives an event at each blank line."""
 
-    last_id: str = ""
+    _name: str = ""
     _data: list[str] = field(default_factory=list)
 
-    def feed(self, line: str) -> str | None:
-        """The data of the event that this line ends, None while there is none."""
+    def feed(self, line: str) -> tuple[str, str] | None:
+        """Name and data of the event that this line ends, None while there is none."""
         if line == "":
-            data, self._data = "\n".join(self._data), []
-            return data or None
+            name, data = self._name, "\n".join(self._data)
+            self._name, self._data = "", []
+            return (name or "message", data) if data else None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-        elif name == "id":
-            self.last_id = value
+        elif name == "event":
+            self._name = value
         return None
 
 
-def load_event(data: str) -> LoadEvent:
-    """A load's event. Raises BrokenAnswer when it is no JSON object with a `state`."""
+def load_event(name: str, data: str) -> LoadEvent:
+    """A load's event: `progress` carries its state, the last one (`completed`, `failed`) is named by it.
+
+    Raises BrokenAnswer.
+    """
     try:
         body = json.loads(data)
-        return LoadEvent(state=body["state"], data=body)
+        state = body["state"] if name == "progress" else name
+        return LoadEvent(state=state, data=body)
     except (ValueError, KeyError, TypeError) as error:
-        raise BrokenAnswer(f"A progress event is no load event: {data[:200]!r}") from error
+        raise BrokenAnswer(f"A progress event is no load event: {name} {data[:200]!r}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,7 +12,8 @@ from lakegate.options import AsJson, ProfileName, connect
 from lakegate.output import Output
 
 if TYPE_CHECKING:
-    from lakegate.client import Client, Dataset
+    from lakegate.client import Client, Dataset, LineageGraph
+    from lakegate.client.operations import Direction
 
 TableArgument = Annotated[str, typer.Argument(help="namespace.table, as in travel.flights", metavar="TABLE")]
 
@@ -82,8 +83,18 @@ def lineage(
     output = Output(as_json=as_json)
     with connect(profile) as lake:
         item = find_table(lake, table)
-        graph = lake.lineage(item.namespace, item.name, direction=direction, depth=depth, limit=limit)  # type: ignore[arg-type]
+        graph = lineage_of(lake, item, direction=cast("Direction", direction), depth=depth, limit=limit)
     output.result(graph, render.tree(output, graph, item.namespace, item.name))
+
+
+def lineage_of(lake: Client, item: Dataset, *, direction: Direction, depth: int, limit: int) -> LineageGraph:
+    """The graph around a dataset; an empty one when no event has named it yet, as right after its creation."""
+    from lakegate.client import LineageGraph, NotFound
+
+    try:
+        return lake.lineage(item.namespace, item.name, direction=direction, depth=depth, limit=limit)
+    except NotFound:
+        return LineageGraph()
 
 
 def find_table(lake: Client, table: str) -> Dataset:
