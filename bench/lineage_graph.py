@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 from datetime import UTC, datetime
 from time import perf_counter
 from uuid import UUID, uuid5
@@ -74,7 +75,8 @@ async def explain(service: Service, jobs: int) -> None:
         ("symlinks of 500 datasets", queries.SYMLINKS, [datasets]),
     ):
         rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *values)
-        Console().print(f"\n[bold]{title}[/bold]\n" + "\n".join(row[0] for row in rows), markup=True, highlight=False)
+        plan = "\n".join(re.sub(r"\{[^}]*\}", "{…}", row[0]) for row in rows)
+        Console(width=160).print(f"\n{title}\n{plan}", markup=False, highlight=False)
     await connection.close()
 
 

@@ -16,9 +16,6 @@ class EventSettings(Section):
     max_batch_bytes: int = Field(default=32 << 20, ge=1024, description="one batch, decompressed")
     max_batch_events: int = Field(default=1000, ge=1, description="events in one batch")
     flush_events: int = Field(default=500, ge=1, description="events that are written in one transaction")
-    linger_seconds: float = Field(
-        default=0.002, ge=0, le=1, description="how long the first event waits for others; 0 writes at once"
-    )
     queue_events: int = Field(
         default=5000, ge=1, description="events waiting to be written; beyond that, requests are answered 503"
     )
