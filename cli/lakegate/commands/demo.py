@@ -16,7 +16,7 @@ from lakegate.settings import read_environment
 
 @explained
 def demo(
-    port: Annotated[int, typer.Option(min=0, max=60_000, help="As of `lakegate up`, when it has to start one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=64_500, help="As of `lakegate up`, when it has to start one.")] = 8080,
     home: HomeOption = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,7 +21,7 @@ HomeOption = Annotated[
 @explained
 def up(
     port: Annotated[
-        int, typer.Option(min=0, max=60_000, help="The gateway's; the rest follow. 0: any free ones.")
+        int, typer.Option(min=0, max=64_500, help="The gateway's; the rest follow. 0: any free ones.")
     ] = 8080,
     home: HomeOption = None,
     detach: Annotated[

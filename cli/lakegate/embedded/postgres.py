@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -70,10 +71,19 @@ class EmbeddedPostgres:
     for later starts of the same object. Methods block; call them from a thread in asynchronous code.
     """
 
-    def __init__(self, data_dir: Path, *, port: int = 0, log_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        log_path: Path | None = None,
+        in_child: Callable[[], None] | None = None,
+    ) -> None:
         self._home = data_dir.resolve()
         self._cluster = self._home / "cluster"
         self._log_path = log_path or self._home / "postgres.log"
+        # Called in the child before the server runs; a supervisor ties the server's life to its own with it.
+        self._in_child = in_child
         self._port_given = port != 0
         self._port = port
         self._bin = binaries.bin_folder()
@@ -230,6 +240,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 # Ctrl-C in the terminal is for the supervisor: services drain before the database goes.
                 start_new_session=True,
+                preexec_fn=self._in_child,
             )
         while self._process.poll() is None:
             if self._says_ready(self._process.pid):

@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1
 _PROBE_SECONDS = 2.0
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """For preexec_fn: the kernel sends SIGTERM to the child when the thread that started it ends. Linux only.
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """For preexec_fn: the kernel sends a signal to the child when the thread that started it ends. Linux only.
 
     Elsewhere the next `lakegate up` ends what a killed one left (see `end_leftover`).
     """
@@ -32,7 +32,7 @@ def die_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -65,10 +65,12 @@ class Supervisor:
         try:
             self._end_leftovers()
             self._ports.check()
-            write_state(self._home, self._state)
+            self._save()
             admin_key = secret(self._home.secrets / "admin.key", "lgk_")
             urls = await self._prepare()
             self._say(f"postgresql ready after {time.monotonic() - begun:.1f} s")
+            if self._database.state is not None:
+                self._state.processes[self._database.state.name] = self._database.state
             suite = services(self._home, self._ports, urls, admin_key, inherited_environment())
             for service in suite:
                 self._state.processes[service.name] = ProcessState(
@@ -78,14 +80,15 @@ class Supervisor:
                     log=service.log,
                 )
             watchers = [asyncio.create_task(self._keep(service, begun)) for service in suite]
-            watchers.append(asyncio.create_task(self._database.keep(self._say, self._stop)))
+            if self._database.state is not None:
+                watchers.append(asyncio.create_task(self._database.keep(self._say, self._save)))
             await self._until_ready(watchers)
             if not self._stop.is_set():
                 self._state.phase = Phase.READY
                 self._state.ready_seconds = round(time.monotonic() - begun, 2)
-                write_state(self._home, self._state)
+                self._save()
                 on_ready(self._state, admin_key)
-            await self._stop.wait()
+                await self._until_asked(watchers)
         finally:
             self._stop.set()
             for watcher in watchers:
@@ -93,10 +96,13 @@ class Supervisor:
             await asyncio.gather(*watchers, return_exceptions=True)
             await self._end(suite)
 
+    def _save(self) -> None:
+        write_state(self._home, self._state)
+
     async def _prepare(self) -> dict[str, str]:
         """The database and the keys, side by side; the database's URL for each service."""
         database, keys = asyncio.create_task(self._database.start()), asyncio.create_task(self._make_keys())
-        # Both to their end before an error is raised: a server that starts in a thread can't be called back.
+        # Both to their end before an error is raised: nothing may be started after we have cleaned up.
         await asyncio.wait({database, keys})
         keys.result()
         return database.result()
@@ -146,7 +152,7 @@ class Supervisor:
             process = await processes.spawn(service.module, service.environment, service.log)
             self._children[service.name] = process
             state.pid, state.started = process.pid, processes.start_time(process.pid)
-            write_state(self._home, self._state)
+            self._save()
             ended = asyncio.create_task(process.wait())
             try:
                 await self._announce_ready(service, ended, begun if state.restarts == 0 else started)
@@ -161,7 +167,7 @@ class Supervisor:
                 raise SuiteFailed(f"{service.name} does not start ({how}). {service.log} ends:\n{tail}")
             state.phase, state.pid, state.last_exit = Phase.RESTARTING, None, how
             state.restarts += 1
-            write_state(self._home, self._state)
+            self._save()
             self._say(
                 f"[bold red]{service.name} died[/] ({how}); starting it again in {pause:.2g} s, see {service.log}"
             )
@@ -175,7 +181,7 @@ class Supervisor:
         while not ended.done():
             if await processes.is_ready(service.port):
                 state.phase = Phase.READY
-                write_state(self._home, self._state)
+                self._save()
                 again = f" again (restart {state.restarts})" if state.restarts else ""
                 self._say(f"{service.name} ready{again} after {time.monotonic() - since:.1f} s")
                 return
@@ -200,11 +206,21 @@ class Supervisor:
         finally:
             stopped.cancel()
 
+    async def _until_asked(self, watchers: list[asyncio.Task[None]]) -> None:
+        """Until SIGTERM or SIGINT. Raises what a watcher gave up with, such as a database that doesn't come back."""
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *watchers}, return_when="FIRST_COMPLETED")
+        finally:
+            stopped.cancel()
+        for watcher in done - {stopped}:
+            watcher.result()
+
     async def _end(self, suite: list[Service]) -> None:
         """The gateway first, then what is behind it, the database last."""
         self._state.phase = Phase.STOPPING
         with contextlib.suppress(OSError):
-            write_state(self._home, self._state)
+            self._save()
         if self._children:
             self._say("draining: finishing what is under way")
         await self._end_some([service for service in suite if service.name == "gateway"])
