@@ -3,6 +3,7 @@ specification's (which ignores them), not those of /v1; and the table of routes 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -118,6 +119,7 @@ async def create_table(request: Request) -> Response:
     metadata = resources.tables.stage(principal.tenant, namespace, body)
     if body.stage_create:
         await resources.tables.check_free(principal.tenant, table)
+        await asyncio.to_thread(resources.tables.warehouse.prepare, metadata.location)
         content = b'{"metadata":' + metadata.model_dump_json().encode() + b',"config":{}}'
         return Response(content, media_type="application/json")
     created = await resources.tables.create(principal.tenant, table, metadata, principal.subject)

@@ -6,7 +6,9 @@ import asyncio
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 import obstore
@@ -63,6 +65,12 @@ class Warehouse:
         if not clean.startswith(home) or any(part in ("", ".", "..") for part in clean[len(home) :].split("/")):
             raise BadRequest(f"A table of this tenant has to be below {home}, not at {location[:500]}.")
         return clean
+
+    def prepare(self, location: str) -> None:
+        """Make the folders of a staged table in a local warehouse: DuckDB writes files there and makes none."""
+        if location.startswith("file:"):
+            for folder in ("metadata", "data"):
+                (_local(location) / folder).mkdir(parents=True, exist_ok=True)
 
     async def write(self, metadata: TableMetadata, version: int) -> Document:
         """Store the metadata as a new file below the table's location."""
@@ -124,6 +132,10 @@ class Warehouse:
 
     def _forget(self, location: str) -> None:
         self._cached.pop(location, None)
+
+
+def _local(location: str) -> Path:
+    return Path(unquote(urlsplit(location).path))
 
 
 def next_version(location: str) -> int:
