@@ -4,7 +4,7 @@ Problem
 ├── InvalidEvent 400       not an OpenLineage event; 400 and not 422, as OpenLineage's clients expect of a bad event
 ├── UnsupportedEncoding 415
 ├── EventTooLarge 413      an event, a batch, or what it decompresses to
-├── DatasetUnknown 404, JobUnknown 404, RunUnknown 404
+├── DatasetUnknown 404, ColumnUnknown 404, JobUnknown 404, RunUnknown 404
 └── LineageOverloaded 503  with Retry-After: OpenLineage's clients repeat a 503, and drop the event on a 429
 """
 
@@ -27,6 +27,10 @@ class EventTooLarge(TooLarge):
 
 class DatasetUnknown(NotFound):
     slug, title = "lineage-dataset-unknown", "No lineage for this dataset"
+
+
+class ColumnUnknown(NotFound):
+    slug, title = "lineage-column-unknown", "No lineage for this column"
 
 
 class JobUnknown(NotFound):
