@@ -43,7 +43,7 @@ class LimitSettings(Section):
     discard_seconds: float = Field(default=2, ge=0, description="and for how long")
     upstream_connections: int = Field(default=1024, ge=1, description="requests under way to one service; then 503")
     login_attempts_per_minute: int = Field(
-        default=20, ge=1, description="failed logins of one address or name; then 429"
+        default=20, ge=1, description="failed logins of one name from one address; then 429"
     )
 
 

@@ -34,23 +34,21 @@ class Accounts:
 
     async def log_in(self, username: str, password: str, address: str) -> Principal | None:
         """The user, or None when name or password is wrong. Raises TooManyRequests."""
-        counted = (f"address {address}", f"user {username[:256]}")
-        self._attempts.begin(*counted)
+        self._attempts.begin(username, address)
         row = await queries.find_user(self._pool, username) if _storable(username) else None
         if not await verify_password(password, row["password_hash"] if row else None) or row is None:
             return None
-        self._attempts.succeeded(*counted)
+        self._attempts.succeeded(username, address)
         return Principal(tenant=row["tenant"], subject=username, scopes=tuple(row["scopes"]))
 
     async def log_in_client(self, client_id: str, secret: str, address: str) -> Principal | None:
         """The client, or None when name or secret is wrong. Raises TooManyRequests."""
-        counted = (f"address {address}", f"client {client_id[:256]}")
-        self._attempts.begin(*counted)
+        self._attempts.begin(f"client:{client_id}", address)
         row = await queries.find_client(self._pool, client_id) if _storable(client_id) else None
         digest = hashlib.sha256(secret.encode()).digest()
         if row is None or not hmac.compare_digest(digest, row["secret_hash"]):
             return None
-        self._attempts.succeeded(*counted)
+        self._attempts.succeeded(f"client:{client_id}", address)
         return Principal(tenant=row["tenant"], subject=f"client:{client_id}", scopes=tuple(row["scopes"]))
 
     async def scopes_of(self, username: str) -> tuple[str, ...] | None:

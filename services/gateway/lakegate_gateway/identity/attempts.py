@@ -13,7 +13,11 @@ WINDOW_SECONDS = 60.0
 
 
 class Attempts:
-    """Counts in this process. What is forgotten first, when there are too many to count, is the oldest."""
+    """Counts in this process. What is forgotten first, when there are too many to count, is the oldest.
+
+    A name from one address may fail `per_minute` times; an address with all its names, and a name from all addresses,
+    ten times that: many people share an address, and nobody should be able to lock somebody else out cheaply.
+    """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = per_minute
@@ -23,25 +27,34 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def begin(self, *names: str) -> None:
+    def begin(self, name: str, address: str) -> None:
         """Count an attempt before it is judged, so that many at once can't slip through. Raises TooManyRequests."""
         now = self._clock()
-        for name in names:
-            began, count = self._counts.get(name, (now, 0))
-            if now - began < WINDOW_SECONDS and count >= self._limit:
+        limits = self._limits(name, address)
+        for key, limit in limits.items():
+            began, count = self._counts.get(key, (now, 0))
+            if now - began < WINDOW_SECONDS and count >= limit:
                 raise TooManyRequests(
                     "Too many failed logins. Wait for the time in Retry-After, then check the credentials first.",
-                    retry_after=max(1, int(began + WINDOW_SECONDS - now) + 1),
+                    retry_after=int(began + WINDOW_SECONDS - now) + 1,
                 )
-        for name in names:
-            began, count = self._counts.get(name, (now, 0))
-            self._counts[name] = (now, 1) if now - began >= WINDOW_SECONDS else (began, count + 1)
+        for key in limits:
+            began, count = self._counts.get(key, (now, 0))
+            self._counts[key] = (now, 1) if now - began >= WINDOW_SECONDS else (began, count + 1)
         while len(self._counts) > MAX_TRACKED:
             self._counts.popitem(last=False)
 
-    def succeeded(self, *names: str) -> None:
+    def succeeded(self, name: str, address: str) -> None:
         """It was no guess: take it off again."""
-        for name in names:
-            if name in self._counts:
-                began, count = self._counts[name]
-                self._counts[name] = (began, max(0, count - 1))
+        for key in self._limits(name, address):
+            if key in self._counts:
+                began, count = self._counts[key]
+                self._counts[key] = (began, max(0, count - 1))
+
+    def _limits(self, name: str, address: str) -> dict[str, int]:
+        name = name[:256]
+        return {
+            f"both {address} {name}": self._limit,
+            f"address {address}": 10 * self._limit,
+            f"name {name}": 10 * self._limit,
+        }

@@ -1,0 +1,132 @@
+"""/v1/keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+
+async def test_a_key_is_shown_once_and_only_its_hash_is_kept(gateway: Any, database: Any) -> None:
+    answer = await gateway.admin.post("/v1/keys", json={"name": "nightly", "scopes": ["loads:write@travel.*"]})
+    made = answer.json()
+    assert answer.status_code == 201
+    assert made["key"].startswith(made["prefix"])
+    assert made["key"].startswith("lgk_")
+    assert (answer.headers["cache-control"], answer.headers["location"]) == ("no-store", f"/v1/keys/{made['id']}")
+    listed = (await gateway.admin.get("/v1/keys")).json()["items"]
+    assert next(item for item in listed if item["id"] == made["id"]) == {
+        name: value for name, value in made.items() if name != "key"
+    }
+    admin = await asyncpg.connect(database.admin_url)
+    rows = await admin.fetch("SELECT api_keys::text AS text FROM gateway.api_keys")
+    await admin.close()
+    assert not any(made["key"] in row["text"] for row in rows)
+
+
+async def test_a_revoked_key_is_refused_at_once_though_it_was_verified_a_moment_ago(gateway: Any) -> None:
+    made = (await gateway.admin.post("/v1/keys", json={"name": "x", "scopes": ["datasets:read"]})).json()
+    caller = gateway.client(made["key"])
+    assert (await caller.get("/v1/datasets")).status_code == 200
+    assert (await gateway.admin.delete(f"/v1/keys/{made['id']}")).status_code == 204
+    assert (await caller.get("/v1/datasets")).status_code == 401
+    again = await gateway.admin.delete(f"/v1/keys/{made['id']}")
+    assert (again.status_code, again.json()["type"]) == (404, "/problems/key-not-found")
+
+
+async def test_an_expired_key_is_refused(gateway: Any, database: Any) -> None:
+    made = (
+        await gateway.admin.post("/v1/keys", json={"name": "x", "scopes": ["datasets:read"], "expires_in_seconds": 60})
+    ).json()
+    admin = await asyncpg.connect(database.admin_url)
+    await admin.execute("UPDATE gateway.api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", made["id"])
+    await admin.close()
+    answer = await gateway.client(made["key"]).get("/v1/datasets")
+    assert answer.status_code == 401
+    assert "expired" in answer.json()["detail"]
+
+
+async def test_a_key_is_not_remembered_beyond_its_expiry(gateway: Any) -> None:
+    made = (
+        await gateway.admin.post("/v1/keys", json={"name": "x", "scopes": ["datasets:read"], "expires_in_seconds": 1})
+    ).json()
+    caller = gateway.client(made["key"])
+    until = datetime.fromisoformat(made["expires_at"])
+    status = 200
+    while status == 200:
+        status = (await caller.get("/v1/datasets")).status_code
+        assert datetime.now(UTC) < until + timedelta(seconds=5)
+    assert status == 401
+    assert datetime.now(UTC) >= until
+
+
+async def test_keys_are_listed_page_by_page_newest_first(start_gateway: Any) -> None:
+    async with start_gateway() as gateway:
+        for number in range(5):
+            await gateway.admin.post("/v1/keys", json={"name": f"key {number}", "scopes": ["datasets:read"]})
+        names, link = [], "/v1/keys?limit=2"
+        while link:
+            page = (await gateway.admin.get(link)).json()
+            names += [item["name"] for item in page["items"]]
+            link = page["next"]
+        assert names == [f"key {number}" for number in reversed(range(5))] + ["bootstrap"]
+
+
+async def test_tenants_see_and_revoke_only_their_own(start_gateway: Any) -> None:
+    async with start_gateway(tenant="tenant-one") as one, start_gateway(tenant="tenant-two") as two:
+        made = (await one.admin.post("/v1/keys", json={"name": "mine", "scopes": ["datasets:read"]})).json()
+        assert "mine" not in (await two.admin.get("/v1/keys")).text
+        assert (await two.admin.delete(f"/v1/keys/{made['id']}")).status_code == 404
+        # the key opens every gateway of the installation, and always as its own tenant
+        seen = (await two.client(made["key"]).get("/v1/datasets")).json()
+        assert seen["principal"]["tenant"] == "tenant-one"
+
+
+@pytest.mark.parametrize(
+    ("body", "slug"),
+    [
+        ({}, "invalid-request"),
+        ({"name": "x", "scopes": []}, "invalid-request"),
+        ({"name": "x", "scopes": ["everything"]}, "invalid-scope"),
+        ({"name": "x", "scopes": ["admin@travel"]}, "invalid-scope"),
+        ({"name": "x", "scopes": ["datasets:read@"]}, "invalid-scope"),
+        ({"name": "x", "scopes": ["datasets:read@a b"]}, "invalid-scope"),
+        ({"name": "x", "scopes": ["datasets:read"], "expires_at": "2001-01-01T00:00:00Z"}, "invalid-request"),
+        ({"name": "x", "scopes": ["datasets:read"], "expires_at": "2101-01-01T00:00:00"}, "invalid-request"),
+        ({"name": "x", "scopes": ["datasets:read"], "tenant": "other"}, "invalid-request"),
+    ],
+)
+async def test_a_bad_key_request_is_422(gateway: Any, body: dict[str, Any], slug: str) -> None:
+    answer = await gateway.admin.post("/v1/keys", json=body)
+    assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{slug}")
+
+
+async def test_a_bad_cursor_is_422(gateway: Any) -> None:
+    assert (await gateway.admin.get("/v1/keys?cursor=%FF")).status_code == 422
+    assert (await gateway.admin.get("/v1/keys?cursor=bm90aGluZw==")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("POST", "/v1/users"), ("POST", "/v1/clients")]
+)
+async def test_identity_is_for_admins(gateway: Any, method: str, path: str) -> None:
+    caller = await gateway.caller("datasets:read", "datasets:write", "loads:write", "lineage:write")
+    assert (await caller.request(method, path, json={})).status_code == 403
+    assert (await caller.delete(f"/v1/keys/{uuid4()}")).status_code == 403
+
+
+async def test_the_bootstrap_key_is_the_same_after_a_restart(start_gateway: Any) -> None:
+    async with start_gateway(tenant="boot") as first:
+        assert (await first.admin.get("/v1/keys")).status_code == 200
+        await first.app.resources.keys.bootstrap(first.admin_key, "boot")
+        keys = (await first.admin.get("/v1/keys")).json()["items"]
+        assert [(key["subject"], key["scopes"]) for key in keys] == [("bootstrap", ["admin"])]
+
+
+async def test_a_weak_bootstrap_key_is_refused(gateway: Any) -> None:
+    for weak in ("admin", "lgk_short"):
+        with pytest.raises(ValueError, match="36 characters"):
+            await gateway.app.resources.keys.bootstrap(weak, "default")
