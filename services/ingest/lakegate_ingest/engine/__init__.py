@@ -6,6 +6,8 @@ Blocking; runs in a worker thread. Knows nothing of HTTP, catalogs or object sto
 from __future__ import annotations
 
 from lakegate_ingest.engine.arrival import Arrival
+from lakegate_ingest.engine.counting import RecordCounter
+from lakegate_ingest.engine.detect import detect, detect_bytes
 from lakegate_ingest.engine.errors import (
     CountMismatch,
     DuplicateColumn,
@@ -30,6 +32,7 @@ from lakegate_ingest.engine.errors import (
     UnsupportedColumn,
     WrongDelimiter,
 )
+from lakegate_ingest.engine.loading import write
 from lakegate_ingest.engine.model import (
     DataFile,
     EngineLimits,
@@ -67,6 +70,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "ReadOptions",
+    "RecordCounter",
     "Source",
     "TooManyColumns",
     "TruncatedParquet",
@@ -75,4 +79,7 @@ __all__ = [
     "UnsupportedColumn",
     "WriteResult",
     "WrongDelimiter",
+    "detect",
+    "detect_bytes",
+    "write",
 ]

@@ -1,0 +1,150 @@
+"""Which column of the table each column of a file fills, and what the table's schema is afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyiceberg.schema import Schema
+from pyiceberg.types import IcebergType, NestedField, PrimitiveType
+
+from lakegate_ingest.engine.errors import (
+    DuplicateColumn,
+    MissingColumn,
+    NewColumn,
+    NoMatchingColumn,
+    TooManyColumns,
+    UnsupportedColumn,
+)
+from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.model import Format, OnNewColumn
+from lakegate_ingest.engine.types import passes_through, reading
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of one file: `source` is its name there, `field` what it becomes."""
+
+    source: str
+    field: NestedField
+    inferred: bool
+
+    @property
+    def kind(self) -> IcebergType:
+        return self.field.field_type
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`columns[i]` are those of the i-th input, in file order."""
+
+    schema: Schema
+    new_columns: tuple[str, ...]
+    columns: tuple[tuple[Column, ...], ...]
+
+
+def make_plan(
+    inputs: Sequence[Input],
+    names: Sequence[Sequence[str]],
+    kinds: Mapping[str, IcebergType],
+    schema: Schema | None,
+    on_new_column: OnNewColumn,
+    last_column_id: int | None,
+) -> Plan:
+    """Match each input's `names` to `schema`: by exact name, else by name without regard to case.
+
+    `kinds` gives the types of columns that the table lacks, by casefolded name. They are added as optional
+    columns with fresh ids above `last_column_id`. Raises NewColumn, NoMatchingColumn, MissingColumn,
+    UnsupportedColumn.
+    """
+    fields: list[NestedField] = list(schema.fields) if schema is not None else []
+    next_id = max(last_column_id or 0, schema.highest_field_id if schema is not None else 0) + 1
+    existing = _index(fields)
+    new: list[NestedField] = []
+    columns: list[tuple[Column, ...]] = []
+    for found, own in zip(inputs, names, strict=True):
+        taken: dict[int, str] = {}
+        mapped: list[Column] = []
+        if schema is not None and not any(_match(existing, name) for name in own):
+            raise NoMatchingColumn(
+                f"None of the columns of '{found.source.name}' is in the table. The file has {_listed(own)}; the "
+                f"table has {_listed([field.name for field in fields])}. Check the table's name, the header and "
+                "the delimiter."
+            )
+        for name in own:
+            field = _match(existing, name)
+            if field is None:
+                if schema is not None and on_new_column == "reject":
+                    raise NewColumn(
+                        f"'{found.source.name}' has the column '{name}', which the table does not have. Remove it, "
+                        "or send on_new_column=evolve to add it."
+                    )
+                field = NestedField(field_id=next_id, name=name, field_type=kinds[name.casefold()], required=False)
+                next_id += 1
+                new.append(field)
+                existing[name] = existing[name.casefold()] = field
+            if field.field_id in taken:
+                raise DuplicateColumn(
+                    f"The columns '{taken[field.field_id]}' and '{name}' of '{found.source.name}' both fill the "
+                    f"table's '{field.name}'. Rename or remove one of them."
+                )
+            taken[field.field_id] = name
+            _check_fillable(field, found)
+            mapped.append(Column(name, field, inferred=field in new))
+        for field in fields:
+            if field.required and field.field_id not in taken:
+                raise MissingColumn(
+                    f"'{found.source.name}' lacks the column '{field.name}', which the table requires. Add it."
+                )
+        columns.append(tuple(mapped))
+    if schema is None:
+        result = Schema(*new)
+    else:
+        result = Schema(*fields, *new, schema_id=schema.schema_id, identifier_field_ids=schema.identifier_field_ids)
+    return Plan(result, tuple(field.name for field in new), tuple(columns))
+
+
+def positional_names(found: Input, schema: Schema) -> tuple[str, ...]:
+    """A file without header fills the table's columns from left to right."""
+    assert found.names is not None
+    if len(found.names) > len(schema.fields):
+        raise TooManyColumns(
+            f"'{found.source.name}' has no header and {len(found.names)} columns, the table has "
+            f"{len(schema.fields)}. Add a header, or remove what is too much."
+        )
+    return tuple(field.name for field in schema.fields[: len(found.names)])
+
+
+def is_new(name: str, schema: Schema | None) -> bool:
+    return schema is None or _match(_index(schema.fields), name) is None
+
+
+def _index(fields: Sequence[NestedField]) -> dict[str, NestedField]:
+    index: dict[str, NestedField] = {}
+    for field in fields:
+        index.setdefault(field.name.casefold(), field)
+    for field in fields:
+        index[field.name] = field
+    return index
+
+
+def _match(index: Mapping[str, NestedField], name: str) -> NestedField | None:
+    return index.get(name) or index.get(name.casefold())
+
+
+def _check_fillable(field: NestedField, found: Input) -> None:
+    if reading(field.field_type) is not None:
+        return
+    if found.format is Format.PARQUET and (
+        passes_through(field.field_type) or not isinstance(field.field_type, PrimitiveType)
+    ):
+        return
+    raise UnsupportedColumn(
+        f"The table's column '{field.name}' is {field.field_type}, which {found.format} can't fill. "
+        f"Leave the column out of '{found.source.name}', or send Parquet."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")

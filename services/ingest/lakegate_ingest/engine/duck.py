@@ -1,0 +1,42 @@
+"""DuckDB connections with bounds: no network, no extension loading, spill only where the load allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from lakegate_ingest.engine.errors import OutOfDisk
+
+
+@contextmanager
+def connect(work_dir: Path, *, memory_bytes: int, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{memory_bytes // (1024 * 1024)}MiB",
+            "threads": threads,
+            "temp_directory": str(work_dir),
+            # Batches held back to restore the order would grow with the file. A single thread keeps order anyway.
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+def is_out_of_disk(error: BaseException) -> bool:
+    return "No space left on device" in str(error) or "ENOSPC" in str(error)
+
+
+def out_of_disk() -> OutOfDisk:
+    return OutOfDisk(
+        "The disk of the ingest service is full. Nothing of this load was kept. Send it again later, in smaller "
+        "files, or ask the operator for space."
+    )

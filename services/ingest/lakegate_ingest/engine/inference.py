@@ -1,0 +1,139 @@
+"""Which types a column's values allow, by looking at a sample or, when the sample misled, at all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from lakegate_ingest.engine.batches import Batch, Records
+from lakegate_ingest.engine.types import EXACT_DOUBLE, INFERRED, inference_tests, on
+
+# What a JSON value must be for the type at the same place in INFERRED: "12" stays text, 12 is a number.
+_JSON_KINDS = (
+    "('BOOLEAN')",
+    "('BIGINT', 'UBIGINT')",
+    "('BIGINT', 'UBIGINT', 'DOUBLE')",
+    "('VARCHAR')",
+    "('VARCHAR')",
+    "('VARCHAR')",
+)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Of one column: which of INFERRED every value seen so far allows."""
+
+    name: str
+    values: int = 0
+    allows: list[bool] = field(default_factory=lambda: [True] * len(INFERRED))
+    wide: bool = False  # a whole number beyond 2**53 was seen
+
+    def add(self, values: int, allows: Sequence[bool | None], largest: float | None) -> None:
+        self.values += values
+        self.allows = [old and new is not False for old, new in zip(self.allows, allows, strict=True)]
+        self.wide |= largest is not None and largest >= EXACT_DOUBLE
+
+    def merge(self, other: Evidence) -> None:
+        self.values += other.values
+        self.allows = [old and new for old, new in zip(self.allows, other.allows, strict=True)]
+        self.wide |= other.wide
+
+    @property
+    def kind(self) -> IcebergType:
+        """The narrowest type that holds every value; text when there was none."""
+        if self.values:
+            for kind, allowed in zip(INFERRED, self.allows, strict=True):
+                if allowed:
+                    return kind
+        return StringType()
+
+
+def study(batch: Batch, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> list[Evidence]:
+    """Evidence for each of `names`, which are the columns c0, c1, … of the batch (and k0, k1, … for JSON)."""
+    found = [Evidence(name) for name in names]
+    if not batch.table.num_rows:
+        return found
+    tests = inference_tests()
+    typed = "k0" in batch.table.column_names
+    connection.register("batch", batch.table)
+    for start in range(0, len(names), 50):  # hundreds of aggregates in one statement take seconds to plan
+        aggregates = []
+        for position in range(start, min(start + 50, len(names))):
+            value = f"c{position}"
+            aggregates.append(f"count({value})")
+            for test, kinds in zip(tests, _JSON_KINDS, strict=True):
+                guard = f"k{position} IN {kinds} AND " if typed else ""
+                aggregates.append(f"bool_and(CASE WHEN {value} IS NOT NULL THEN {guard}{on(test, value)} END)")
+            aggregates.append(f"max(abs(TRY_CAST({value} AS DOUBLE)))")
+        row = connection.execute(f"SELECT {', '.join(aggregates)} FROM batch").fetchone()
+        assert row is not None
+        width = len(tests) + 2
+        for place, evidence in enumerate(found[start : start + 50]):
+            values, *allows, largest = row[place * width : (place + 1) * width]
+            evidence.add(values, allows, largest)
+    connection.unregister("batch")
+    return found
+
+
+def keys_of(block: Records, connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The keys of a block of JSON records, in order of appearance."""
+    raws, _ = block.records()
+    connection.register("lines", pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())}))
+    keys = connection.execute(
+        "SELECT unnest(json_keys(line)) AS key FROM lines "
+        "WHERE CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
+    ).to_arrow_table()
+    connection.unregister("lines")
+    return [str(key) for key in pc.unique(keys["key"]).to_pylist()]
+
+
+def kind_of_arrow(kind: pa.DataType) -> IcebergType:
+    """The Iceberg type for a Parquet column that the table lacks; nested ones become JSON text."""
+    if pa.types.is_dictionary(kind):
+        return kind_of_arrow(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return TimestamptzType() if kind.tz else TimestampType()
+    if pa.types.is_decimal(kind) and kind.precision <= 38:
+        return DecimalType(kind.precision, kind.scale)
+    for matches, result in _ARROW:
+        if matches(kind):
+            return result
+    return StringType()
+
+
+def _is_int(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind)) and kind.bit_width <= 32 and kind != pa.uint32()
+
+
+_ARROW = (
+    (pa.types.is_boolean, BooleanType()),
+    (_is_int, IntegerType()),
+    (lambda kind: kind == pa.uint64(), DecimalType(20, 0)),
+    (pa.types.is_integer, LongType()),
+    (lambda kind: kind in (pa.float16(), pa.float32()), FloatType()),
+    (pa.types.is_floating, DoubleType()),
+    (pa.types.is_date, DateType()),
+    (pa.types.is_time, TimeType()),
+    (lambda kind: kind == pa.uuid(), UUIDType()),
+    (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind), BinaryType()),
+)

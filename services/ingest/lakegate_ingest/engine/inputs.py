@@ -1,0 +1,220 @@
+"""A source made ready to read: UTF-8, its delimiter known, its header parsed, the place where rows begin."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakegate_ingest.engine.arrival import Arrival
+from lakegate_ingest.engine.delimiters import HEAD_BYTES, first_records, sniff_delimiter
+from lakegate_ingest.engine.detect import refuse_binary, text_encoding
+from lakegate_ingest.engine.errors import (
+    DuplicateColumn,
+    EmptyBody,
+    EmptyColumnName,
+    InvalidEncoding,
+    LoadCancelled,
+    TooManyColumns,
+    TruncatedParquet,
+    WrongDelimiter,
+)
+from lakegate_ingest.engine.model import EngineLimits, Format, ReadOptions, Source
+from lakegate_ingest.engine.records import count_breaks, last_record_end, record_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """`path` is UTF-8 (a transcoded copy when the source was not). Rows begin at byte `body`, on line `line`.
+
+    `names` are the columns in file order; None when only reading tells (JSON). `skip` is the byte order mark.
+    """
+
+    source: Source
+    path: Path
+    skip: int
+    body: int
+    line: int
+    delimiter: str | None
+    names: tuple[str, ...] | None
+    arrow: pa.Schema | None = None
+
+    @property
+    def format(self) -> Format:
+        return self.source.options.format
+
+    @property
+    def arrival(self) -> Arrival | None:
+        return self.source.arrival
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+
+def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: threading.Event) -> Input:
+    """Raises EmptyBody, NotText, InvalidEncoding, WrongDelimiter, the column errors, TruncatedParquet."""
+    if source.options.format is Format.PARQUET:
+        await_all(source.arrival, cancelled)
+        return _open_parquet(source, limits)
+    head = _first_bytes(source, HEAD_BYTES, cancelled)
+    if not head.strip():
+        raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
+    encoding = text_encoding(head, source.options.encoding)
+    if encoding == "utf-8":
+        refuse_binary(head)
+        path = source.path
+    else:
+        await_all(source.arrival, cancelled)
+        path = _transcode(source, encoding, work_dir)
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    skip = 3 if head.startswith(codecs.BOM_UTF8) else 0
+    if not source.options.format.delimited:
+        return Input(source, path, skip, skip, 1, None, None)
+    return _open_delimited(source, path, head, skip, limits)
+
+
+def await_all(arrival: Arrival | None, cancelled: threading.Event) -> None:
+    """Returns when the file is whole; raises LoadCancelled when it never will be."""
+    _await(arrival, None, cancelled)
+
+
+def _await(arrival: Arrival | None, size_bytes: int | None, cancelled: threading.Event) -> None:
+    reached = 0
+    while arrival is not None and not arrival.finished and (size_bytes is None or reached < size_bytes):
+        if arrival.aborted or cancelled.is_set():
+            raise LoadCancelled("The body ended before the file did. Send it again.")
+        reached = arrival.wait_past(reached if size_bytes is None else size_bytes - 1, 0.5)
+
+
+def first_rows(found: Input, size: int, cancelled: threading.Event) -> tuple[bytes, bool]:
+    """Up to `size` bytes from where rows begin, and whether the file ends there. Waits for them to arrive."""
+    _await(found.arrival, found.body + size, cancelled)
+    whole = found.arrival is None or found.arrival.finished
+    with found.path.open("rb") as file:
+        file.seek(found.body)
+        data = file.read(size)
+    return data, whole and len(data) < size
+
+
+def _first_bytes(source: Source, size: int, cancelled: threading.Event) -> bytes:
+    _await(source.arrival, size, cancelled)
+    with source.path.open("rb") as file:
+        return file.read(size)
+
+
+def _transcode(source: Source, encoding: str, work_dir: Path) -> Path:
+    """A UTF-8 copy, block by block. UTF-16 and Latin-1 files are rare enough to pay for a copy."""
+    target = work_dir / f"{source.path.name}.utf8"
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    line = 1
+    with source.path.open("rb") as original, target.open("wb") as copy:
+        while True:
+            chunk = original.read(1024 * 1024)
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                raise InvalidEncoding(
+                    f"'{source.name}' is not {encoding}: near line {line}, {error.reason}. Name its real encoding: "
+                    "Content-Type: text/csv; charset=…, or save it as UTF-8."
+                ) from error
+            line += text.count("\n")
+            copy.write(text.encode())
+            if not chunk:
+                return target
+
+
+def _open_delimited(source: Source, path: Path, head: bytes, skip: int, limits: EngineLimits) -> Input:
+    options = source.options
+    delimiter = options.field_delimiter or sniff_delimiter(head[skip:])
+    if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
+        raise WrongDelimiter("The delimiter must be one ASCII character other than a quote or a line break.")
+    pattern = record_pattern(delimiter)
+    with path.open("rb") as file:
+        start = file.read(max(len(head), skip + limits.max_line_bytes if _long_header(head, pattern) else 0))
+    offset = skip + len(start[skip:]) - len(start[skip:].lstrip(b"\r\n"))
+    found = pattern.match(start, offset)
+    end = found.end() if found else offset
+    first = start[offset : found.start(1)] if found else b""
+    fields = first_records(_header_text(first), delimiter, 1)
+    names = [name.strip() for name in fields[0]] if fields else []
+    _check_delimiter(names, options, head[skip:], delimiter)
+    if len(names) > limits.max_columns:
+        raise TooManyColumns(
+            f"The first record has {len(names)} columns; {limits.max_columns} are allowed. "
+            "If these are not columns, name the delimiter: delimiter=;"
+        )
+    if not options.header:
+        names = [f"column_{number}" for number in range(1, len(names) + 1)]
+        return Input(source, path, skip, offset, 1 + count_breaks(start[skip:offset]), delimiter, tuple(names))
+    check_names(names)
+    return Input(source, path, skip, end, 1 + count_breaks(start[skip:end]), delimiter, tuple(names))
+
+
+def _long_header(head: bytes, pattern: re.Pattern[bytes]) -> bool:
+    return len(head) >= HEAD_BYTES and last_record_end(head, pattern) == 0
+
+
+def _header_text(first: bytes) -> str:
+    try:
+        return first.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEncoding(
+            "Line 1 has bytes that are not UTF-8. Save the file as UTF-8, or name its encoding: "
+            "Content-Type: text/csv; charset=latin-1 (or cp1252, utf-16, …)."
+        ) from error
+
+
+def _check_delimiter(names: list[str], options: ReadOptions, head: bytes, delimiter: str) -> None:
+    if len(names) != 1 or options.field_delimiter is None:
+        return
+    better = sniff_delimiter(head)
+    records = first_records(head.decode("utf-8", "replace"), better)
+    width = len(records[0]) if records else 0
+    if better != delimiter and width > 1 and all(len(record) == width for record in records[:-1]):
+        shown = {"\t": "a tab (%09)"}.get(better, better)
+        raise WrongDelimiter(
+            f"Split by {delimiter!r} the file has one column; split by {better!r} it has {width}. "
+            f"Send delimiter={shown}, or leave it out."
+        )
+
+
+def check_names(names: list[str]) -> None:
+    """Raises EmptyColumnName or DuplicateColumn. Names that differ only in case are duplicates: SQL engines
+    can't tell them apart."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise EmptyColumnName(
+                f"Column {number} of {len(names)} has no name. Name it in the header; or send header=false "
+                "if the first line is already a row."
+            )
+        if name.casefold() in seen:
+            first = seen[name.casefold()]
+            raise DuplicateColumn(
+                f"Columns {first} and {number} are both named '{name}' (upper and lower case count as the same). "
+                "Rename or remove one of them."
+            )
+        seen[name.casefold()] = number
+
+
+def _open_parquet(source: Source, limits: EngineLimits) -> Input:
+    if source.path.stat().st_size == 0:
+        raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
+    try:
+        schema = pq.read_schema(source.path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TruncatedParquet(
+            f"'{source.name}' has no valid Parquet footer, so it was cut short or is damaged ({error}). "
+            "Write it again, and compare its size with what was sent."
+        ) from error
+    if len(schema.names) > limits.max_columns:
+        raise TooManyColumns(f"The file has {len(schema.names)} columns; {limits.max_columns} are allowed.")
+    check_names(list(schema.names))
+    return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)

@@ -1,0 +1,366 @@
+"""`write`: from sources to data files and quarantine files, by the fast path where that works."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.schema import Schema
+from pyiceberg.types import IcebergType
+
+from lakegate_ingest.engine.batches import sample_of
+from lakegate_ingest.engine.columns import Plan, make_plan, positional_names
+from lakegate_ingest.engine.counting import RecordCounter
+from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
+from lakegate_ingest.engine.errors import CountMismatch, HeaderOnly, LoadCancelled
+from lakegate_ingest.engine.inference import Evidence, kind_of_arrow
+from lakegate_ingest.engine.inputs import Input, await_all, check_names, open_input
+from lakegate_ingest.engine.model import (
+    DataFile,
+    EngineLimits,
+    OnNewColumn,
+    Progress,
+    ProgressCallback,
+    Source,
+    WriteResult,
+)
+from lakegate_ingest.engine.quarantine import SCHEMA as QUARANTINE_SCHEMA
+from lakegate_ingest.engine.quarantine import top_reasons
+from lakegate_ingest.engine.sinks import ParquetSink
+from lakegate_ingest.engine.tolerant import Workers, look_at, survey, write_tolerant
+from lakegate_ingest.engine.typed import NotTyped, write_typed
+from lakegate_ingest.engine.types import reading
+
+_COUNT_BYTES = 1024 * 1024
+Path_ = Literal["typed", "tolerant"]
+
+
+def write(
+    sources: Sequence[Source],
+    schema: Schema | None,
+    *,
+    out_dir: Path,
+    quarantine_dir: Path,
+    work_dir: Path,
+    on_new_column: OnNewColumn = "evolve",
+    last_column_id: int | None = None,
+    limits: EngineLimits | None = None,
+    progress: ProgressCallback | None = None,
+    cancelled: threading.Event | None = None,
+) -> WriteResult:
+    """Read `sources` into Parquet files for a table of `schema` (None: the first load, types are inferred).
+
+    Every record ends in a data file or in the quarantine, or an EngineError is raised and neither folder keeps
+    a file. Blocks; cancel by setting `cancelled`. `last_column_id` is the table metadata's: ids of dropped
+    columns must not be used again. `work_dir` takes what must spill to disk and is removed afterwards.
+    """
+    load = _Load(
+        list(sources),
+        schema,
+        on_new_column,
+        last_column_id,
+        out_dir,
+        quarantine_dir,
+        work_dir,
+        limits or EngineLimits(),
+        progress or (lambda _: None),
+        cancelled or threading.Event(),
+    )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        return load.run()
+    except BaseException as error:
+        shutil.rmtree(out_dir, ignore_errors=True)
+        shutil.rmtree(quarantine_dir, ignore_errors=True)
+        if isinstance(error, (OSError, pa.ArrowException)) and is_out_of_disk(error):
+            raise out_of_disk() from error
+        raise
+    finally:
+        shutil.rmtree(work_dir, ignore_errors=True)
+
+
+class _Load:
+    def __init__(
+        self,
+        sources: list[Source],
+        schema: Schema | None,
+        on_new_column: OnNewColumn,
+        last_column_id: int | None,
+        out_dir: Path,
+        quarantine_dir: Path,
+        work_dir: Path,
+        limits: EngineLimits,
+        progress: ProgressCallback,
+        cancelled: threading.Event,
+    ) -> None:
+        self.sources = sources
+        self.schema = schema
+        self.on_new_column = on_new_column
+        self.last_column_id = last_column_id
+        self.out_dir = out_dir
+        self.quarantine_dir = quarantine_dir
+        self.work_dir = work_dir
+        self.limits = limits
+        self.progress = progress
+        self.cancelled = cancelled
+        self.phase: Path_ = "typed"
+        self.notes: list[str] = []
+        self.bytes_before = 0
+        self.rows_before = 0
+
+    def run(self) -> WriteResult:
+        self.inputs = [self._named(open_input(s, self.work_dir, self.limits, self.cancelled)) for s in self.sources]
+        evidence = [self._sample(found) for found in self.inputs]
+        plan = self._plan(evidence)
+        wide = _wide(evidence)
+        typed: dict[int, tuple[tuple[DataFile, ...], int]] = {}
+        failed = self._try_typed(range(len(self.inputs)), plan, wide, typed)
+        if failed:
+            self._await_everything()
+            for found in self.inputs:
+                self._records(found)  # before spending more on it
+            if self._may_learn(failed, plan):
+                plan, failed = self._learn(plan, failed, typed)
+        return self._finish(plan, failed, typed)
+
+    # -- what is in the files ------------------------------------------------------------------------------
+
+    def _named(self, found: Input) -> Input:
+        if found.format.delimited and not found.source.options.header and self.schema is not None:
+            return replace(found, names=positional_names(found, self.schema))
+        return found
+
+    def _sample(self, found: Input) -> list[Evidence]:
+        if found.arrow is not None:
+            return [Evidence(name, values=1) for name in found.arrow.names]
+        block = sample_of(found, self.limits, self.cancelled)
+        with connect(self.work_dir, memory_bytes=self.limits.memory_bytes, threads=1) as connection:
+            evidence, _ = look_at(block, found, connection)
+        return evidence
+
+    def _plan(self, evidence: Sequence[list[Evidence]]) -> Plan:
+        """Merge what the inputs say about each new column, then match all columns to the table."""
+        merged: dict[str, Evidence] = {}
+        kinds: dict[str, IcebergType] = {}
+        names: list[list[str]] = []
+        for found, items in zip(self.inputs, evidence, strict=True):
+            own = [item.name for item in items]
+            check_names(own)
+            names.append(own)
+            for item in items:
+                key = item.name.casefold()
+                if key in merged:
+                    merged[key].merge(item)
+                else:
+                    merged[key] = Evidence(key, item.values, list(item.allows), item.wide)
+                if found.arrow is not None:
+                    kind = kind_of_arrow(found.arrow.field(item.name).type)
+                    kinds[key] = kind if kinds.get(key, kind) == kind else merged[key].kind
+                elif key not in kinds or not self._has_parquet():
+                    kinds[key] = merged[key].kind
+        if not any(names):
+            raise HeaderOnly("The file has no columns: every record is empty. Send objects with at least one key.")
+        return make_plan(self.inputs, names, kinds, self.schema, self.on_new_column, self.last_column_id)
+
+    def _has_parquet(self) -> bool:
+        return any(found.arrow is not None for found in self.inputs)
+
+    def _may_learn(self, failed: Sequence[int], plan: Plan) -> bool:
+        """Whether reading everything could change the plan: inferred types, or JSON keys not seen yet."""
+        return any(column.inferred for columns in plan.columns for column in columns) or any(
+            self.inputs[index].names is None for index in failed
+        )
+
+    def _learn(
+        self, plan: Plan, failed: list[int], typed: dict[int, tuple[tuple[DataFile, ...], int]]
+    ) -> tuple[Plan, list[int]]:
+        """Look at every value once, widen, and try the fast path again where that may now work. Happens once."""
+        self._start("tolerant")
+        evidence: list[list[Evidence]] = []
+        broken: list[int] = []
+        with Workers(self.work_dir, self.limits) as workers:
+            for found in self.inputs:
+                if found.arrow is not None:
+                    evidence.append(self._sample(found))
+                    broken.append(0)
+                    continue
+                items, bad = survey(found, workers, self.limits, self._on_read(found))
+                evidence.append(items)
+                broken.append(bad)
+        learned = self._plan(evidence)
+        if learned == plan:
+            return plan, failed
+        self._discard(typed)
+        again = [index for index in range(len(self.inputs)) if not broken[index]]
+        rest = [index for index in range(len(self.inputs)) if broken[index]]
+        return learned, sorted(rest + self._try_typed(again, learned, _wide(evidence), typed))
+
+    # -- the two paths -------------------------------------------------------------------------------------
+
+    def _try_typed(
+        self,
+        indices: Sequence[int],
+        plan: Plan,
+        wide: frozenset[str],
+        typed: dict[int, tuple[tuple[DataFile, ...], int]],
+    ) -> list[int]:
+        """Fill `typed` for the inputs that the fast path can read; returns the others."""
+        self._start("typed")
+        failed = []
+        for index in indices:
+            found = self.inputs[index]
+            folder = self.out_dir / f"typed-{index:03d}"
+            try:
+                result = write_typed(
+                    found,
+                    plan.columns[index],
+                    wide,
+                    out_dir=folder,
+                    work_dir=self.work_dir,
+                    limits=self.limits,
+                    on_read=self._on_read(found),
+                )
+                await_all(found.arrival, self.cancelled)
+                if result.rows != self._records(found):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise NotTyped(f"{result.rows} rows were read of {self._records(found)}")
+            except NotTyped as error:
+                self.notes.append(f"{found.source.name}: {error}")
+                failed.append(index)
+            else:
+                typed[index] = (result.files, result.rows)
+                self.rows_before += result.rows
+            self.bytes_before += found.size_bytes
+        return failed
+
+    def _finish(
+        self, plan: Plan, failed: Sequence[int], typed: dict[int, tuple[tuple[DataFile, ...], int]]
+    ) -> WriteResult:
+        files = [file for index in sorted(typed) for file in typed[index][0]]
+        written = sum(rows for _, rows in typed.values())
+        records = written
+        quarantine: tuple[DataFile, ...] = ()
+        reasons: Counter[str] = Counter()
+        quarantined = 0
+        if failed:
+            self._start("tolerant")
+            schema = arrow_schema(plan, [self.inputs[index] for index in failed])
+            good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
+            bad = ParquetSink(self.quarantine_dir, "rejects", QUARANTINE_SCHEMA, self.limits.target_file_bytes)
+            with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
+                for index in failed:
+                    found = self.inputs[index]
+                    first = sum(self._records(other) for other in self.inputs[:index])
+                    tally = write_tolerant(
+                        found,
+                        plan.columns[index],
+                        workers=workers,
+                        good=good,
+                        bad=bad,
+                        schema=schema,
+                        first_row_id=first,
+                        limits=self.limits,
+                        on_read=self._on_read(found),
+                    )
+                    if tally.records != self._records(found):
+                        raise CountMismatch(
+                            f"'{found.source.name}' has {self._records(found)} records, but {tally.records} were read. "
+                            "Nothing was kept. This is a fault of the service: report it with the file."
+                        )
+                    self.bytes_before += found.size_bytes
+                    self.rows_before += tally.records
+                    written += tally.written
+                    records += tally.records
+                    quarantined += tally.records - tally.written
+                    reasons.update(tally.reasons)
+                files += good.finish()
+                quarantine = bad.finish()
+        if not records:
+            raise HeaderOnly("There is no row under the header. Send a file with at least one row.")
+        return WriteResult(
+            rows_in=records,
+            rows_written=written,
+            rows_quarantined=quarantined,
+            schema=plan.schema,
+            new_columns=plan.new_columns,
+            data_files=tuple(files),
+            quarantine_files=quarantine,
+            reasons=top_reasons(reasons),
+            path="tolerant" if failed else "typed",
+            notes=tuple(self.notes),
+        )
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------
+
+    def _records(self, found: Input) -> int:
+        """The independent count; made here when the caller has none."""
+        counted = found.arrival.records if found.arrival is not None else found.source.records
+        if found.arrow is not None:
+            counted = pq.read_metadata(found.path).num_rows
+        if counted is None:
+            counter = RecordCounter(found.source.options, max_line_bytes=self.limits.max_line_bytes)
+            with found.source.path.open("rb", buffering=0) as file:
+                while chunk := file.read(_COUNT_BYTES):
+                    counter.feed(chunk)
+            counted = counter.finish()
+            self.inputs[self.inputs.index(found)] = replace(found, source=replace(found.source, records=counted))
+        return counted
+
+    def _await_everything(self) -> None:
+        for found in self.inputs:
+            await_all(found.arrival, self.cancelled)
+
+    def _start(self, phase: Path_) -> None:
+        self.phase, self.bytes_before = phase, 0
+
+    def _on_read(self, found: Input):  # type: ignore[no-untyped-def]
+        total = (
+            sum(other.size_bytes for other in self.inputs) if found.arrival is None else found.arrival.expected_bytes
+        )
+
+        def report(position: int) -> None:
+            if self.cancelled.is_set():
+                raise LoadCancelled("The load was cancelled; nothing was kept.")
+            self.progress(Progress(self.phase, self.bytes_before + position, total, self.rows_before))
+
+        return report
+
+    def _discard(self, typed: dict[int, tuple[tuple[DataFile, ...], int]]) -> None:
+        for files, _ in typed.values():
+            for file in files:
+                file.path.unlink(missing_ok=True)
+        typed.clear()
+        self.rows_before = 0
+
+
+@contextmanager
+def _discarding(*sinks: ParquetSink) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for sink in sinks:
+            sink.discard()
+        raise
+
+
+def _wide(evidence: Sequence[Sequence[Evidence]]) -> frozenset[str]:
+    return frozenset(item.name for items in evidence for item in items if item.wide)
+
+
+def arrow_schema(plan: Plan, inputs: Sequence[Input]) -> pa.Schema:
+    """Of the tolerant path's data files: the columns that text can fill, with their Iceberg field ids."""
+    fields = []
+    for field in plan.schema.fields:
+        rule = reading(field.field_type)
+        if rule is not None:
+            metadata = {"PARQUET:field_id": str(field.field_id)}
+            fields.append(pa.field(field.name, rule.arrow, nullable=not field.required, metadata=metadata))
+    return pa.schema(fields)

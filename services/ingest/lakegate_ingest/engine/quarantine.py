@@ -1,0 +1,94 @@
+"""The records that were set aside, one for each error, in Parquet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
+# `column` and `value` are null when the whole row is at fault. `row` is the raw text.
+SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),
+        pa.field("column", pa.string()),
+        pa.field("value", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("row", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+    ]
+)
+MAX_REASONS = 100
+_SHOWN_CHARACTERS = 60
+
+
+class Errors:
+    """The errors of one block, gathered by column, then put in file order."""
+
+    def __init__(self, file: str, raws: Sequence[bytes], lines: Sequence[int]) -> None:
+        self._file = file
+        self._lines = pa.array(lines, pa.int64())
+        self._rows = pa.array(raws, pa.binary()).cast(pa.string())
+        self._parts: list[pa.Table] = []
+        self.reasons: Counter[str] = Counter()
+
+    def add_broken(self, indices: Sequence[int], reasons: Sequence[str]) -> None:
+        """Records that are no rows, by their index in the block."""
+        if not indices:
+            return
+        self.reasons.update(reasons)
+        where = pa.array(indices, pa.int64())
+        nothing = pa.nulls(len(indices), pa.string())
+        self._parts.append(self._part(where, nothing, nothing, pa.array(reasons, pa.string())))
+
+    def add_values(self, indices: pa.Array, column: str, values: pa.Array, noun: str) -> None:
+        """Values of `column` that are not `noun`; a null value means that one is required."""
+        missing = values.null_count
+        if missing < len(values):
+            self.reasons[f"{column}: not {noun}"] += len(values) - missing
+        if missing:
+            self.reasons[f"{column}: empty, but required"] += missing
+        shown = pc.utf8_slice_codeunits(values, 0, _SHOWN_CHARACTERS)
+        long = pc.greater(pc.utf8_length(values), _SHOWN_CHARACTERS)
+        shown = pc.if_else(long, pc.binary_join_element_wise(shown, "…", ""), shown)
+        reason = pc.binary_join_element_wise("'", shown, f"' is not {noun}", "")
+        reason = pc.fill_null(reason, "is empty, but the table requires a value")
+        names = pa.repeat(pa.scalar(column), len(values))
+        self._parts.append(self._part(indices, names, values, reason))
+
+    def _part(self, indices: pa.Array, column: pa.Array, value: pa.Array, reason: pa.Array) -> pa.Table:
+        return pa.table({"index": indices, "column": column, "value": _flat(value), "reason": _flat(reason)})
+
+    def table(self) -> pa.Table:
+        """As SCHEMA, with `row_id` counting from the start of the block."""
+        found = pa.concat_tables(self._parts)
+        if len(self._parts) > 1:
+            found = found.take(pc.sort_indices(found, sort_keys=[("index", "ascending")]))
+        indices = found["index"].combine_chunks()
+        unique = pc.unique(indices)
+        codes = pc.index_in(indices, value_set=unique)
+        rows = pa.DictionaryArray.from_arrays(codes, self._rows.take(unique))
+        return pa.table(
+            [
+                indices,
+                pa.repeat(pa.scalar(self._file), len(indices)),
+                self._lines.take(indices),
+                found["column"].combine_chunks(),
+                found["value"].combine_chunks(),
+                found["reason"].combine_chunks(),
+                rows,
+            ],
+            schema=SCHEMA,
+        )
+
+
+def _flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def top_reasons(reasons: Counter[str]) -> Counter[str]:
+    """At most MAX_REASONS of them, the most common."""
+    return Counter(dict(reasons.most_common(MAX_REASONS)))

@@ -1,0 +1,136 @@
+"""Whole records of a text file, in blocks of bounded size that know their physical lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakegate_ingest.engine.counting import too_long
+from lakegate_ingest.engine.errors import InvalidEncoding
+
+_READ_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Bytes that begin and end with a record. `first_line` counts from 1; `end` is a position in the file."""
+
+    data: bytes
+    first_line: int
+    end: int
+    quoted: re.Pattern[bytes] | None  # set when line breaks may stand inside quotes
+
+    def records(self) -> tuple[list[bytes], list[int]]:
+        """Each record's raw bytes without its line break, and the line it begins on. Blank lines are none."""
+        if self.quoted is not None and b'"' in self.data:
+            return _split_quoted(self.data, self.first_line, self.quoted)
+        data = self.data
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+            data = data.replace(b"\r", b"\n") if self.quoted is not None else data
+        lines = data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        numbers = range(self.first_line, self.first_line + len(lines))
+        if all(lines):
+            return lines, list(numbers)
+        kept = [(line, number) for line, number in zip(lines, numbers, strict=True) if line]
+        return [line for line, _ in kept], [number for _, number in kept]
+
+
+def record_pattern(delimiter: str) -> re.Pattern[bytes]:
+    """One record with its line break: fields that a quote opens at their start only, RFC 4180 otherwise."""
+    other = re.escape(delimiter.encode())
+    field = rb'(?:"[^"]*+(?:""[^"]*+)*+(?:"|\Z))?+[^\r\n%b]*+' % other
+    return re.compile(rb"%b(?:%b%b)*+(\r\n|\n|\r|\Z)" % (field, other, field))
+
+
+def _split_quoted(data: bytes, line: int, pattern: re.Pattern[bytes]) -> tuple[list[bytes], list[int]]:
+    records, numbers = [], []
+    for match in pattern.finditer(data):
+        start, end = match.span()
+        body_end = match.start(1)
+        if body_end > start:
+            records.append(data[start:body_end])
+            numbers.append(line)
+        line += count_breaks(data[start:end])
+        if end == len(data):
+            break
+    return records, numbers
+
+
+def count_breaks(data: bytes) -> int:
+    r"""Physical line ends: CR LF, LF, or a lone CR."""
+    breaks = data.count(b"\n")
+    if b"\r" in data:
+        breaks += data.count(b"\r") - data.count(b"\r\n")
+    return breaks
+
+
+def read_blocks(
+    path: Path,
+    *,
+    skip: int,
+    delimiter: str | None,
+    max_line_bytes: int,
+    first_line: int = 1,
+    block_bytes: int = _READ_BYTES,
+    on_read: Callable[[int], None] = lambda _: None,
+) -> Iterator[Block]:
+    """Blocks of about `block_bytes` from byte `skip` on. `delimiter` None: one record per line (NDJSON).
+
+    Raises LineTooLong, and InvalidEncoding for bytes that are not UTF-8, each naming the line.
+    """
+    quoted = record_pattern(delimiter) if delimiter is not None else None
+    line, rest, position = first_line, b"", skip
+    with path.open("rb", buffering=0) as file:
+        file.seek(skip)
+        while True:
+            on_read(position)
+            chunk = file.read(block_bytes)
+            position += len(chunk)
+            data = rest + chunk
+            at_end = not chunk
+            cut = len(data) if at_end else last_record_end(data, quoted)
+            if len(data) - cut > max_line_bytes:
+                raise too_long(max_line_bytes, line + count_breaks(data[:cut]))
+            body, rest = data[:cut], data[cut:]
+            if body.strip(b"\r\n") if not at_end or quoted is not None else body.strip():
+                check_utf8(body, line)
+                yield Block(body, line, position - len(rest), quoted)
+            line += count_breaks(body) if quoted is not None else body.count(b"\n")
+            if at_end:
+                return
+
+
+def last_record_end(data: bytes, quoted: re.Pattern[bytes] | None) -> int:
+    """Where the last record of `data` that is surely whole ends; 0 when none is."""
+    if quoted is None or b'"' not in data:
+        last = data.rfind(b"\n")
+        if quoted is not None and b"\r" in data:
+            last = max(last, data.rfind(b"\r", 0, len(data) - 1))  # a CR at the very end may be half a CR LF
+        return last + 1
+    end = 0
+    for match in quoted.finditer(data):
+        if match.end() == len(data) and not data.endswith(b"\n"):
+            break
+        if match.end() == len(data) and match.start(1) == len(data):
+            break
+        end = match.end()
+    return end
+
+
+def check_utf8(data: bytes, line: int) -> None:
+    """Raises InvalidEncoding, naming the line, when `data` (which begins on `line`) is not UTF-8."""
+    if data.isascii():
+        return
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line += count_breaks(data[: error.start])
+        raise InvalidEncoding(
+            f"Line {line} has bytes that are not UTF-8 ({data[error.start : error.start + 4]!r}). Save the file as "
+            "UTF-8, or name its encoding: Content-Type: text/csv; charset=latin-1 (or cp1252, utf-16, …)."
+        ) from error

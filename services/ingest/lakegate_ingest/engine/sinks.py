@@ -1,0 +1,71 @@
+"""Parquet files of a wanted size, written table by table in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakegate_ingest.engine.model import DataFile
+
+_GROUP_ROWS = 122_880
+_GROUP_BYTES = 32 * 1024 * 1024
+
+
+class ParquetSink:
+    """Gathers tables to row groups of up to 122,880 rows or 32 MB, and row groups to files of `target_bytes`."""
+
+    def __init__(self, folder: Path, stem: str, schema: pa.Schema, target_bytes: int) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._schema = schema
+        self._target_bytes = target_bytes
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._path = folder
+        self._written = 0
+        self._files: list[DataFile] = []
+
+    def write(self, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path = self._folder / f"{self._stem}-{len(self._files):05d}.parquet"
+            self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd", write_page_index=True)
+        self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS * 2)
+        self._written += self._rows
+        self._waiting, self._rows, self._bytes = [], 0, 0
+        if self._path.stat().st_size >= self._target_bytes:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._files.append(DataFile(self._path, self._path.stat().st_size, self._written))
+            self._writer, self._written = None, 0
+
+    def finish(self) -> tuple[DataFile, ...]:
+        self._flush()
+        self._close_file()
+        return tuple(self._files)
+
+    def discard(self) -> None:
+        """Close and remove what was written; the load goes another way."""
+        self._waiting = []
+        self._close_file()
+        for file in self._files:
+            file.path.unlink(missing_ok=True)
+        self._files = []

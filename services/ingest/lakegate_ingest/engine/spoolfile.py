@@ -1,0 +1,137 @@
+"""A spooled file as DuckDB reads it: after its byte order mark, behind an optional probe, perhaps still growing.
+
+DuckDB asks an fsspec file system for 8 to 32 MB at a time, so Python's part is below a hundredth of the
+time; in return the engine sees every read: progress, cancelling and waiting for bytes happen here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fsspec.spec import AbstractFileSystem
+
+from lakegate_ingest.engine.arrival import Arrival
+from lakegate_ingest.engine.errors import LoadCancelled
+
+_UNKNOWN_SIZE = 1 << 40  # DuckDB reads until a read comes back empty; a larger size only sets its thread count
+
+
+class Spool:
+    """What the file system serves: `head`, then the bytes of `path` from `skip` on."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        head: bytes = b"",
+        skip: int = 0,
+        arrival: Arrival | None = None,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.path = path
+        self.head = head
+        self.skip = skip
+        self.arrival = arrival
+        self.on_read = on_read  # with the position in the file that has been reached; may raise to stop
+        self.failure: BaseException | None = None  # DuckDB replaces what a read raises by an error of its own
+
+    @property
+    def size(self) -> int:
+        arrival = self.arrival
+        if arrival is None or arrival.finished:
+            return len(self.head) + self.path.stat().st_size - self.skip
+        return arrival.expected_bytes + len(self.head) if arrival.expected_bytes else _UNKNOWN_SIZE
+
+
+class _Open:
+    """The part of a Python file that DuckDB calls."""
+
+    mode = "rb"
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._descriptor = os.open(spool.path, os.O_RDONLY)
+        self._position = 0
+        self.size = spool.size
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence == 1:
+            position += self._position
+        elif whence == 2:
+            position += self.size
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._read(self.size - self._position if size < 0 else size)
+        except BaseException as error:
+            self._spool.failure = error
+            raise
+
+    def _read(self, size: int) -> bytes:
+        spool = self._spool
+        head = spool.head[self._position : self._position + size]
+        start = max(self._position - len(spool.head), 0) + spool.skip
+        wanted = size - len(head)
+        spool.on_read(start)
+        if spool.arrival is not None:
+            self._await_bytes(spool.arrival, start + wanted)
+        body = os.pread(self._descriptor, wanted, start) if wanted else b""
+        self._position += len(head) + len(body)
+        return head + body if head else body
+
+    def _await_bytes(self, arrival: Arrival, end: int) -> None:
+        while arrival.wait_past(end - 1) < end and not arrival.finished:
+            if arrival.aborted:
+                raise LoadCancelled("The body ended before the file did. Send it again.")
+            self._spool.on_read(self._position)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def flush(self) -> None:
+        """DuckDB calls it on closing."""
+
+
+class SpoolFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """`spool://<key>` for each Spool given; one per DuckDB connection."""
+
+    protocol = "spool"
+    cachable = False
+
+    def __init__(self, spools: dict[str, Spool]) -> None:
+        super().__init__()
+        self._spools = spools
+
+    def _spool(self, path: str) -> Spool:
+        return self._spools[path.removeprefix("spool://")]
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> _Open:
+        return _Open(self._spool(path))
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": self._spool(path).size, "type": "file"}
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        return [path]
+
+    def exists(self, path: str, **_: Any) -> bool:
+        return path.removeprefix("spool://") in self._spools
+
+    def isfile(self, path: str) -> bool:
+        return self.exists(path)
+
+    def modified(self, path: str) -> float:
+        return 0.0

@@ -1,0 +1,218 @@
+"""The tolerant path: every value as text, cast one by one; rows that do not fit go to the quarantine.
+
+Blocks of a few MB pass through a reader, a few workers (each with a DuckDB connection of its own) and one
+writer, in file order. What is in flight is bounded, so memory does not depend on the file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakegate_ingest.engine.batches import Batch, Records, batch_of, blocks_of
+from lakegate_ingest.engine.columns import Column
+from lakegate_ingest.engine.duck import connect
+from lakegate_ingest.engine.inference import Evidence, keys_of, study
+from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.model import EngineLimits
+from lakegate_ingest.engine.quarantine import Errors
+from lakegate_ingest.engine.sinks import ParquetSink
+from lakegate_ingest.engine.types import on, reading
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One block: the good rows, and the errors of the others (row_id from the block's start)."""
+
+    records: int
+    good: pa.Table
+    errors: pa.Table | None
+    reasons: Counter[str]
+
+
+@dataclass(slots=True)
+class Tally:
+    records: int = 0
+    written: int = 0
+    reasons: Counter[str] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.reasons = Counter()
+
+
+class Workers:
+    """Applies a function to blocks on a few threads and gives the results in order."""
+
+    def __init__(self, work_dir: Path, limits: EngineLimits) -> None:
+        self._work_dir = work_dir
+        self._limits = limits
+        self._local = threading.local()
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Workers:
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(self._limits.threads, "engine"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._stack.close()
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if not hasattr(self._local, "connection"):
+            share = self._limits.memory_bytes // self._limits.threads
+            with self._lock:
+                self._local.connection = self._stack.enter_context(
+                    connect(self._work_dir, memory_bytes=share, threads=1)
+                )
+        connection: duckdb.DuckDBPyConnection = self._local.connection
+        return connection
+
+    def map(self, work: Callable[[Records, duckdb.DuckDBPyConnection], T], blocks: Iterator[Records]) -> Iterator[T]:
+        running: deque[Future[T]] = deque()
+        for block in blocks:
+            running.append(self._pool.submit(lambda block: work(block, self._connection()), block))
+            if len(running) > self._limits.threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def survey(
+    found: Input, workers: Workers, limits: EngineLimits, on_read: Callable[[int], None]
+) -> tuple[list[Evidence], int]:
+    """Evidence from every value of `found`, and how many of its records are no rows."""
+
+    def look(block: Records, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
+        return look_at(block, found, connection)
+
+    merged: dict[str, Evidence] = {}
+    broken = 0
+    for evidence, bad in workers.map(look, blocks_of(found, limits, on_read)):
+        broken += bad
+        for item in evidence:
+            if item.name in merged:
+                merged[item.name].merge(item)
+            else:
+                merged[item.name] = item
+    return list(merged.values()), broken
+
+
+def look_at(block: Records, found: Input, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
+    names = found.names if found.names is not None else keys_of(block, connection)
+    batch = batch_of(block, found, names, connection, kinds=True)
+    return study(batch, names, connection), len(batch.broken)
+
+
+def write_tolerant(
+    found: Input,
+    columns: Sequence[Column],
+    *,
+    workers: Workers,
+    good: ParquetSink,
+    bad: ParquetSink,
+    schema: pa.Schema,
+    first_row_id: int,
+    limits: EngineLimits,
+    on_read: Callable[[int], None],
+) -> Tally:
+    """Write the good rows and the errors of one input; every record is in one of them."""
+    judge = Judge(found, columns, schema)
+    tally = Tally()
+    for judged in workers.map(judge, blocks_of(found, limits, on_read)):
+        good.write(judged.good)
+        if judged.errors is not None:
+            row_ids = pc.add(judged.errors["row_id"], first_row_id + tally.records)
+            bad.write(judged.errors.set_column(0, judged.errors.schema.field(0), row_ids))
+        tally.records += judged.records
+        tally.written += judged.good.num_rows
+        tally.reasons.update(judged.reasons)
+    return tally
+
+
+class Judge:
+    """Casts one block and separates its rows. Shared by the workers; holds no state of a block."""
+
+    def __init__(self, found: Input, columns: Sequence[Column], schema: pa.Schema) -> None:
+        self._found = found
+        self._columns = columns
+        self._schema = schema
+        self._names = [column.source for column in columns]
+        casts, flags = [], []
+        self._judged: list[int] = []
+        for position, column in enumerate(columns):
+            value = f"c{position}"
+            rule = reading(column.kind)
+            assert rule is not None
+            casts.append(f"{on(rule.cast, value)} AS {value}")
+            bad = "false" if rule.bad == "false" else f"({value} IS NOT NULL AND {on(rule.bad, value)})"
+            if column.field.required:
+                bad = f"({value} IS NULL OR {bad})"
+            if bad != "false":
+                self._judged.append(position)
+                flags.append(f"{bad} AS b{position}")
+        any_bad = " OR ".join(f"b{position}" for position in self._judged) or "false"
+        outer = ", ".join([f"c{position}" for position in range(len(columns))])
+        bits = "".join(f", b{position}" for position in self._judged)
+        self._sql = f"SELECT {outer}{bits}, ({any_bad}) AS bad FROM (SELECT {', '.join(casts + flags)} FROM batch)"
+
+    def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
+        batch = batch_of(block, self._found, self._names, connection)
+        connection.register("batch", batch.table)
+        judged = connection.execute(self._sql).to_arrow_table()
+        connection.unregister("batch")
+        is_bad = judged["bad"]
+        any_bad = bool(pc.any(is_bad).as_py())
+        rows = judged.filter(pc.invert(is_bad)) if any_bad else judged
+        good = self._conform(rows)
+        if not any_bad and not batch.broken:
+            return Judged(batch.records, good, None, Counter())
+        errors = self._errors(batch, judged)
+        return Judged(batch.records, good, errors.table(), errors.reasons)
+
+    def _conform(self, rows: pa.Table) -> pa.Table:
+        """The table's columns in its order; those that the file lacks are null."""
+        places = {column.field.name: position for position, column in enumerate(self._columns)}
+        arrays = []
+        for field in self._schema:
+            if field.name in places:
+                column = rows[f"c{places[field.name]}"]
+                arrays.append(column if column.type == field.type else _as(column, field.type))
+            else:
+                arrays.append(pa.nulls(rows.num_rows, field.type))
+        return pa.table(arrays, schema=self._schema)
+
+    def _errors(self, batch: Batch, judged: pa.Table) -> Errors:
+        raws, lines = batch.source.records()
+        errors = Errors(self._found.source.name, raws, lines)
+        errors.add_broken([item.index for item in batch.broken], [item.reason for item in batch.broken])
+        for position in self._judged:
+            where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
+            if len(where):
+                column = self._columns[position]
+                rule = reading(column.kind)
+                assert rule is not None
+                values = batch.table[f"c{position}"].combine_chunks().take(where)
+                indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
+                errors.add_values(indices, column.source, values, rule.noun)
+        return errors
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if kind == pa.uuid():
+        return pa.chunked_array(
+            [pa.ExtensionArray.from_storage(kind, chunk.cast(pa.binary(16))) for chunk in column.chunks], kind
+        )
+    return column.cast(kind)

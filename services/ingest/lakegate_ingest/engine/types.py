@@ -1,0 +1,194 @@
+"""How each Iceberg type is read from text: the rules for what fits, as DuckDB SQL, and the words for what does not.
+
+DuckDB casts generously: '1.5' becomes the whole number 2, '2013-01-01 05:00' the date without its time,
+'1e400' infinity, and a decimal loses digits. Nothing here may change a value silently, so each cast comes
+with a condition under which the value counts as bad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+EXACT_DOUBLE = 2**53  # whole numbers beyond it do not survive being read as a double
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """SQL templates in which {v} is the value's text (or, in `typed_*`, the value as `read_as`).
+
+    `read_as`: the type in which the fast path reads the column (None: as text, and the text rules apply).
+    `cast` gives the value, `bad` is true for a value that is there but does not fit.
+    """
+
+    sql: str
+    arrow: pa.DataType
+    noun: str
+    cast: str
+    bad: str
+    read_as: str | None = None
+    typed_cast: str = "{v}"
+    typed_bad: str | None = None
+
+
+_WHOLE_BAD = (
+    "(TRY_CAST({v} AS {t}) IS NULL OR TRY_CAST({v} AS DOUBLE) IS NULL"
+    " OR TRY_CAST({v} AS DOUBLE) <> trunc(TRY_CAST({v} AS DOUBLE)))"
+)
+_FLOAT_BAD = "(TRY_CAST({v} AS {t}) IS NULL OR (isinf(TRY_CAST({v} AS {t})) AND NOT contains(lower({v}), 'inf')))"
+_TIMES_BAD = "(TRY_CAST({v} AS {t}) IS NULL OR NOT isfinite(TRY_CAST({v} AS {t})))"
+_DATE_BAD = (
+    "(TRY_CAST({v} AS DATE) IS NULL OR NOT isfinite(TRY_CAST({v} AS DATE))"
+    " OR TRY_CAST({v} AS DATE)::TIMESTAMP IS DISTINCT FROM TRY_CAST({v} AS TIMESTAMP))"
+)
+_CAST = "TRY_CAST({v} AS {t})"
+
+
+def _whole(sql: str, arrow: pa.DataType, noun: str) -> Reading:
+    return Reading(
+        sql,
+        arrow,
+        noun,
+        _CAST.replace("{t}", sql),
+        _WHOLE_BAD.replace("{t}", sql),
+        read_as="DOUBLE",  # parses as fast as BIGINT, and keeps the fraction that BIGINT would round away
+        typed_cast=f"CAST({{v}} AS {sql})",
+        typed_bad="{v} <> trunc({v})",
+    )
+
+
+def _plain(sql: str, arrow: pa.DataType, noun: str, bad: str) -> Reading:
+    return Reading(sql, arrow, noun, _CAST.replace("{t}", sql), bad.replace("{t}", sql), sql)
+
+
+_MISSING = "(TRY_CAST({v} AS {t}) IS NULL)"
+_SIMPLE: dict[type[IcebergType], Reading] = {
+    StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}", "false", "VARCHAR"),
+    BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)", _MISSING),
+    IntegerType: _whole("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)"),
+    LongType: _whole("BIGINT", pa.int64(), "a whole number (long)"),
+    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_BAD),
+    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_BAD),
+    DateType: Reading(
+        "DATE",
+        pa.date32(),
+        "a date like 2013-01-31 (date)",
+        "TRY_CAST({v} AS DATE)",
+        _DATE_BAD,
+        read_as="TIMESTAMP",
+        typed_cast="CAST({v} AS DATE)",
+        typed_bad="CAST({v} AS DATE)::TIMESTAMP <> {v}",
+    ),
+    TimeType: _plain("TIME", pa.time64("us"), "a time like 23:59:00 (time)", _MISSING),
+    TimestampType: _plain(
+        "TIMESTAMP", pa.timestamp("us"), "a date and time like 2013-01-31 23:59:00 (timestamp)", _TIMES_BAD
+    ),
+    TimestamptzType: _plain(
+        "TIMESTAMPTZ",
+        pa.timestamp("us", tz="UTC"),
+        "a date and time like 2013-01-31T23:59:00Z (timestamptz)",
+        _TIMES_BAD,
+    ),
+    UUIDType: Reading(
+        "UUID",
+        pa.uuid(),
+        "a UUID (uuid)",
+        "unhex(replace(TRY_CAST({v} AS UUID)::VARCHAR, '-', ''))",
+        "(TRY_CAST({v} AS UUID) IS NULL)",
+        read_as="UUID",
+    ),
+}
+
+
+def reading(kind: IcebergType) -> Reading | None:
+    """How to read `kind` from text; None for types that text can't fill (struct, list, map, binary, fixed)."""
+    if isinstance(kind, DecimalType):
+        return _decimal(kind.precision, kind.scale)
+    return _SIMPLE.get(type(kind))
+
+
+def _decimal(precision: int, scale: int) -> Reading:
+    sql = f"DECIMAL({precision},{scale})"
+    finer = f"DECIMAL(38,{min(38 - (precision - scale), scale + 12)})"
+    bad = f"(TRY_CAST({{v}} AS {sql}) IS NULL OR TRY_CAST({{v}} AS {sql}) <> TRY_CAST({{v}} AS {finer}))"
+    noun = f"a number with at most {precision - scale} digits before the point and {scale} after it (decimal)"
+    return Reading(sql, pa.decimal128(precision, scale), noun, f"TRY_CAST({{v}} AS {sql})", bad)
+
+
+def passes_through(kind: IcebergType) -> bool:
+    """Whether only a Parquet source can fill the column."""
+    return isinstance(kind, (BinaryType, FixedType))
+
+
+# First loads: the order in which a column's type is tried; the first that fits every value is taken.
+INFERRED: tuple[IcebergType, ...] = (
+    BooleanType(),
+    LongType(),
+    DoubleType(),
+    DateType(),
+    TimestampType(),
+    TimestamptzType(),
+)
+_DIGITS = r"^[+-]?(0|[1-9][0-9]*)$"
+_NUMBER = r"^[+-]?(0|[1-9][0-9]*|)([.][0-9]*)?([eE][+-]?[0-9]+)?$"
+_DAY = r"^[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
+_OFFSET = r"(Z|z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_CLOCK = r"[ T][0-9]{1,2}:[0-9]{2}"
+
+
+def inference_tests() -> tuple[str, ...]:
+    """One SQL condition on {v} for each type in INFERRED: true when a value may be of it.
+
+    Stricter than loading: 007 stays text, 0 and 1 stay numbers, and a whole number too large for a long
+    stays text, because a double would lose its last digits.
+    """
+    fits = {type(kind): _fits(kind) for kind in INFERRED}
+    return (
+        "lower({v}) IN ('true', 'false')",
+        f"regexp_matches(trim({{v}}), '{_DIGITS}') AND {fits[LongType]}",
+        f"(regexp_matches(trim({{v}}), '{_NUMBER}') OR lower({{v}}) IN ('nan', '-nan')) AND {fits[DoubleType]}"
+        f" AND NOT (regexp_matches(trim({{v}}), '{_DIGITS}') AND TRY_CAST({{v}} AS BIGINT) IS NULL)",
+        f"regexp_matches({{v}}, '{_DAY}$') AND {fits[DateType]}",
+        f"regexp_matches({{v}}, '{_DAY}') AND NOT regexp_matches({{v}}, '{_CLOCK}.*{_OFFSET}')"
+        f" AND {fits[TimestampType]}",
+        f"regexp_matches({{v}}, '{_DAY}{_CLOCK}.*{_OFFSET}') AND {fits[TimestamptzType]}",
+    )
+
+
+def _fits(kind: IcebergType) -> str:
+    found = reading(kind)
+    assert found is not None
+    return f"NOT {found.bad}"
+
+
+def on(template: str, value: str) -> str:
+    """`template` with the SQL expression `value` for its {v}."""
+    return template.replace("{v}", value)
+
+
+def quoted(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
