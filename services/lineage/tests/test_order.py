@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -16,6 +18,8 @@ from lakegate_chassis.postgres import tenant_transaction
 from lakegate_lineage.events import queries
 from lakegate_lineage.events.changes import Changes
 from lakegate_lineage.events.openlineage import Event, parse_event
+from lakegate_lineage.events.writer import EventWriter
+from lakegate_lineage.settings import EventSettings
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TABLES = {
@@ -134,3 +138,40 @@ async def test_order_repeats_and_batches_leave_the_same_state(
 ) -> None:
     events, batches = case
     assert await after(pool, [[event] for event in events]) == await after(pool, batches)
+
+
+async def test_two_replicas_that_write_the_same_rows_at_once_leave_the_same_state(pool: asyncpg.Pool) -> None:
+    chance = random.Random(5)
+    events = [
+        parse_event(
+            msgspec.json.encode(
+                {
+                    "eventType": chance.choice(["START", "RUNNING", "COMPLETE", "FAIL"]),
+                    "eventTime": (T0 + timedelta(seconds=chance.randrange(30))).isoformat(),
+                    "producer": "https://producer.example/1",
+                    "run": {"runId": str(UUID(int=chance.randrange(1, 8)))},
+                    "job": {"namespace": "etl", "name": f"job{chance.randrange(4)}"},
+                    "inputs": [{"namespace": "db", "name": f"t{chance.randrange(6)}"} for _ in range(3)],
+                    "outputs": [
+                        {"namespace": "db", "name": f"t{chance.randrange(6)}", "facets": {"n": {"value": number}}}
+                    ],
+                }
+            )
+        )
+        for number in range(400)
+    ]
+    tenant = f"t-{uuid4().hex}"
+
+    async def replica(seed: int) -> list[list[object]]:
+        writer = EventWriter(pool, EventSettings(flush_events=16))
+        loop = asyncio.create_task(writer.run())
+        mine = random.Random(seed).sample(events, len(events))
+        results = await asyncio.gather(*(writer.write(tenant, [event]) for event in mine))
+        loop.cancel()
+        return [list(result) for result in results]
+
+    for outcome in await asyncio.gather(replica(1), replica(2)):
+        assert outcome == [[None]] * len(events)
+    async with tenant_transaction(pool, tenant) as connection:
+        together = await dump(connection, tenant)
+    assert together == await after(pool, [events])
