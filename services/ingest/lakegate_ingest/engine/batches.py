@@ -24,7 +24,7 @@ from lakegate_ingest.engine.records import Block, check_utf8, last_record_end, r
 from lakegate_ingest.engine.types import literal, quoted
 
 _ELEMENT_BLOCK_BYTES = 4 * 1024 * 1024
-_SAMPLE_BYTES = 4 * 1024 * 1024
+_SAMPLE_BYTES = 1024 * 1024
 _PARQUET_ROWS = 16 * 1024
 
 

@@ -25,7 +25,7 @@ def connect(work_dir: Path, *, memory_bytes: int, threads: int) -> Iterator[duck
         }
     )
     try:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         yield connection
     finally:
         connection.close()

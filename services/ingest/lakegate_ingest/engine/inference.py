@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -68,8 +68,16 @@ class Evidence:
         return StringType()
 
 
-def study(batch: Batch, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> list[Evidence]:
-    """Evidence for each of `names`, which are the columns c0, c1, … of the batch (and k0, k1, … for JSON)."""
+def study(
+    batch: Batch,
+    names: Sequence[str],
+    connection: duckdb.DuckDBPyConnection,
+    known: Mapping[str, Evidence] | None = None,
+) -> list[Evidence]:
+    """Evidence for each of `names`, which are the columns c0, c1, … of the batch (and k0, k1, … for JSON).
+
+    What `known` rules out already is not tested again: most columns cost nothing after the first block.
+    """
     found = [Evidence(name) for name in names]
     if not batch.table.num_rows:
         return found
@@ -77,18 +85,24 @@ def study(batch: Batch, names: Sequence[str], connection: duckdb.DuckDBPyConnect
     typed = "k0" in batch.table.column_names
     connection.register("batch", batch.table)
     for start in range(0, len(names), 50):  # hundreds of aggregates in one statement take seconds to plan
+        some = found[start : start + 50]
         aggregates = []
-        for position in range(start, min(start + 50, len(names))):
+        for position, evidence in enumerate(some, start):
             value = f"c{position}"
+            before = known.get(evidence.name) if known else None
+            allowed = before.allows if before is not None and before.values else evidence.allows
             aggregates.append(f"count({value})")
-            for test, kinds in zip(tests, _JSON_KINDS, strict=True):
+            for test, kinds, possible in zip(tests, _JSON_KINDS, allowed, strict=True):
                 guard = f"k{position} IN {kinds} AND " if typed else ""
-                aggregates.append(f"bool_and(CASE WHEN {value} IS NOT NULL THEN {guard}{on(test, value)} END)")
-            aggregates.append(f"max(abs(TRY_CAST({value} AS DOUBLE)))")
+                condition = (
+                    f"bool_and(CASE WHEN {value} IS NOT NULL THEN coalesce({guard}{on(test, value)}, false) END)"
+                )
+                aggregates.append(condition if possible else "false")
+            aggregates.append(f"max(abs(TRY_CAST({value} AS DOUBLE)))" if allowed[1] else "NULL")
         row = connection.execute(f"SELECT {', '.join(aggregates)} FROM batch").fetchone()
         assert row is not None
         width = len(tests) + 2
-        for place, evidence in enumerate(found[start : start + 50]):
+        for place, evidence in enumerate(some):
             values, *allows, largest = row[place * width : (place + 1) * width]
             evidence.add(values, allows, largest)
     connection.unregister("batch")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def survey(
     """Evidence from every value of `found`, and how many of its records are no rows."""
 
     def look(block: Records, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
-        return look_at(block, found, connection)
+        return look_at(block, found, connection, merged)
 
     merged: dict[str, Evidence] = {}
     broken = 0
@@ -110,10 +110,16 @@ def survey(
     return list(merged.values()), broken
 
 
-def look_at(block: Records, found: Input, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
+def look_at(
+    block: Records,
+    found: Input,
+    connection: duckdb.DuckDBPyConnection,
+    known: Mapping[str, Evidence] | None = None,
+) -> tuple[list[Evidence], int]:
+    """Evidence from one block, and how many of its records are no rows."""
     names = found.names if found.names is not None else keys_of(block, connection)
     batch = batch_of(block, found, names, connection, kinds=True)
-    return study(batch, names, connection), len(batch.broken)
+    return study(batch, names, connection, known), len(batch.broken)
 
 
 def write_tolerant(

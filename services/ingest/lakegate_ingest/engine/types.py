@@ -147,11 +147,16 @@ INFERRED: tuple[IcebergType, ...] = (
     TimestampType(),
     TimestamptzType(),
 )
-_DIGITS = r"^[+-]?(0|[1-9][0-9]*)$"
-_NUMBER = r"^[+-]?(0|[1-9][0-9]*|)([.][0-9]*)?([eE][+-]?[0-9]+)?$"
-_DAY = r"^[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
-_OFFSET = r"(Z|z|[+-][0-9]{2}(:?[0-9]{2})?)$"
-_CLOCK = r"[ T][0-9]{1,2}:[0-9]{2}"
+# Plain comparisons, not regular expressions: on a first load that must be widened they run over every value.
+_LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
+_NUMBER = "TRY_CAST({v} AS DOUBLE)"
+_TOO_LONG = (
+    f"(abs({_NUMBER}) >= 9.2e18 AND NOT isnan({_NUMBER}) AND NOT contains({{v}}, '.')"
+    " AND NOT contains(lower({v}), 'e'))"
+)
+_DAY = "({v} >= '0' AND {v} < ':' AND substr({v}, 5, 1) IN ('-', '/'))"
+_REST = "substr({v}, 11)"
+_OFFSET = f"(contains({_REST}, '+') OR contains({_REST}, '-') OR contains(upper({_REST}), 'Z'))"
 
 
 def inference_tests() -> tuple[str, ...]:
@@ -160,23 +165,15 @@ def inference_tests() -> tuple[str, ...]:
     Stricter than loading: 007 stays text, 0 and 1 stay numbers, and a whole number too large for a long
     stays text, because a double would lose its last digits.
     """
-    fits = {type(kind): _fits(kind) for kind in INFERRED}
     return (
         "lower({v}) IN ('true', 'false')",
-        f"regexp_matches(trim({{v}}), '{_DIGITS}') AND {fits[LongType]}",
-        f"(regexp_matches(trim({{v}}), '{_NUMBER}') OR lower({{v}}) IN ('nan', '-nan')) AND {fits[DoubleType]}"
-        f" AND NOT (regexp_matches(trim({{v}}), '{_DIGITS}') AND TRY_CAST({{v}} AS BIGINT) IS NULL)",
-        f"regexp_matches({{v}}, '{_DAY}$') AND {fits[DateType]}",
-        f"regexp_matches({{v}}, '{_DAY}') AND NOT regexp_matches({{v}}, '{_CLOCK}.*{_OFFSET}')"
-        f" AND {fits[TimestampType]}",
-        f"regexp_matches({{v}}, '{_DAY}{_CLOCK}.*{_OFFSET}') AND {fits[TimestamptzType]}",
+        "TRY_CAST({v} AS BIGINT)::VARCHAR = trim({v})",
+        f"{_NUMBER} IS NOT NULL AND NOT isinf({_NUMBER}) AND NOT {_LEADING_ZERO} AND NOT {_TOO_LONG}"
+        " AND NOT contains({v}, '_')",
+        f"{_DAY} AND length({{v}}) <= 10 AND NOT {_DATE_BAD}",
+        f"{_DAY} AND NOT {_OFFSET} AND NOT {_TIMES_BAD.replace('{t}', 'TIMESTAMP')}",
+        f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':') AND NOT {_TIMES_BAD.replace('{t}', 'TIMESTAMPTZ')}",
     )
-
-
-def _fits(kind: IcebergType) -> str:
-    found = reading(kind)
-    assert found is not None
-    return f"NOT {found.bad}"
 
 
 def on(template: str, value: str) -> str:
