@@ -61,6 +61,7 @@ async def fill(service: Service, jobs: int) -> int:
 
 async def explain(service: Service, jobs: int) -> None:
     """The plans of one level and of the nodes, as the application role sees them."""
+    from lakegate_lineage.datasets import queries as dataset_queries
     from lakegate_lineage.graph import queries
 
     connection = await admin(service)
@@ -72,7 +73,7 @@ async def explain(service: Service, jobs: int) -> None:
         ("jobs of 500 datasets", queries.JOBS_OF_DATASETS, [datasets, False, 40_001]),
         ("datasets of 500 jobs", queries.DATASETS_OF_JOBS, [some_jobs, False, 40_001]),
         ("500 jobs with their last run", queries.JOBS, [some_jobs]),
-        ("symlinks of 500 datasets", queries.SYMLINKS, [datasets]),
+        ("symlinks of 500 datasets", dataset_queries.SYMLINKS, [datasets]),
     ):
         rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *values)
         plan = "\n".join(re.sub(r"\{[^}]*\}", "{…}", row[0]) for row in rows)

@@ -12,12 +12,12 @@ import pytest
 Client = httpx.AsyncClient
 
 
-async def send(client: Client, kind: str | None, second: int, run_id: str, job: str = "J", **changes: Any) -> None:
+async def send(client: Client, kind: str | None, second: int, run_id: str, job: Any = "J", **changes: Any) -> None:
     event: dict[str, Any] = {
         "eventTime": f"2026-03-01T12:00:{second:02}Z",
         "producer": "https://producer.example/1",
         "run": {"runId": run_id, "facets": changes.pop("facets", {})},
-        "job": {"namespace": "etl", "name": job},
+        "job": {"namespace": "etl", "name": job} if isinstance(job, str) else job,
     }
     if kind:
         event["eventType"] = kind
@@ -151,4 +151,31 @@ async def test_runs_and_jobs_outside_of_the_scope_are_left_out(client: Client, c
     assert (await reader.get("/v1/runs")).json()["items"] == []
     assert (await reader.get("/v1/jobs")).json()["items"] == []
     assert (await reader.get(f"/v1/runs/{hidden}")).status_code == 403
-    assert (await reader.get("/v1/jobs", params={"namespace": "etl"})).status_code == 403
+    await send(client, "START", 1, str(uuid4()), job="J2")
+    assert (await reader.get("/v1/jobs", params={"namespace": "etl"})).json()["items"] == []
+    detail = (await client.get("/v1/jobs")).json()["items"][0]["id"]
+    assert (await reader.get(f"/v1/jobs/{detail}")).status_code == 403
+
+
+async def test_datasets_outside_of_the_scope_are_left_out_of_a_run_and_a_job(client: Client, client_with: Any) -> None:
+    run_id = str(uuid4())
+    inputs = [{"namespace": "db", "name": "a"}, {"namespace": "secret", "name": "b"}]
+    await send(client, "COMPLETE", 1, run_id, inputs=inputs)
+    reader = client_with("lineage:read@etl", "lineage:read@db")
+    job_id = (await reader.get("/v1/jobs")).json()["items"][0]["id"]
+    for path in (f"/v1/runs/{run_id}", f"/v1/jobs/{job_id}"):
+        assert [item["name"] for item in (await reader.get(path)).json()["inputs"]] == ["a"]
+
+
+async def test_a_load_of_ours_is_seen_with_the_scope_of_its_table(
+    client: Client, client_with: Any, tenant: str
+) -> None:
+    run_id, ours = str(uuid4()), f"lakegate://{tenant}"
+    job = {"namespace": ours, "name": "load.travel.flights"}
+    await send(client, "COMPLETE", 1, run_id, job=job, outputs=[{"namespace": ours, "name": "travel.flights"}])
+    reader = client_with("lineage:read@travel")
+    assert [item["id"] for item in (await reader.get("/v1/runs")).json()["items"]] == [run_id]
+    params = {"namespace": ours, "name": "travel.flights"}
+    graph = (await reader.get("/v1/lineage/graph", params=params)).json()
+    assert [node["name"] for node in graph["nodes"]] == ["travel.flights", "load.travel.flights"]
+    assert (await client_with("lineage:read@shop").get("/v1/lineage/graph", params=params)).status_code == 403

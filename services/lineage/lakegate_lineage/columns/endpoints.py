@@ -14,9 +14,9 @@ from lakegate_contracts.identity import Scope
 from lakegate_lineage.columns import service
 from lakegate_lineage.columns.schemas import ColumnGraph
 from lakegate_lineage.deps import Caller, Pool
-from lakegate_lineage.events.service import scope_namespace
-from lakegate_lineage.graph.endpoints import MAX_DEPTH, MAX_NODES
-from lakegate_lineage.graph.schemas import Direction
+from lakegate_lineage.limits import Depth, NodeBudget
+from lakegate_lineage.schemas import Direction
+from lakegate_lineage.scopes import dataset_scope
 
 router = APIRouter(prefix="/v1/lineage", tags=["Lineage"])
 
@@ -31,11 +31,11 @@ async def get_columns(
     name: Name,
     column: Annotated[str | None, Query(max_length=2000, description="left out: all columns of the dataset")] = None,
     direction: Direction = Direction.BOTH,
-    depth: Annotated[int, Query(ge=0, le=MAX_DEPTH, description="edges to follow from the start")] = 10,
-    limit: Annotated[int, Query(ge=1, le=MAX_NODES, description="nodes at most; `truncated` says when it cut")] = 1000,
+    depth: Depth = 10,
+    limit: NodeBudget = 1000,
 ) -> Response:
     """The columns that a column is made of (`up`) and those made of it (`down`), by the columnLineage facets."""
-    require(caller, Scope.LINEAGE_READ, scope_namespace(caller.tenant, namespace, name))
+    require(caller, Scope.LINEAGE_READ, dataset_scope(caller.tenant, namespace, name))
     async with tenant_transaction(pool, caller.tenant) as connection:
         walk, aliases = await service.walk_columns(connection, namespace, name, column, direction, depth, limit)
         graph = await service.describe(connection, caller, walk, aliases)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from lakegate_lineage.graph.schemas import Edge
+from lakegate_lineage.schemas import Edge
 
 
 class Column(BaseModel):

@@ -10,11 +10,11 @@ from lakegate_lineage import identity
 from lakegate_lineage.columns import queries
 from lakegate_lineage.columns.queries import ColumnKey
 from lakegate_lineage.datasets.aliases import Aliases
+from lakegate_lineage.datasets.queries import describe_datasets
 from lakegate_lineage.errors import ColumnUnknown
-from lakegate_lineage.events.service import scope_namespace
-from lakegate_lineage.graph.queries import describe_datasets
-from lakegate_lineage.graph.schemas import Direction
-from lakegate_lineage.graph.service import EDGES_PER_NODE
+from lakegate_lineage.limits import EDGES_PER_NODE
+from lakegate_lineage.schemas import Direction
+from lakegate_lineage.scopes import dataset_scope
 
 
 class ColumnWalk:
@@ -92,7 +92,7 @@ async def describe(connection: Any, principal: Principal, walk: ColumnWalk, alia
         name = aliases.name(dataset_id, rows)
         assert name is not None  # every end of a column edge has a dataset's row
         ids[root, column] = uuid5(dataset_id, column)
-        visible = principal.allows(Scope.LINEAGE_READ, scope_namespace(principal.tenant, *name))
+        visible = principal.allows(Scope.LINEAGE_READ, dataset_scope(principal.tenant, *name))
         nodes.append(
             {
                 "id": ids[root, column],

@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from lakegate_lineage.graph import queries
-
-OURS = "lakegate://"
+from lakegate_lineage.datasets import queries
+from lakegate_lineage.scopes import OURS
 
 
 class Aliases:

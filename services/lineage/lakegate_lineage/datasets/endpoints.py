@@ -15,9 +15,8 @@ from lakegate_lineage.datasets.aliases import Aliases
 from lakegate_lineage.datasets.schemas import LineageDataset
 from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.errors import DatasetUnknown
-from lakegate_lineage.events.service import scope_namespace
-from lakegate_lineage.graph.queries import describe_datasets
-from lakegate_lineage.jobs.service import to_facets
+from lakegate_lineage.facets import to_facets
+from lakegate_lineage.scopes import dataset_scope
 
 router = APIRouter(prefix="/v1/lineage", tags=["Lineage"])
 
@@ -27,13 +26,13 @@ Name = Annotated[str, Query(min_length=1, max_length=2000)]
 @router.get("/datasets", response_model=LineageDataset)
 async def get_dataset(caller: Caller, pool: Pool, namespace: Name, name: Name) -> dict[str, Any]:
     """What events say about one dataset, found by any of its names: facets (schema) and writes (versions)."""
-    require(caller, Scope.LINEAGE_READ, scope_namespace(caller.tenant, namespace, name))
+    require(caller, Scope.LINEAGE_READ, dataset_scope(caller.tenant, namespace, name))
     asked = identity.dataset_id(namespace, name)
     async with tenant_transaction(pool, caller.tenant) as connection:
         aliases = await Aliases.open(connection)
         await aliases.resolve([asked])
         members = aliases.members(aliases.root(asked))
-        rows = await describe_datasets(connection, members)
+        rows = await queries.describe_datasets(connection, members)
         if not rows:
             raise DatasetUnknown(f"No event has named the dataset '{name}' in '{namespace}'. Names are case-sensitive.")
         facets = await queries.facets_of(connection, members)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from uuid import UUID
 
+SYMLINKS = """
+SELECT dataset_id, alias_id, namespace, name FROM symlinks WHERE dataset_id = ANY($1::uuid[])
+UNION
+SELECT dataset_id, alias_id, namespace, name FROM symlinks WHERE alias_id = ANY($1::uuid[])
+"""
+HAS_SYMLINKS = "SELECT EXISTS (SELECT FROM symlinks)"
+DATASETS = """
+SELECT d.id, d.namespace, d.name, r.id AS run_id, r.state, r.state_at
+FROM datasets d LEFT JOIN runs r ON r.tenant = d.tenant AND r.id = d.written_by
+WHERE d.id = ANY($1::uuid[])
+"""
 FACETS = """
 SELECT DISTINCT ON (name) name, body FROM facets WHERE owner = ANY($1::uuid[]) ORDER BY name, at DESC, digest DESC
 """
@@ -13,6 +25,27 @@ SELECT v.run_id, r.state, v.at, v.version
 FROM dataset_versions v LEFT JOIN runs r ON r.tenant = v.tenant AND r.id = v.run_id
 WHERE v.dataset_id = ANY($1::uuid[]) ORDER BY v.at DESC, v.run_id LIMIT 100
 """
+
+
+class Symlink(NamedTuple):
+    dataset_id: UUID
+    alias_id: UUID
+    namespace: str
+    name: str
+
+
+async def has_symlinks(connection: Any) -> bool:
+    return bool(await connection.fetchval(HAS_SYMLINKS))
+
+
+async def symlinks_at(connection: Any, ids: Iterable[UUID]) -> list[Symlink]:
+    """The symlinks that begin or end at one of the ids."""
+    return [Symlink(*row) for row in await connection.fetch(SYMLINKS, list(ids))]
+
+
+async def describe_datasets(connection: Any, ids: Iterable[UUID]) -> dict[UUID, Any]:
+    """Only those that an event named; a dataset that is known as a symlink only has no row."""
+    return {row["id"]: row for row in await connection.fetch(DATASETS, list(ids))}
 
 
 async def facets_of(connection: Any, ids: list[UUID]) -> list[Any]:

@@ -8,8 +8,7 @@ from lakegate_contracts.identity import Principal, Scope
 from lakegate_lineage.errors import EventTooLarge, InvalidEvent
 from lakegate_lineage.events.openlineage import Event, parse_event, split_batch
 from lakegate_lineage.events.writer import EventWriter
-
-OURS = "lakegate://"
+from lakegate_lineage.scopes import dataset_scope, job_scope
 
 
 async def record_event(writer: EventWriter, principal: Principal, body: bytes) -> Event:
@@ -50,19 +49,12 @@ def _read_item(principal: Principal, item: bytes, max_bytes: int) -> Event | Pro
 
 
 def check_scopes(principal: Principal, event: Event) -> None:
-    """Raise Forbidden unless `lineage:write` covers the job's namespace and every dataset that is written.
+    """Raise Forbidden unless `lineage:write` covers the job's namespace and that of every dataset written.
 
-    A dataset of ours counts by its table's namespace (`travel` of travel.flights), others by the namespace they
-    carry. Inputs are not checked: to have read something changes nothing about it.
+    Inputs are not checked: to have read something changes nothing about it.
     """
+    tenant = principal.tenant
     if event.job is not None:
-        require(principal, Scope.LINEAGE_WRITE, event.job.namespace)
+        require(principal, Scope.LINEAGE_WRITE, job_scope(tenant, event.job.namespace, event.job.name))
     for dataset in (*event.outputs, *([event.dataset] if event.dataset else ())):
-        require(principal, Scope.LINEAGE_WRITE, scope_namespace(principal.tenant, dataset.namespace, dataset.name))
-
-
-def scope_namespace(tenant: str, namespace: str, name: str) -> str:
-    """The namespace that a scope's pattern is held against."""
-    if namespace == f"{OURS}{tenant}":
-        return name.rpartition(".")[0] or name
-    return namespace
+        require(principal, Scope.LINEAGE_WRITE, dataset_scope(tenant, dataset.namespace, dataset.name))

@@ -14,10 +14,9 @@ from lakegate_chassis.problems import FieldError, InvalidRequest
 from lakegate_contracts.identity import Scope
 from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.graph import service
-from lakegate_lineage.graph.schemas import Direction, Graph
-
-MAX_DEPTH = 20
-MAX_NODES = 5000
+from lakegate_lineage.graph.schemas import Graph
+from lakegate_lineage.limits import Depth, NodeBudget
+from lakegate_lineage.schemas import Direction
 
 router = APIRouter(prefix="/v1/lineage", tags=["Lineage"])
 
@@ -33,8 +32,8 @@ async def get_graph(
     job_namespace: Name = None,
     job_name: Name = None,
     direction: Direction = Direction.BOTH,
-    depth: Annotated[int, Query(ge=0, le=MAX_DEPTH, description="edges to follow from the start")] = 10,
-    limit: Annotated[int, Query(ge=1, le=MAX_NODES, description="nodes at most; `truncated` says when it cut")] = 1000,
+    depth: Depth = 10,
+    limit: NodeBudget = 1000,
 ) -> Response:
     """The graph around a dataset (`namespace` and `name`, or one of its other names) or a job (`job_…`).
 

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-RunStateName = Literal["new", "running", "completed", "aborted", "failed"]
-
-
-class Direction(StrEnum):
-    UP = "up"
-    DOWN = "down"
-    BOTH = "both"
-
-
-class Name(BaseModel):
-    """An OpenLineage pair."""
-
-    namespace: str
-    name: str
-
-
-class LastRun(BaseModel):
-    """The latest run of a job, or the latest that wrote a dataset. `at`: when it came into this state."""
-
-    id: UUID
-    state: RunStateName
-    at: datetime
+from lakegate_lineage.schemas import Edge, LastRun, Name
 
 
 class Node(BaseModel):
@@ -46,16 +23,7 @@ class Node(BaseModel):
     )
 
 
-class Edge(BaseModel):
-    """It points the way the data flows: from an input to its job, from a job to its output."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    source: UUID = Field(alias="from")
-    to: UUID
-
-
 class Graph(BaseModel):
     nodes: list[Node] = Field(description="nearest first; the first is the one that was asked for")
-    edges: list[Edge]
+    edges: list[Edge] = Field(description="from an input to its job, from a job to its output")
     truncated: bool = Field(description="whether the node budget left something out within the depth")

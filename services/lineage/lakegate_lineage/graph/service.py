@@ -8,12 +8,12 @@ from uuid import UUID
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_lineage import identity
 from lakegate_lineage.datasets.aliases import Aliases
+from lakegate_lineage.datasets.queries import describe_datasets
 from lakegate_lineage.errors import DatasetUnknown, JobUnknown
-from lakegate_lineage.events.service import scope_namespace
 from lakegate_lineage.graph import queries
-from lakegate_lineage.graph.schemas import Direction
-
-EDGES_PER_NODE = 8  # a level reads at most so many rows for each node of the budget: a hub must not read millions
+from lakegate_lineage.limits import EDGES_PER_NODE
+from lakegate_lineage.schemas import Direction
+from lakegate_lineage.scopes import dataset_scope, job_scope
 
 
 class Walk:
@@ -80,7 +80,7 @@ async def walk_from_dataset(
     start = identity.dataset_id(namespace, name)
     await aliases.resolve([start])
     members = aliases.members(aliases.root(start))
-    if len(members) == 1 and not await queries.describe_datasets(connection, [start]):
+    if len(members) == 1 and not await describe_datasets(connection, [start]):
         raise DatasetUnknown(
             f"No event has named the dataset '{name}' in '{namespace}'. Names are case-sensitive; a table of ours is "
             "in the namespace lakegate://<tenant>, named as in travel.flights."
@@ -126,7 +126,7 @@ async def describe(connection: Any, principal: Principal, walk: Walk, aliases: A
     """The wire form of the walk (schemas.Graph). Names that the principal may not read are left out."""
     jobs = await queries.describe_jobs(connection, walk.jobs)
     members = {root: aliases.members(root) for root in walk.datasets}
-    rows = await queries.describe_datasets(connection, (member for group in members.values() for member in group))
+    rows = await describe_datasets(connection, (member for group in members.values() for member in group))
     wire_id: dict[UUID, UUID] = {}
     nodes = []
     for job_id, distance in walk.jobs.items():
@@ -177,4 +177,4 @@ def _node(
 
 def scope_of(principal: Principal, kind: str, name: tuple[str, str]) -> str:
     """The namespace that the principal's patterns are held against."""
-    return scope_namespace(principal.tenant, *name) if kind == "dataset" else name[0]
+    return (dataset_scope if kind == "dataset" else job_scope)(principal.tenant, *name)

@@ -17,6 +17,7 @@ from lakegate_lineage.errors import JobUnknown
 from lakegate_lineage.jobs import queries, service
 from lakegate_lineage.jobs.schemas import JobDetail, JobPage
 from lakegate_lineage.pages import ByName, Cursor, Limit, next_link, read_cursor
+from lakegate_lineage.scopes import job_scope, readable
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
@@ -33,7 +34,7 @@ async def list_jobs(
 ) -> dict[str, Any]:
     """Jobs by namespace and name. Those in namespaces that the token may not read are left out, so a page may
     hold fewer than `limit`."""
-    require(caller, Scope.LINEAGE_READ, namespace)
+    require(caller, Scope.LINEAGE_READ)
     if name is not None and not namespace:
         detail = "name needs namespace"
         raise InvalidRequest(f"{detail}.", errors=[FieldError(detail=detail, pointer="?name")])
@@ -48,7 +49,7 @@ async def list_jobs(
     last = page[-1] if len(rows) > limit else None
     position = ByName(last["namespace"], last["name"]) if last else None
     return {
-        "items": [service.to_job(row) for row in page if caller.allows(Scope.LINEAGE_READ, row["namespace"])],
+        "items": [service.to_job(row) for row in page if caller.allows(Scope.LINEAGE_READ, _scope(caller, row))],
         "next": next_link("/v1/jobs", request.query_params, position) if position else None,
     }
 
@@ -61,7 +62,12 @@ async def get_job(job_id: UUID, caller: Caller, pool: Pool) -> dict[str, Any]:
         row = await queries.find_job(connection, job_id)
         if row is None:
             raise JobUnknown(f"There is no job {job_id}. Look it up by its name: /v1/jobs?namespace=&name=.")
-        require(caller, Scope.LINEAGE_READ, row["namespace"])
+        require(caller, Scope.LINEAGE_READ, _scope(caller, row))
         facets = await queries.facets_of(connection, job_id)
         datasets = await queries.datasets_of(connection, job_id)
-    return service.to_detail(row, facets, datasets)
+    detail = service.to_detail(row, facets, datasets)
+    return detail | {side: readable(caller, detail[side]) for side in ("inputs", "outputs")}
+
+
+def _scope(caller: Caller, row: Any) -> str:
+    return job_scope(caller.tenant, row["namespace"], row["name"])

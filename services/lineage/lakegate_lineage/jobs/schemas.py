@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from lakegate_lineage.graph.schemas import LastRun, Name
+from lakegate_lineage.schemas import LastRun, Name
 
 
 class Job(BaseModel):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
-from lakegate_lineage.runs.service import without_deleted
+from lakegate_lineage.facets import to_facets
 
 
 def to_job(row: Any) -> dict[str, Any]:
@@ -23,11 +21,6 @@ def to_detail(row: Any, facets: list[Any], datasets: list[Any]) -> dict[str, Any
         "inputs": [_name(dataset) for dataset in datasets if not dataset["writes"]],
         "outputs": [_name(dataset) for dataset in datasets if dataset["writes"]],
     }
-
-
-def to_facets(rows: list[Any]) -> dict[str, Any]:
-    """Facets by name, without those that were taken back."""
-    return without_deleted({row["name"]: orjson.loads(row["body"]) for row in rows})
 
 
 def _name(row: Any) -> dict[str, str]:

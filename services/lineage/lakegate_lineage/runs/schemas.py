@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from lakegate_lineage.graph.schemas import Name, RunStateName
+from lakegate_lineage.schemas import Name, RunStateName
 
 
 class Run(BaseModel):

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from lakegate_lineage.events.changes import ENDED
-
-Facets = dict[str, Any]
+from lakegate_lineage.facets import Facets, without_deleted
 
 
 class _Used(msgspec.Struct, rename="camel"):
@@ -70,13 +69,6 @@ def to_detail(row: Any, events: list[Any]) -> dict[str, Any]:
         "inputs": _datasets(inputs),
         "outputs": _datasets(outputs),
         "events": [{"type": event["event_type"], "at": event["event_time"]} for event in reversed(events)],
-    }
-
-
-def without_deleted(facets: Facets) -> Facets:
-    """A facet with `_deleted: true` takes the facet of that name away. OpenLineage 'BaseFacet'."""
-    return {
-        name: facet for name, facet in facets.items() if not (isinstance(facet, dict) and facet.get("_deleted") is True)
     }
 
 
