@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +17,8 @@ import httpx
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import FastAPI, Form
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Form, Request
+from fastapi.responses import JSONResponse, Response
 from pydantic import SecretStr
 
 from lakegate_chassis.settings import InternalTokenSettings, PostgresSettings
@@ -82,6 +81,11 @@ class Process:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        await asyncio.to_thread(self._spawn)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await eventually(lambda: self._ready(client), within_seconds=40)
+
+    def _spawn(self) -> None:
         prefix = self.module.removeprefix("lakegate_").upper()
         ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_MANAGEMENT_PORT": str(free_port())}
         with self.log.open("ab") as log:
@@ -91,8 +95,6 @@ class Process:
                 stdout=log,
                 stderr=log,
             )
-        async with httpx.AsyncClient() as client:
-            await eventually(lambda: self._ready(client), within_seconds=40)
 
     async def _ready(self, client: httpx.AsyncClient) -> bool:
         assert self.child is not None
@@ -109,14 +111,62 @@ class Process:
             self.child.wait()
             self.child = None
 
-    def freeze(self) -> None:
-        """SIGSTOP: connections are accepted by the kernel, and nobody answers."""
-        assert self.child is not None
-        self.child.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        assert self.child is not None
-        self.child.send_signal(signal.SIGCONT)
+class Gate:
+    """A way to the catalog that can hold a request, or lose it or its answer, as networks do.
+
+    `on(method, path end)` picks the requests; `mode` is what happens to the next one of them.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.mode = "pass"
+        self.picked: tuple[str, str] = ("", "")
+        self.reached = asyncio.Event()
+        self.released = asyncio.Event()
+        self.url = ""
+
+    def on(self, method: str, path_end: str, mode: str) -> None:
+        """Modes: lose (never arrives), lose-answer, hold (until released), hold-answer, conflict (409 every time)."""
+        self.picked, self.mode = (method, path_end), mode
+        self.reached.clear()
+        self.released.clear()
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        client = httpx.AsyncClient(trust_env=False, timeout=30)
+
+        @app.api_route("/{path:path}", methods=["GET", "POST", "DELETE", "HEAD"])
+        async def relay(request: Request) -> Response:
+            mode = "pass"
+            raw = request.scope["raw_path"].decode()
+            if request.method == self.picked[0] and raw.endswith(self.picked[1]):
+                mode = self.mode
+                self.mode = mode if mode == "conflict" else "pass"
+                self.reached.set()
+            if mode == "conflict":
+                error = {"message": "lost", "type": "CommitFailedException", "code": 409}
+                return JSONResponse({"error": error}, 409)
+            if mode == "lose":
+                return Response(status_code=502)
+            if mode == "hold":
+                await self.released.wait()
+            content = await request.body()
+            headers = {key: request.headers[key] for key in ("authorization", "content-type") if key in request.headers}
+            try:
+                answer = await client.request(request.method, self.target + raw, content=content, headers=headers)
+            except httpx.HTTPError:
+                return Response(status_code=502)
+            if mode == "lose-answer":
+                return Response(status_code=502)
+            if mode == "hold-answer":
+                await self.released.wait()
+            passed = {
+                key: value for key, value in answer.headers.items() if key.startswith(("lakegate", "content-type"))
+            }
+            return Response(answer.content, answer.status_code, passed)
+
+        return app
 
 
 def free_port() -> int:
@@ -173,6 +223,15 @@ async def own_catalog(database: Any, identity: Identity, warehouse: Path, tmp_pa
     process.kill()
 
 
+@pytest.fixture
+async def gate(catalog: Process) -> AsyncIterator[Gate]:
+    made = Gate(catalog.url)
+    async with serving(made.app()) as url:
+        made.url = url
+        yield made
+        made.released.set()
+
+
 @dataclass(frozen=True)
 class Settings:
     """Makes ingest settings for this run; keyword arguments replace sections."""
@@ -182,7 +241,7 @@ class Settings:
     exchange_url: str
     warehouse: Path
 
-    def __call__(self, catalog_url: str, spool: Path, **changes: Any) -> IngestSettings:
+    def __call__(self, catalog_url: str, spool_dir: Path, **changes: Any) -> IngestSettings:
         given: dict[str, Any] = {
             "port": 0,
             "management_port": 0,
@@ -191,7 +250,7 @@ class Settings:
             "token": InternalTokenSettings(jwks=self.identity.jwks),
             "catalog_url": catalog_url,
             "token_exchange_url": self.exchange_url,
-            "spool": SpoolSettings(dir=spool),
+            "spool": SpoolSettings(dir=spool_dir),
             "quarantine": QuarantineSettings(location=f"file://{self.warehouse}"),
             "commit": CommitSettings(timeout_seconds=5, settle_seconds=5),
             "job": JobSettings(sweep_seconds=0.5, sse_heartbeat_seconds=0.2),
@@ -279,7 +338,7 @@ async def api(ingest_url: str, identity: Identity, tenant: str) -> AsyncIterator
 
 
 @pytest.fixture
-def make(identity: Identity) -> Iterator[Any]:
+async def make(identity: Identity) -> AsyncIterator[Any]:
     """make(url, tenant, scopes) -> Api"""
     made: list[Api] = []
 
@@ -289,17 +348,16 @@ def make(identity: Identity) -> Iterator[Any]:
 
     yield build
     for item in made:
-        asyncio.get_event_loop_policy()
-        del item
+        await item.client.aclose()
 
 
 @pytest.fixture
 def start_ingest(settings: Settings, tmp_path: Path) -> Iterator[Any]:
-    """start_ingest(catalog, **environment) -> Process, killed at the end."""
+    """start_ingest(catalog_url, **environment) -> Process, killed at the end."""
     started: list[Process] = []
 
-    async def start(catalog: Process, **changes: str) -> Process:
-        environment = settings.environment(catalog.url, tmp_path / "spool", **changes)
+    async def start(catalog_url: str, **changes: str) -> Process:
+        environment = settings.environment(catalog_url, tmp_path / "spool", **changes)
         process = Process("lakegate_ingest", environment, tmp_path / "ingest.log")
         started.append(process)
         await process.start()

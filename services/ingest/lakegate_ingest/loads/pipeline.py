@@ -149,11 +149,13 @@ class Pipeline:
         folder = self._spool.path(load.load_id)
         sources = [
             engine.Source(
-                path=folder / file.spool_name, name=file.name, options=read_options(file.format, file.content_type, load.options),
+                path=folder / file.spool_name,
+                name=file.name,
+                options=read_options(file.format, file.content_type, load.options),
                 records=file.records,
             )
             for file in load.files
-        ]  # fmt: skip
+        ]
         limits = engine.EngineLimits(
             memory_bytes=self._settings.engine.memory_bytes, threads=self._settings.engine.threads
         )
@@ -260,9 +262,7 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
     try:
         encoding = codecs.lookup(charset).name if charset else None
     except LookupError as error:
-        raise BadParameter(
-            f"The charset '{charset}' of the Content-Type is not known. UTF-8 is the best one."
-        ) from error
+        raise BadParameter(f"The charset '{charset}' of the Content-Type is not known. Use UTF-8.") from error
     return engine.ReadOptions(
         format=engine.Format(format_name),
         delimiter=options.delimiter,

@@ -136,17 +136,17 @@ class LoadService:
                     received_bytes=body.received_bytes,
                 )  # fmt: skip
         except engine.EngineError as error:
-            problem = engine_problem(error)
-            await self._give_up(live, problem)
-            raise problem from error
+            unreadable = engine_problem(error)
+            await self._give_up(live, unreadable)
+            raise unreadable from error
         except Problem as problem:
             await self._give_up(live, problem)
             raise
         except Exception as error:
             # Whatever it was, the load must not stay "receiving" for as long as this process lives.
-            problem = unforeseen(error)
-            await self._give_up(live, problem)
-            raise problem from error
+            failure = unforeseen(error)
+            await self._give_up(live, failure)
+            raise failure from error
         RECEIVED_BYTES.inc(body.received_bytes)
         PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
         live.progress = Progress(bytes_received=body.received_bytes)

@@ -1,0 +1,189 @@
+"""Whatever is killed, and whenever: a load is complete once, or reported failed and can be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lakegate_chassis.testing import eventually, serving
+from lakegate_ingest.app import create_app
+from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
+from lakegate_ingest.settings import CommitSettings
+
+ROWS = b"a,b\n1,x\n2,y\n"
+COMMIT = ("POST", "/tables/orders")
+LOAD_TABLE = ("GET", "/tables/orders")
+
+
+@pytest.fixture
+async def gated(settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str) -> Any:
+    """Ingest in this process, behind the gate."""
+    commit = CommitSettings(timeout_seconds=3, settle_seconds=5, orphan_age_seconds=0, attempts=3)
+    async with serving(create_app(settings(gate.url, tmp_path / "spool", commit=commit))) as url:
+        yield make(url, tenant)
+
+
+async def events(database: Any, load_id: str) -> list[str]:
+    """The types of all events of a load, in order."""
+    admin = await asyncpg.connect(database.admin_url)
+    try:
+        found = await admin.fetch(
+            "SELECT type FROM eventlog.events WHERE source = $1 ORDER BY type", f"/v1/loads/{load_id}"
+        )
+    finally:
+        await admin.close()
+    return [record["type"] for record in found]
+
+
+async def data_files(warehouse: Path, tenant: str) -> list[Path]:
+    return [path for path in (warehouse / tenant).rglob("*") if path.is_file() and path.suffix != ".json"]
+
+
+async def only_load(api: Any) -> dict[str, Any]:
+    async def look() -> Any:
+        items = (await api.client.get("/v1/loads")).json()["items"]
+        return items and items[0]
+
+    found: dict[str, Any] = await eventually(look)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["lose", "lose-answer"])
+async def test_a_commit_whose_answer_is_lost_becomes_one_snapshot(gated: Any, gate: Any, mode: str) -> None:
+    gate.on(*COMMIT, mode)
+    answer = await gated.load("shop.orders", ROWS)
+    assert gate.reached.is_set()
+    assert answer.status_code == 201, answer.text
+    assert len(await gated.rows("shop.orders")) == 2
+    gate.on(*COMMIT, mode)
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    assert len(await gated.rows("shop.orders")) == 4
+
+
+async def test_a_load_that_can_not_be_committed_leaves_no_file(gated: Any, gate: Any, warehouse: Path) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    before = await data_files(warehouse, gated.tenant)
+    gate.on(*COMMIT, "conflict")
+    answer = await gated.load("shop.orders", ROWS)
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/problems/commit-conflict"
+
+    async def swept() -> bool:
+        return sorted(await data_files(warehouse, gated.tenant)) == sorted(before)
+
+    await eventually(swept)
+    assert len(await gated.rows("shop.orders")) == 2
+
+
+async def test_a_catalog_killed_between_upload_and_commit_costs_nothing(
+    settings: Any, own_catalog: Any, tmp_path: Path, make: Any, tenant: str, database: Any, gate: Any
+) -> None:
+    gate.target = own_catalog.url
+    async with serving(create_app(settings(gate.url, tmp_path / "spool"))) as url:
+        api = make(url, tenant)
+        assert (await api.load("shop.orders", ROWS)).status_code == 201
+        gate.on(*COMMIT, "hold")
+        loading = asyncio.create_task(api.load("shop.orders", ROWS, prefer="wait=1"))
+        await gate.reached.wait()
+        await asyncio.to_thread(own_catalog.kill)
+        gate.released.set()
+        answer = await loading
+        assert answer.status_code == 202, answer.text
+        await own_catalog.start()
+        load = await api.ended(answer.json()["load_id"])
+        assert load["state"] == "completed"
+        assert len(await api.rows("shop.orders")) == 4
+        assert "load.completed.v1" in await events(database, load["load_id"])
+
+
+async def test_a_catalog_that_is_away_while_a_load_is_read_fails_it_with_a_hint_to_repeat(
+    settings: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    async with serving(create_app(settings("http://127.0.0.1:9", tmp_path / "spool"))) as url:
+        answer = await make(url, tenant).load("shop.orders", ROWS)
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/catalog-unavailable"
+    assert answer.headers["retry-after"]
+
+
+async def test_ingest_killed_while_it_receives_reports_the_load_failed(
+    start_ingest: Any, catalog: Any, make: Any, tenant: str, tmp_path: Path
+) -> None:
+    ingest = await start_ingest(catalog.url)
+    api = make(ingest.url, tenant)
+
+    async def half() -> Any:
+        yield ROWS
+        await asyncio.Event().wait()
+
+    loading = asyncio.create_task(api.load("shop.orders", half(), idempotency_key="k"))
+    load = await only_load(api)
+    assert load["state"] == "receiving"
+    await asyncio.to_thread(ingest.kill)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    await ingest.start()
+    load = await api.ended(load["load_id"])
+    assert load["problem"]["type"] == "/problems/load-interrupted"
+    assert not (tmp_path / "spool" / load["load_id"]).exists()
+    assert (await api.load("shop.orders", ROWS, idempotency_key="k")).status_code == 201
+    assert len(await api.rows("shop.orders")) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "mode", "state"),
+    [
+        (LOAD_TABLE, "hold", "reading"),
+        (COMMIT, "hold", "committing"),
+        (COMMIT, "hold-answer", "committing"),
+    ],
+    ids=["while reading", "before the commit arrives", "after the commit, before its answer"],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["first load", "later load"])
+async def test_ingest_killed_at_any_later_point_completes_the_load_once(
+    start_ingest: Any, gate: Any, make: Any, tenant: str, database: Any, tmp_path: Path,
+    request_: tuple[str, str], mode: str, state: str, first: bool,
+) -> None:  # fmt: skip
+    ingest = await start_ingest(gate.url)
+    api = make(ingest.url, tenant)
+    if not first:
+        assert (await api.load("shop.orders", ROWS)).status_code == 201
+    gate.on(*request_, mode)
+    loading = asyncio.create_task(api.load("shop.orders", ROWS, idempotency_key="k"))
+    await gate.reached.wait()
+    load = await only_load(api)
+    assert load["state"] == state
+    await asyncio.to_thread(ingest.kill)
+    await asyncio.gather(loading, return_exceptions=True)
+    gate.on("", "", "pass")
+    gate.released.set()
+    await ingest.start()
+    load = await api.ended(load["load_id"])
+    assert load["state"] == "completed", load
+    again = await api.load("shop.orders", ROWS, idempotency_key="k")
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len(await api.rows("shop.orders")) == (2 if first else 4)
+    assert (await events(database, load["load_id"])).count("load.completed.v1") == 1
+    await eventually(lambda: not (tmp_path / "spool" / load["load_id"]).exists())
+
+
+async def test_a_folder_in_the_spool_that_belongs_to_no_load_is_removed(
+    settings: Any, catalog: Any, tmp_path: Path
+) -> None:
+    stray = tmp_path / "spool" / "7d9f3c1e-0000-4000-8000-000000000000"
+    stray.mkdir(parents=True)
+    (stray / "in-0").write_bytes(ROWS)
+    async with serving(create_app(settings(catalog.url, tmp_path / "spool"))):
+        await eventually(lambda: not stray.exists())
+
+
+async def test_a_second_process_may_not_use_the_same_spool(tmp_path: Path) -> None:
+    first = SpoolOwner(tmp_path)
+    with pytest.raises(SpoolInUse, match="INGEST_SPOOL__DIR"):
+        SpoolOwner(tmp_path)
+    first.release()
+    assert SpoolOwner(tmp_path).former == first.owner
