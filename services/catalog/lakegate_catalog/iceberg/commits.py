@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
 from pyiceberg.table.update import AddSnapshotUpdate, AssertCreate, TableUpdate, update_table_metadata
@@ -119,5 +120,5 @@ def _apply(base: TableMetadata, updates: tuple[TableUpdate, ...], location: str 
     """Raises BadRequest."""
     try:
         return update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
-    except (ValueError, NotImplementedError, ValidationError) as error:
+    except (ValueError, NotImplementedError, ValidationError, InvalidMetadata) as error:
         raise BadRequest(f"The updates can't be applied: {error}") from error

@@ -284,7 +284,7 @@ def _page(request: Request) -> tuple[str, int]:
     if size is not None and not (size.isdigit() and int(size) > 0):
         raise BadRequest("pageSize is a number above 0.")
     try:
-        after = base64.urlsafe_b64decode(token).decode() if token else ""
+        after = base64.b64decode(token, b"-_", validate=True).decode() if token else ""
     except ValueError as error:
         raise BadRequest("pageToken is not one of ours; use next-page-token as it was given.") from error
     return after, min(int(size or MAX_PAGE), MAX_PAGE)

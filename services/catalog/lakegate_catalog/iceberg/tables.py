@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import obstore.exceptions
 from pydantic import ValidationError
+from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.table.metadata import TableMetadata, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
@@ -99,7 +100,7 @@ class Tables:
                 properties=dict(request.properties),
                 table_uuid=table_uuid,
             )
-        except (ValueError, ValidationError) as error:
+        except (ValueError, ValidationError, InvalidMetadata) as error:
             raise BadRequest(f"No table can be made of this request: {error}") from error
 
     async def check_free(self, tenant: str, table: TableName) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ FORMAT = 1
 POSITION_ID = "position"
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+class IndexClosed(Exception):
+    """The process is about to end: what was not applied is read again from the log at the next start."""
 
 
 class IndexInUse(Exception):
@@ -53,6 +58,8 @@ class SearchIndex:
         self.schema = _schema()
         self.position: int | None = None  # the feed's position that is applied; None: not built yet
         self._writer: Any = None
+        # a cancelled task leaves its thread running: nothing may close or wipe the index under it
+        self._lock = threading.Lock()
         self._open()
 
     def _open(self) -> None:
@@ -61,15 +68,18 @@ class SearchIndex:
             self.index = tantivy.Index(self.schema, str(self._folder), reuse=True)
             self._writer = self.index.writer(self._heap_bytes, 1)
             self.position = self._read_position()
-        except ValueError as error:
-            # tantivy says everything with ValueError: another schema, a broken file, a lock held
-            if "LockBusy" in str(error) or "lock" in str(error).lower():
-                raise IndexInUse(f"Another process writes the search index in {self._folder}.") from error
+        except BaseException as error:
+            if not _is_damage(error):
+                raise
             log.warning("search_index_unreadable", folder=str(self._folder), reason=str(error))
-            self.wipe()
+            self._wipe()
 
     def wipe(self) -> None:
         """Begin an empty index, in which nothing was applied."""
+        with self._lock:
+            self._wipe()
+
+    def _wipe(self) -> None:
         self._writer = None
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
@@ -78,10 +88,11 @@ class SearchIndex:
         self.position = None
 
     def close(self) -> None:
-        """Let merges end and give the lock up."""
-        if self._writer is not None:
-            self._writer.wait_merging_threads()
-            self._writer = None
+        """Let merges end and give the folder up."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.wait_merging_threads()
+                self._writer = None
 
     def apply(self, entries: Iterable[Entry], position: int | None) -> None:
         """Make the entries visible, the highest version of each id winning, and remember the position.
@@ -93,8 +104,14 @@ class SearchIndex:
             known = newest.get(entry.id)
             if known is None or entry.version >= known.version:
                 newest[entry.id] = entry
+        with self._lock:
+            if self._writer is None:
+                raise IndexClosed
+            self._apply(newest.values(), position)
+
+    def _apply(self, newest: Iterable[Entry], position: int | None) -> None:
         searcher = self.index.searcher()
-        for entry in newest.values():
+        for entry in newest:
             if self._version(searcher, entry.id) > entry.version:
                 continue
             self._writer.delete_documents_by_term("id", entry.id)
@@ -140,6 +157,19 @@ class SearchIndex:
             },
             self.schema,
         )
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether opening failed for what is in the folder: another schema, a broken file. Raises IndexInUse.
+
+    tantivy says all of it with ValueError, but panics on a file that is too short; pyo3 makes a BaseException of
+    that, in a module that can't be imported.
+    """
+    if isinstance(error, ValueError):
+        if "lock" in str(error).lower():
+            raise IndexInUse("Another process writes this search index; set CATALOG_SEARCH__DIR.") from error
+        return True
+    return type(error).__name__ == "PanicException"
 
 
 def _schema() -> Any:

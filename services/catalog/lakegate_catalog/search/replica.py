@@ -32,15 +32,17 @@ class SearchReplica:
         self._log = event_log
         self._interval = interval_seconds
         self._moved = asyncio.Condition()
+        self._checked = False
 
     @property
     def position(self) -> int | None:
-        """What is applied; None while the index is being built."""
-        return self.index.position
+        """What is applied; None while the index is being checked or built."""
+        return self.index.position if self._checked else None
 
     async def run(self) -> None:
         """Build the index if need be, then follow until cancelled."""
         after = await self._start()
+        self._checked = True
         await self._announce()
         loop = asyncio.get_running_loop()
         async for events in self._log.read([DATASETS], after, PAGE):
@@ -57,9 +59,12 @@ class SearchReplica:
         """Return once every change up to `position` is searchable. Raises SearchBehind."""
         try:
             async with asyncio.timeout(within_seconds):
-                while not await self._covers(position):
+                while True:
                     known = self.position
+                    if await self._covers(position):
+                        return
                     async with self._moved:
+                        # it may have moved while the log was asked
                         if self.position == known:
                             await self._moved.wait()
         except TimeoutError as error:
@@ -83,7 +88,7 @@ class SearchReplica:
 
     async def _start(self) -> int:
         """Where to go on: where the index is, if the log still holds everything after it; else build it anew."""
-        known = self.position
+        known = self.index.position
         if known is not None:
             oldest, head = await self._log.position_before(BEGINNING), await self._log.head()
             if oldest <= known <= head:

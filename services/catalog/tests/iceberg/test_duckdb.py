@@ -33,9 +33,7 @@ def query(base_url: str, token: Callable[..., str]) -> Iterator[Query]:
             import_extension(extension)
             connection.execute(f"LOAD {extension}")
         connection.execute(f"CREATE SECRET lakegate (TYPE ICEBERG, TOKEN '{token()}')")
-        connection.execute(
-            f"ATTACH 'lakehouse' AS lake (TYPE ICEBERG, ENDPOINT '{base_url}/iceberg', SECRET lakegate)"
-        )
+        connection.execute(f"ATTACH 'lakehouse' AS lake (TYPE ICEBERG, ENDPOINT '{base_url}/iceberg', SECRET lakegate)")
 
     attached = False
 
@@ -58,9 +56,7 @@ def query(base_url: str, token: Callable[..., str]) -> Iterator[Query]:
 async def flights(client: httpx.AsyncClient, iceberg: str) -> None:
     made = await client.post(f"{iceberg}/namespaces", json={"namespace": ["travel"]})
     assert made.status_code == 200
-    table = await client.post(
-        f"{iceberg}/namespaces/travel/tables", json={"name": "flights", "schema": SCHEMA}
-    )
+    table = await client.post(f"{iceberg}/namespaces/travel/tables", json={"name": "flights", "schema": SCHEMA})
     assert table.status_code == 200, table.text
 
 

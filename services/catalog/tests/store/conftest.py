@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
@@ -13,6 +11,6 @@ from lakegate_chassis.eventlog import PostgresEventLog
 
 
 @pytest.fixture(params=["postgres"])
-async def store(request: pytest.FixtureRequest, pool: asyncpg.Pool) -> AsyncIterator[CatalogStore]:
+async def store(request: pytest.FixtureRequest, pool: asyncpg.Pool) -> CatalogStore:
     assert request.param == "postgres"
-    yield PostgresCatalogStore(pool, PostgresEventLog(pool))
+    return PostgresCatalogStore(pool, PostgresEventLog(pool))

@@ -152,9 +152,7 @@ async def test_everything_walks_all_tenants_current_states(store: CatalogStore, 
     assert found == wanted
 
 
-async def test_a_change_and_its_event_are_stored_together(
-    store: CatalogStore, tenant: str, pool: asyncpg.Pool
-) -> None:
+async def test_a_change_and_its_event_are_stored_together(store: CatalogStore, tenant: str, pool: asyncpg.Pool) -> None:
     log = PostgresEventLog(pool)
     before = await log.head()
     made = change(tenant, 1)

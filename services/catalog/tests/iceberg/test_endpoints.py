@@ -1,0 +1,369 @@
+"""Iceberg REST as the specification says it, and what each endpoint answers when it can't do what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lakegate_chassis.testing import eventually
+
+from .conftest import SCHEMA, Create, add_column, snapshot
+
+Connect = Callable[..., httpx.AsyncClient]
+
+
+def is_file(location: str) -> bool:
+    return Path(location.removeprefix("file://")).is_file()
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Status and type, once the shape is checked."""
+    body = answer.json()["error"]
+    assert body["code"] == answer.status_code
+    assert body["message"]
+    return answer.status_code, body["type"]
+
+
+async def test_config_gives_the_tenant_as_prefix_and_only_endpoints_that_exist(
+    client: httpx.AsyncClient, tenant: str
+) -> None:
+    answer = (await client.get("/iceberg/v1/config", params={"warehouse": "lakehouse"})).json()
+    assert answer["overrides"] == {"prefix": tenant}
+    for endpoint in answer["endpoints"]:
+        method, path = endpoint.split(" ")
+        path = path.format(prefix=tenant, namespace="none", table="none")
+        answered = await client.request(method, f"/iceberg{path}")
+        # nothing of that name is there, or the body is missing: but the route is
+        assert answered.status_code in (200, 400, 404), endpoint
+        if answered.status_code == 404 and method != "HEAD":
+            assert answered.json()["error"]["type"].startswith("NoSuch"), endpoint
+
+
+async def test_an_unknown_warehouse_is_refused_by_name(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/iceberg/v1/config", params={"warehouse": "other"})
+    assert error(answer) == (400, "BadRequestException")
+    assert "lakehouse" in answer.text
+
+
+async def test_another_tenants_prefix_is_forbidden(connect: Connect, iceberg: str) -> None:
+    stranger = connect(of="t-stranger")
+    assert error(await stranger.get(f"{iceberg}/namespaces")) == (403, "ForbiddenException")
+
+
+async def test_without_a_token_nothing_is_answered(base_url: str, iceberg: str) -> None:
+    async with httpx.AsyncClient(base_url=base_url) as anonymous:
+        assert (await anonymous.get(f"{iceberg}/namespaces")).status_code == 401
+
+
+@pytest.mark.parametrize("levels", [["a.b"], ["a/b"], [""], [" a"], [], ["a\x1fb"]])
+async def test_namespaces_that_no_path_could_name_are_refused(
+    client: httpx.AsyncClient, iceberg: str, levels: list[str]
+) -> None:
+    answer = await client.post(f"{iceberg}/namespaces", json={"namespace": levels})
+    assert error(answer) == (400, "BadRequestException")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"namespace": "travel"}', b'{"properties": {}}'])
+async def test_bodies_that_are_no_request_are_refused(client: httpx.AsyncClient, iceberg: str, body: bytes) -> None:
+    assert error(await client.post(f"{iceberg}/namespaces", content=body)) == (400, "BadRequestException")
+
+
+async def test_a_namespace_and_what_is_missing_above_it_are_created(client: httpx.AsyncClient, iceberg: str) -> None:
+    made = await client.post(f"{iceberg}/namespaces", json={"namespace": ["a", "b"], "properties": {"k": "v"}})
+    assert made.json() == {"namespace": ["a", "b"], "properties": {"k": "v"}}
+    assert (await client.get(f"{iceberg}/namespaces")).json()["namespaces"] == [["a"]]
+    below = await client.get(f"{iceberg}/namespaces", params={"parent": "a"})
+    assert below.json()["namespaces"] == [["a", "b"]]
+    assert (await client.get(f"{iceberg}/namespaces/a%1Fb")).json()["properties"] == {"k": "v"}
+    again = await client.post(f"{iceberg}/namespaces", json={"namespace": ["a", "b"]})
+    assert error(again) == (409, "AlreadyExistsException")
+
+
+async def test_what_is_not_there_is_said_in_icebergs_words(
+    client: httpx.AsyncClient, iceberg: str, travel: str
+) -> None:
+    nowhere = f"{iceberg}/namespaces/nowhere"
+    missing = {
+        "namespace": [
+            await client.get(nowhere),
+            await client.delete(nowhere),
+            await client.post(f"{nowhere}/properties", json={"updates": {"a": "b"}}),
+            await client.get(f"{nowhere}/tables"),
+            await client.post(f"{nowhere}/tables", json={"name": "t", "schema": SCHEMA}),
+            await client.get(f"{iceberg}/namespaces", params={"parent": "nowhere"}),
+        ],
+        "table": [
+            await client.get(f"{travel}/tables/none"),
+            await client.delete(f"{travel}/tables/none"),
+            await client.post(f"{travel}/tables/none", json={"requirements": [], "updates": []}),
+            await client.post(
+                f"{iceberg}/tables/rename",
+                json={
+                    "source": {"namespace": ["travel"], "name": "none"},
+                    "destination": {"namespace": ["travel"], "name": "other"},
+                },
+            ),
+        ],
+    }
+    assert {error(answer) for answer in missing["namespace"]} == {(404, "NoSuchNamespaceException")}
+    assert {error(answer) for answer in missing["table"]} == {(404, "NoSuchTableException")}
+    assert (await client.head(nowhere)).status_code == 404
+    assert (await client.head(f"{travel}/tables/none")).status_code == 404
+
+
+async def test_a_property_is_not_removed_and_updated_at_once(client: httpx.AsyncClient, travel: str) -> None:
+    answer = await client.post(f"{travel}/properties", json={"removals": ["a"], "updates": {"a": "b"}})
+    assert error(answer) == (422, "UnprocessableEntityException")
+
+
+async def test_a_namespace_with_tables_or_namespaces_is_not_dropped(
+    client: httpx.AsyncClient, iceberg: str, travel: str, create: Create
+) -> None:
+    await create()
+    assert error(await client.delete(travel)) == (409, "NamespaceNotEmptyException")
+    await client.delete(f"{travel}/tables/flights")
+    await client.post(f"{iceberg}/namespaces", json={"namespace": ["travel", "eu"]})
+    assert error(await client.delete(travel)) == (409, "NamespaceNotEmptyException")
+    await client.delete(f"{travel}%1Feu")
+    assert (await client.delete(travel)).status_code == 204
+
+
+async def test_a_table_never_ends_up_in_a_namespace_that_is_dropped_meanwhile(
+    client: httpx.AsyncClient, iceberg: str
+) -> None:
+    for round_ in range(10):
+        namespace = f"{iceberg}/namespaces/n{round_}"
+        await client.post(f"{iceberg}/namespaces", json={"namespace": [f"n{round_}"]})
+        created, dropped = await asyncio.gather(
+            client.post(f"{namespace}/tables", json={"name": "t", "schema": SCHEMA}), client.delete(namespace)
+        )
+        there = (await client.head(namespace)).status_code == 204
+        assert there or created.status_code == 404
+        assert (created.status_code, dropped.status_code) != (200, 204)
+
+
+async def test_a_created_table_is_loaded_with_etag_version_and_metadata_file(
+    client: httpx.AsyncClient, travel: str, create: Create, warehouse: Path, tenant: str
+) -> None:
+    created = await create(properties={"owner": "ann"})
+    location = created["metadata"]["location"]
+    assert location.startswith(f"file://{warehouse}/{tenant}/travel/flights-")
+    assert is_file(created["metadata-location"])
+    loaded = await client.get(f"{travel}/tables/flights")
+    assert loaded.json()["metadata"] == created["metadata"]
+    assert loaded.headers["lakegate-catalog-version"] == "1"
+    again = await client.get(f"{travel}/tables/flights", headers={"if-none-match": loaded.headers["etag"]})
+    assert again.status_code == 304
+
+
+async def test_tables_with_bad_names_schemas_or_places_are_refused(
+    client: httpx.AsyncClient, travel: str, warehouse: Path, tenant: str
+) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"name": "a.b", "schema": SCHEMA},
+        {"name": "", "schema": SCHEMA},
+        {"name": "t"},
+        {"name": "t", "schema": {"type": "struct", "fields": [{"id": 1, "name": "x", "type": "nonsense"}]}},
+        {"name": "t", "schema": SCHEMA, "location": "file:///etc"},
+        {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/another-tenant/t"},
+        {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/{tenant}/../another-tenant/t"},
+        {"name": "t", "schema": SCHEMA, "properties": {"format-version": "9"}},
+    ]
+    for body in bodies:
+        answer = await client.post(f"{travel}/tables", json=body)
+        assert error(answer) == (400, "BadRequestException"), body
+    assert (await client.get(f"{travel}/tables")).json()["identifiers"] == []
+
+
+async def test_a_commit_answers_the_version_and_a_token(client: httpx.AsyncClient, travel: str, create: Create) -> None:
+    created = await create()
+    answer = await client.post(f"{travel}/tables/flights", json=snapshot(11, 1))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["lakegate-catalog-version"] == "2"
+    assert int(answer.headers["lakegate-consistency-token"]) > 0
+    body = answer.json()
+    assert body["metadata"]["current-snapshot-id"] == 11
+    assert body["metadata"]["metadata-log"][-1]["metadata-file"] == created["metadata-location"]
+    assert (await client.get(f"{travel}/tables/flights")).json()["metadata"] == body["metadata"]
+
+
+async def test_a_commit_whose_requirement_fails_changes_nothing_and_leaves_no_file(
+    client: httpx.AsyncClient, travel: str, create: Create
+) -> None:
+    created = await create()
+    await client.post(f"{travel}/tables/flights", json=snapshot(11, 1))
+    folder = Path(created["metadata-location"].removeprefix("file://")).parent
+    files = sorted(folder.iterdir())
+    for late in (
+        snapshot(12, 2),  # main has a snapshot by now
+        {
+            "requirements": [{"type": "assert-table-uuid", "uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1"}],
+            "updates": [],
+        },
+        {"requirements": [{"type": "assert-create"}], "updates": []},
+        {"requirements": [], "updates": snapshot(13, 1, 11)["updates"]},  # numbered behind the table
+    ):
+        answer = await client.post(f"{travel}/tables/flights", json=late)
+        assert error(answer) == (409, "CommitFailedException")
+    assert sorted(folder.iterdir()) == files
+    assert (await client.get(f"{travel}/tables/flights")).json()["metadata"]["current-snapshot-id"] == 11
+
+
+@pytest.mark.parametrize(
+    "updates",
+    [
+        [{"action": "no-such-action"}],
+        [{"action": "set-current-schema", "schema-id": 7}],
+        [{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 99}],
+        [{"action": "set-location", "location": "file:///etc"}],
+        [{"action": "upgrade-format-version", "format-version": 1}],
+    ],
+)
+async def test_updates_that_do_not_fit_are_refused(
+    client: httpx.AsyncClient, travel: str, create: Create, updates: list[dict[str, Any]]
+) -> None:
+    await create()
+    answer = await client.post(f"{travel}/tables/flights", json={"requirements": [], "updates": updates})
+    assert error(answer) == (400, "BadRequestException")
+
+
+async def test_of_commits_on_one_base_exactly_one_wins_and_the_losers_files_are_deleted(
+    client: httpx.AsyncClient, travel: str, create: Create
+) -> None:
+    created = await create()
+    parent = None
+    for sequence in range(1, 4):
+        rivals = [snapshot(sequence * 100 + number, sequence, parent) for number in range(8)]
+        answers = await asyncio.gather(*(client.post(f"{travel}/tables/flights", json=rival) for rival in rivals))
+        won = [answer for answer in answers if answer.status_code == 200]
+        lost = [answer for answer in answers if answer.status_code != 200]
+        assert len(won) == 1
+        assert {error(answer) for answer in lost} == {(409, "CommitFailedException")}
+        parent = won[0].json()["metadata"]["current-snapshot-id"]
+    folder = Path(created["metadata-location"].removeprefix("file://")).parent
+    assert len(list(folder.iterdir())) == 4
+    versions = await client.get(f"{travel}/tables/flights")
+    assert versions.headers["lakegate-catalog-version"] == "4"
+
+
+async def test_commits_that_do_not_exclude_each_other_all_succeed(
+    client: httpx.AsyncClient, travel: str, create: Create
+) -> None:
+    await create()
+    bodies = [
+        {"requirements": [], "updates": [{"action": "set-properties", "updates": {f"k{number}": "v"}}]}
+        for number in range(6)
+    ]
+    answers = await asyncio.gather(*(client.post(f"{travel}/tables/flights", json=body) for body in bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    properties = (await client.get(f"{travel}/tables/flights")).json()["metadata"]["properties"]
+    assert {f"k{number}" for number in range(6)} <= properties.keys()
+
+
+async def test_a_commit_for_another_table_than_the_path_names_is_refused(
+    client: httpx.AsyncClient, travel: str, create: Create
+) -> None:
+    await create()
+    body = {"identifier": {"namespace": ["travel"], "name": "other"}, **snapshot(11, 1)}
+    answer = await client.post(f"{travel}/tables/flights", json=body)
+    assert error(answer) == (400, "BadRequestException")
+
+
+async def test_a_schema_change_is_committed(client: httpx.AsyncClient, travel: str, create: Create) -> None:
+    await create()
+    answer = await client.post(f"{travel}/tables/flights", json=add_column("delay"))
+    assert answer.json()["metadata"]["current-schema-id"] == 1
+    assert error(await client.post(f"{travel}/tables/flights", json=add_column("gate"))) == (
+        409,
+        "CommitFailedException",
+    )
+
+
+async def test_a_rename_over_another_table_is_refused(client: httpx.AsyncClient, iceberg: str, create: Create) -> None:
+    await create("a")
+    await create("b")
+    body = {
+        "source": {"namespace": ["travel"], "name": "a"},
+        "destination": {"namespace": ["travel"], "name": "b"},
+    }
+    assert error(await client.post(f"{iceberg}/tables/rename", json=body)) == (409, "AlreadyExistsException")
+    body["destination"]["namespace"] = ["nowhere"]
+    assert error(await client.post(f"{iceberg}/tables/rename", json=body)) == (404, "NoSuchNamespaceException")
+
+
+async def test_a_rename_needs_the_right_in_both_namespaces(
+    client: httpx.AsyncClient, connect: Connect, iceberg: str, create: Create
+) -> None:
+    await create("a")
+    await client.post(f"{iceberg}/namespaces", json={"namespace": ["secret"]})
+    mover = connect("datasets:write@travel.*")
+    body = {
+        "source": {"namespace": ["travel"], "name": "a"},
+        "destination": {"namespace": ["secret"], "name": "a"},
+    }
+    assert error(await mover.post(f"{iceberg}/tables/rename", json=body)) == (403, "ForbiddenException")
+    body["destination"] = {"namespace": ["travel"], "name": "z"}
+    assert (await mover.post(f"{iceberg}/tables/rename", json=body)).status_code == 204
+
+
+async def test_scopes_decide_who_may_do_what(
+    client: httpx.AsyncClient, connect: Connect, iceberg: str, travel: str, create: Create
+) -> None:
+    await create()
+    await client.post(f"{iceberg}/namespaces", json={"namespace": ["secret"]})
+    reader, producer = connect("datasets:read@travel.*"), connect("loads:write@travel.*")
+    assert (await reader.get(f"{travel}/tables/flights")).status_code == 200
+    assert (await reader.get(f"{iceberg}/namespaces")).json()["namespaces"] == [["travel"]]
+    refused = [
+        await reader.post(f"{travel}/tables", json={"name": "t", "schema": SCHEMA}),
+        await reader.post(f"{travel}/tables/flights", json=snapshot(11, 1)),
+        await reader.get(f"{iceberg}/namespaces/secret"),
+        await reader.post(f"{iceberg}/namespaces", json={"namespace": ["mine"]}),
+        await producer.delete(f"{travel}/tables/flights"),
+        await producer.post(f"{iceberg}/namespaces", json={"namespace": ["secret", "mine"]}),
+        await producer.post(f"{travel}/properties", json={"updates": {"a": "b"}}),
+        await connect("lineage:read").get(f"{travel}/tables/flights"),
+    ]
+    assert {error(answer) for answer in refused} == {(403, "ForbiddenException")}
+    assert (await producer.post(f"{travel}/tables/flights", json=snapshot(11, 1))).status_code == 200
+    assert (await producer.post(f"{travel}/tables", json={"name": "t", "schema": SCHEMA})).status_code == 200
+
+
+async def test_a_purged_tables_files_are_deleted(client: httpx.AsyncClient, travel: str, create: Create) -> None:
+    created = await create()
+    kept = await create("kept")
+    folder = Path(created["metadata"]["location"].removeprefix("file://"))
+    await client.delete(f"{travel}/tables/flights", params={"purgeRequested": "true"})
+    await client.delete(f"{travel}/tables/kept")
+    await eventually(lambda: not list(folder.glob("metadata/*.json")))
+    assert is_file(kept["metadata-location"])
+
+
+async def test_a_table_is_registered_from_its_tenants_folder_only(
+    client: httpx.AsyncClient, travel: str, create: Create, warehouse: Path
+) -> None:
+    location = (await create())["metadata-location"]
+    await client.delete(f"{travel}/tables/flights")
+    for bad in ("file:///etc/passwd", f"file://{warehouse}/other/x.metadata.json", location + ".none"):
+        answer = await client.post(f"{travel}/register", json={"name": "again", "metadata-location": bad})
+        assert error(answer) == (400, "BadRequestException")
+    answer = await client.post(f"{travel}/register", json={"name": "again", "metadata-location": location})
+    assert answer.json()["metadata-location"] == location
+
+
+async def test_page_tokens_that_are_not_ours_are_refused(client: httpx.AsyncClient, travel: str) -> None:
+    for parameters in ({"pageToken": "%%%"}, {"pageSize": "0"}, {"pageSize": "x"}):
+        answer = await client.get(f"{travel}/tables", params=parameters)
+        assert error(answer) == (400, "BadRequestException"), parameters
+
+
+async def test_metrics_reports_are_taken(client: httpx.AsyncClient, travel: str, create: Create) -> None:
+    await create()
+    path = f"{travel}/tables/flights/metrics"
+    assert (await client.post(path, json={"report-type": "scan-report"})).status_code == 204
+    assert error(await client.post(path, content=b"not json")) == (400, "BadRequestException")
