@@ -16,23 +16,28 @@ from fastapi import Query
 from lakegate_chassis.problems import FieldError, InvalidRequest
 
 MAX_LIMIT = 500
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has none
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="items in a page")]
-Cursor = Annotated[str | None, Query(max_length=8192, description="from `next` of the page before")]
+NameFilter = Annotated[str | None, Query(max_length=2000, pattern=NO_NUL)]
+# a name of control characters, escaped as JSON and in base 64, is eight times as long as it was
+Cursor = Annotated[
+    str | None, Query(max_length=20_000, pattern=r"^[A-Za-z0-9_-]+$", description="from `next` of the page before")
+]
 
 
 class NewestFirst(msgspec.Struct, array_like=True):
     """After this run in the order of `first_event_at`, descending."""
 
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     id: UUID
 
 
 class ByName(msgspec.Struct, array_like=True):
     """After this job in the order of namespace and name."""
 
-    namespace: str
-    name: str
+    namespace: Annotated[str, msgspec.Meta(pattern=NO_NUL)]
+    name: Annotated[str, msgspec.Meta(pattern=NO_NUL)]
 
 
 P = TypeVar("P", NewestFirst, ByName)

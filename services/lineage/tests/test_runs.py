@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from itertools import permutations
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 Client = httpx.AsyncClient
+
+
+def encoded(position: list[str]) -> str:
+    return urlsafe_b64encode(json.dumps(position).encode()).rstrip(b"=").decode()
 
 
 async def send(client: Client, kind: str | None, second: int, run_id: str, job: Any = "J", **changes: Any) -> None:
@@ -43,7 +49,7 @@ async def run(client: Client, run_id: str) -> dict[str, Any]:
         ([("START", 5), ("COMPLETE", 9), ("OTHER", 12)], "completed", 5, 9),
         ([("START", 5), ("FAIL", 7), ("RUNNING", 9)], "failed", 5, 7),
         ([("START", 9), ("ABORT", 5)], "aborted", 9, 5),
-        ([("START", 5), ("FAIL", 7), ("START", 8), ("COMPLETE", 9)], "completed", 5, 9),
+        ([("START", 5), ("FAIL", 7), ("COMPLETE", 9)], "completed", 5, 9),
         ([("COMPLETE", 9), ("FAIL", 9)], "failed", None, 9),
     ],
 )
@@ -123,6 +129,20 @@ async def test_jobs_are_listed_by_name_in_pages(client: Client) -> None:
     assert (await client.get("/v1/jobs", params={"namespace": "none"})).json() == {"items": [], "next": None}
 
 
+async def test_the_page_after_a_job_with_an_awkward_name_is_found(client: Client) -> None:
+    names = ["\x01" * 1900, "\x02é" * 600, "z"]
+    for name in names:
+        await send(client, "START", 1, str(uuid4()), job=name)
+    seen: list[str] = []
+    following: str | None = "/v1/jobs?limit=1"
+    while following:
+        page = (await client.get(following)).json()
+        seen += [item["name"] for item in page["items"]]
+        following = page["next"]
+    assert seen == names
+    assert (await client.get("/v1/jobs", params={"namespace": "\0"})).status_code == 422
+
+
 async def test_a_job_is_found_by_name_and_shown_by_id(client: Client) -> None:
     await send(
         client, "COMPLETE", 1, str(uuid4()),
@@ -137,8 +157,14 @@ async def test_a_job_is_found_by_name_and_shown_by_id(client: Client) -> None:
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/lineage-job-unknown")
 
 
-@pytest.mark.parametrize("path", ["/v1/runs", "/v1/jobs"])
-@pytest.mark.parametrize("cursor", ["x", "!!!", "W10", "bnVsbA"])
+FOREIGN = ("x", "!!!", "W10", "bnVsbA", encoded(["a", "\0"]))
+WITHOUT_OFFSET = encoded(["2026-03-01T00:00:00", str(UUID(int=0))])
+
+
+@pytest.mark.parametrize(
+    ("path", "cursor"),
+    [(path, cursor) for path in ("/v1/runs", "/v1/jobs") for cursor in FOREIGN] + [("/v1/runs", WITHOUT_OFFSET)],
+)
 async def test_a_cursor_that_is_not_ours_is_a_problem(client: Client, path: str, cursor: str) -> None:
     answer = await client.get(path, params={"cursor": cursor})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "?cursor")

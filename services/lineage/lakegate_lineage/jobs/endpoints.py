@@ -16,7 +16,7 @@ from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.errors import JobUnknown
 from lakegate_lineage.jobs import queries, service
 from lakegate_lineage.jobs.schemas import JobDetail, JobPage
-from lakegate_lineage.pages import ByName, Cursor, Limit, next_link, read_cursor
+from lakegate_lineage.pages import ByName, Cursor, Limit, NameFilter, next_link, read_cursor
 from lakegate_lineage.scopes import job_scope, readable
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
@@ -27,7 +27,7 @@ async def list_jobs(
     request: Request,
     caller: Caller,
     pool: Pool,
-    namespace: Annotated[str | None, Query(max_length=2000)] = None,
+    namespace: NameFilter = None,
     name: Annotated[str | None, Query(max_length=2000, description="with namespace: that job alone")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
