@@ -38,8 +38,19 @@ def keep_promise(operation: APIOperation, suite: Suite) -> None:
 
 def test_the_document_names_every_prefix_of_the_public_surface(lake: httpx.Client) -> None:
     paths = lake.get("/openapi.json").json()["paths"]
-    for prefix in ("/v1/loads/", "/v1/tables/", "/v1/datasets", "/v1/search", "/v1/overview/", "/v1/keys",
-                   "/v1/lineage/graph", "/v1/runs", "/v1/jobs", "/api/v1/lineage", "/iceberg/v1/",
-                   "/oauth/token"):  # fmt: skip
+    for prefix in (
+        "/v1/loads/",
+        "/v1/tables/",
+        "/v1/datasets",
+        "/v1/search",
+        "/v1/overview/",
+        "/v1/keys",
+        "/v1/lineage/graph",
+        "/v1/runs",
+        "/v1/jobs",
+        "/api/v1/lineage",
+        "/iceberg/v1/",
+        "/oauth/token",
+    ):
         assert any(path.startswith(prefix) for path in paths), prefix
     assert not any(path.startswith("/internal") for path in paths)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from rich.console import Group
 from rich.text import Text
 
-from lakegate.client import Client
-from lakegate.commands.catalog import find_table
+from lakegate.client import Client, Dataset, LineageGraph
+from lakegate.commands.catalog import find_table, lineage_of
 from lakegate.demo.flights import NULL, TABLE, dirty_file, open_flights
 from lakegate.lakehouse import Lakehouse
 from lakegate.output import Output
@@ -20,6 +23,7 @@ from lakegate.render import catalog, lineage, loads, rows, words
 from lakegate_contracts.receipts import Receipt
 
 T = TypeVar("T")
+_LINEAGE_SECONDS = 10.0
 
 QUERY = """SELECT carrier, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay_min,
        round(100.0 * count(*) FILTER (dep_delay > 60) / count(*), 1) AS over_an_hour_pct
@@ -27,14 +31,14 @@ FROM travel.flights
 GROUP BY carrier ORDER BY flights DESC LIMIT 8"""
 
 NEXT = (
-    ("lakegate ls", "what the catalog holds"),
+    (" ls", "what the catalog holds"),
     (
         f'lakegate sql "SELECT dest, count(*) AS n FROM {TABLE} GROUP BY ALL ORDER BY n DESC LIMIT 5"',
         "ask something else",
     ),
-    ("lakegate search flihgts", "search forgives"),
-    (f"lakegate lineage {TABLE} --json", "the graph itself"),
-    ("lakegate down", "stop the suite; the data stays"),
+    (" search flihgts", "search forgives"),
+    (f" lineage {TABLE} --json", "the graph itself"),
+    (" down", "stop the suite; the data stays"),
 )
 
 
@@ -68,7 +72,7 @@ class Story:
             output.show(catalog.page(output, item, history))
 
             output.heading("4  Where it came from")
-            graph = self._timed("lineage", lambda: lake.lineage(item.namespace, item.name, depth=3, limit=50))
+            graph = self._timed("lineage", lambda: self._lineage(lake, item, {"flights.csv", "dirty.csv"}))
             output.show(lineage.tree(output, graph, item.namespace, item.name))
 
         output.heading("5  Read it back: PyIceberg through the gateway with the same key, DuckDB on top")
@@ -100,6 +104,15 @@ class Story:
 
             return lake.push(source, TABLE, name=name, on_upload=on_upload, on_event=follower.on_event, **options)
 
+    def _lineage(self, lake: Client, item: Dataset, files: set[str]) -> LineageGraph:
+        """The graph once both loads are in it: they come by the event log, a moment after the receipt."""
+        deadline = time.monotonic() + _LINEAGE_SECONDS
+        while True:
+            graph = lineage_of(lake, item, direction="both", depth=3, limit=50)
+            if files <= {node.name for node in graph.nodes} or time.monotonic() > deadline:
+                return graph
+            time.sleep(0.05)
+
     def _ask(self) -> Any:
         with Lakehouse(self._profile) as lakehouse:
             return lakehouse.ask(QUERY, limit=20)
@@ -113,7 +126,8 @@ class Story:
     def _close(self) -> None:
         output = self._output
         took = [(name, words.seconds(passed)) for name, passed in self._timings]
-        commands = [(command, Text(what, style="dim")) for command, what in NEXT]
+        ours = called_as()
+        commands = [(f"{ours}{command}", Text(what, style="dim")) for command, what in NEXT]
         output.heading("Try next")
         output.show(
             Group(
@@ -123,6 +137,16 @@ class Story:
                 ),
             )
         )
+
+
+def called_as() -> str:
+    """How the commands to try are typed here: `lakegate`, or with its folder when that isn't on the PATH."""
+    this = Path(sys.argv[0])
+    found = shutil.which("lakegate")
+    if this.name != "lakegate" or (found is not None and Path(found).samefile(this)):
+        return "lakegate"
+    here = Path.cwd()
+    return str(this.relative_to(here) if this.is_relative_to(here) else this)
 
 
 def _commands(output: Output, commands: list[tuple[str, Text]]) -> Any:

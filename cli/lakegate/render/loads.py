@@ -18,7 +18,8 @@ _STATE_STYLES = {LoadState.COMPLETED: "green", LoadState.FAILED: "bold red"}
 def receipt(output: Output, receipt: Receipt) -> RenderableType:
     """What ties a load together: file, rows, snapshot, catalog version, lineage run and trace."""
     took = (receipt.completed_at - receipt.started_at).total_seconds()
-    rate = f" · {words.count(round(receipt.rows_in / took))} rows/s" if took > 0 and receipt.rows_in else ""
+    # The rate of a handful of rows would only measure the round trips.
+    rate = f" · {words.count(round(receipt.rows_in / took))} rows/s" if took > 0 and receipt.rows_in > 10_000 else ""
     rows: list[tuple[str, RenderableType]] = [
         ("load", Text(str(receipt.load_id), style="bold")),
         ("table", receipt.table),
@@ -64,7 +65,7 @@ def rejects(output: Output, items: Sequence[Reject]) -> RenderableType:
                 words.value(item.file, 30),
                 words.count(item.line),
                 words.value(item.column) if item.column else "-",
-                words.value(item.value, 34),
+                words.value(item.value if item.column else item.row, 34),
                 words.value(item.reason, 400),
             )
             for item in items
