@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -96,10 +96,19 @@ class Output:
             table.add_row(name, value)
         return table
 
-    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[RenderableType]]) -> RenderableType:
+    def table(
+        self, columns: Sequence[Column], rows: Iterable[Sequence[RenderableType]], *, title: str | None = None
+    ) -> RenderableType:
         """A table; without a terminal aligned columns and no lines."""
-        frame = box.ROUNDED if self.rich else None
-        table = Table(box=frame, border_style="bright_black", header_style="bold", pad_edge=self.rich)
+        table = Table(
+            box=box.ROUNDED if self.rich else None,
+            border_style="bright_black",
+            header_style="bold",
+            pad_edge=self.rich,
+            title=f"[bold cyan]{title}[/]" if title and self.rich else None,
+            title_justify="left",
+            title_style="",
+        )
         for column in columns:
             table.add_column(
                 column.header,
@@ -110,10 +119,18 @@ class Output:
             )
         for row in rows:
             table.add_row(*row)
-        return table
+        return Group(Text(f"-- {title}"), table) if title and not self.rich else table
 
-    def indented(self, body: RenderableType) -> RenderableType:
-        return Padding(body, (0, 0, 0, 2)) if self.rich else body
+    def beside(self, *parts: RenderableType) -> RenderableType:
+        """Side by side where the terminal is wide enough, else under each other."""
+        if not self.rich:
+            return Group(*parts)
+        widest = [Measurement.get(self._out, self._out.options, part).maximum for part in parts]
+        if sum(widest) + 2 * len(parts) > self._out.width:
+            return Group(*parts)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(*parts)
+        return grid
 
 
 def plain(value: Any) -> Any:

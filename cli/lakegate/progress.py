@@ -9,13 +9,11 @@ from typing import Protocol
 
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
 
 from lakegate.client.models import LoadEvent
@@ -48,11 +46,10 @@ def follow(output: Output, name: str) -> Iterator[Follower]:
         yield _Silent()
     elif output.rich:
         with Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.fields[file]}[/] {task.description}"),
-            BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("[bold]{task.fields[file]}[/]"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             console=output.console,
         ) as progress:
@@ -70,19 +67,31 @@ class _Silent:
 
 
 class _Bar:
+    """One bar for the whole way: its first half fills as bytes are sent, its second as the server reads them."""
+
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
-        self._task: TaskID = progress.add_task("sending", total=None, file=words.safe(name))
+        self._begun = time.monotonic()
+        self._size: int | None = None
+        self._task: TaskID = progress.add_task("", total=None, file=words.safe(name), detail="sending")
 
     def on_upload(self, sent: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=sent, total=total)
+        self._size = total or sent
+        passed = max(time.monotonic() - self._begun, 1e-3)
+        detail = f"sent {words.size(sent)} at {words.size(sent / passed)}/s"
+        self._progress.update(self._task, completed=sent, total=total and 2 * total, detail=detail)
 
     def on_event(self, event: LoadEvent) -> None:
-        description = _PHASES[event.state]
-        rows = event.data.get("rows")
+        if event.state is LoadState.COMPLETED and self._size:
+            self._progress.update(self._task, completed=2 * self._size, total=2 * self._size, detail="committed")
+            return
+        rows, read, size = (event.data.get(name) for name in ("rows", "bytes_read", "bytes_total"))
+        detail = _PHASES[event.state]
         if event.state is LoadState.READING and isinstance(rows, int) and rows:
-            description += f", {words.count(rows)} rows"
-        self._progress.update(self._task, description=description)
+            detail += f", {words.count(rows)} rows"
+        self._progress.update(self._task, detail=detail)
+        if self._size and isinstance(read, int) and isinstance(size, int) and size:
+            self._progress.update(self._task, completed=self._size * (1 + read / size))
 
 
 class _Lines:

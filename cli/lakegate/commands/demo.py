@@ -30,14 +30,16 @@ def demo(
     folder = suite.Home.at(home or environment.home)
     output = Output(as_json=as_json)
     state = running(folder)
+    started = None
     if state is None:
         output.heading("0  Start PostgreSQL and four services behind one gateway")
         options = suite.Options(folder, port, LOCAL, environment.config, environment.postgres_url)
         state = suite.start_detached(options)
+        started = state.ready_seconds
         output.note(f"Ready after {state.ready_seconds} s at {state.url}; logs are in {folder.logs}.")
     else:
         output.note(f"The suite already runs at {state.url}.")
     profile = Profile(LOCAL, state.url, secret(folder.secrets / "admin.key"))
-    seen = Story(profile, output).tell()
+    seen = Story(profile, output, started).tell()
     if as_json:
         output.result(seen)

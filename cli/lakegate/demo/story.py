@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from rich.console import Group
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from lakegate.client import Client, Dataset, LineageGraph
@@ -30,25 +31,23 @@ QUERY = """SELECT carrier, count(*) AS flights, round(avg(dep_delay), 1) AS mean
 FROM travel.flights
 GROUP BY carrier ORDER BY flights DESC LIMIT 8"""
 
+# Arguments of `lakegate`, and what they show.
 NEXT = (
-    (" ls", "what the catalog holds"),
-    (
-        f'lakegate sql "SELECT dest, count(*) AS n FROM {TABLE} GROUP BY ALL ORDER BY n DESC LIMIT 5"',
-        "ask something else",
-    ),
-    (" search flihgts", "search forgives"),
-    (f" lineage {TABLE} --json", "the graph itself"),
-    (" down", "stop the suite; the data stays"),
+    ("ls", "what the catalog holds"),
+    (f'sql "SELECT dest, count(*) AS n FROM {TABLE} GROUP BY ALL ORDER BY n DESC LIMIT 5"', "ask something else"),
+    ("search flihgts", "search forgives"),
+    (f"lineage {TABLE} --json", "the graph itself"),
+    ("down", "stop the suite; the data stays"),
 )
 
 
 class Story:
     """One run of the demo against a running suite."""
 
-    def __init__(self, profile: Profile, output: Output) -> None:
+    def __init__(self, profile: Profile, output: Output, started_seconds: float | None) -> None:
         self._profile = profile
         self._output = output
-        self._timings: list[tuple[str, float]] = []
+        self._timings = [] if started_seconds is None else [("start of the suite", started_seconds)]
 
     def tell(self) -> dict[str, Any]:
         """All steps; returns what was seen, for --json."""
@@ -126,16 +125,13 @@ class Story:
     def _close(self) -> None:
         output = self._output
         took = [(name, words.seconds(passed)) for name, passed in self._timings]
+        took.append(("together", words.seconds(sum(passed for _, passed in self._timings))))
         ours = called_as()
-        commands = [(f"{ours}{command}", Text(what, style="dim")) for command, what in NEXT]
+        commands = [(f"{ours} {command}", Text(what, style="dim")) for command, what in NEXT]
         output.heading("Try next")
         output.show(
-            Group(
-                output.panel("It took", output.pairs(took), style="bright_black"),
-                output.panel(
-                    f"The suite keeps running at {self._profile.url}", _commands(output, commands), style="green"
-                ),
-            )
+            output.panel("It took", output.pairs(took), style="bright_black"),
+            output.panel(f"The suite keeps running at {self._profile.url}", _commands(commands), style="green"),
         )
 
 
@@ -149,9 +145,7 @@ def called_as() -> str:
     return str(this.relative_to(here) if this.is_relative_to(here) else this)
 
 
-def _commands(output: Output, commands: list[tuple[str, Text]]) -> Any:
-    from rich.table import Table
-
+def _commands(commands: list[tuple[str, Text]]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", overflow="fold")
     table.add_column(no_wrap=True)

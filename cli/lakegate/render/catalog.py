@@ -75,6 +75,7 @@ def schema(output: Output, item: Dataset) -> RenderableType:
             )
             for field in fields
         ),
+        title="Schema",
     )
 
 
@@ -96,13 +97,10 @@ def versions(output: Output, items: Sequence[DatasetVersion]) -> RenderableType:
             )
             for item in items
         ),
+        title="Versions",
     )
 
 
 def page(output: Output, item: Dataset, history: Sequence[DatasetVersion]) -> RenderableType:
-    """Entry, schema and versions under each other."""
-    return Group(
-        dataset(output, item),
-        output.panel("Schema", schema(output, item)),
-        output.panel("Versions", versions(output, history)),
-    )
+    """Entry, schema and versions."""
+    return Group(dataset(output, item), output.beside(schema(output, item), versions(output, history)))
