@@ -73,10 +73,10 @@ async def is_ready(port: int) -> bool:
     return status.split(b" ")[1:2] == [b"200"]
 
 
-async def end(process: asyncio.subprocess.Process, seconds: float) -> None:
-    """SIGTERM, and SIGKILL when it isn't gone after `seconds`."""
+async def end(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    """SIGTERM, and SIGKILL when it isn't gone after `seconds`; False when it had to be killed."""
     if process.returncode is not None:
-        return
+        return True
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -86,6 +86,8 @@ async def end(process: asyncio.subprocess.Process, seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        return False
+    return True
 
 
 def start_time(pid: int) -> float | None:

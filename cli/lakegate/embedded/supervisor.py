@@ -241,7 +241,8 @@ class Supervisor:
             if not gone.done():
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
-            await gone
+            if not await gone:
+                self._say(f"{service.name} had not ended after {service.end_seconds:.0f} s and was killed")
             hurry.cancel()
 
         await asyncio.gather(*(end(service) for service in some))
