@@ -112,12 +112,12 @@ def test_secrets_are_made_once_and_private(home: Home) -> None:
     assert stat.S_IMODE(home.secrets.stat().st_mode) == 0o700
 
 
-def test_wiping_keeps_the_lock(home: Home) -> None:
+def test_wiping_keeps_the_lock_and_the_logs(home: Home) -> None:
     with SuiteLock(home.lock):
         (home.warehouse / "table").mkdir()
         home.wipe()
 
-    assert [entry.name for entry in home.path.iterdir()] == ["lock"]
+    assert sorted(entry.name for entry in home.path.iterdir()) == ["lock", "logs"]
 
 
 def test_logs_start_anew_when_they_are_large(home: Home) -> None:

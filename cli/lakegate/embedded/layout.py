@@ -70,9 +70,9 @@ class Home:
             ignore.write_text("*\n")
 
     def wipe(self) -> None:
-        """Remove all but the lock, which the caller holds."""
+        """Remove all but the lock, which the caller holds, and the logs, of which one may be the caller's own."""
         for entry in self.path.iterdir() if self.path.exists() else ():
-            if entry == self.lock:
+            if entry in (self.lock, self.logs):
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
