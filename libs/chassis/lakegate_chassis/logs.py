@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import io
 import logging
 import sys
@@ -89,3 +91,30 @@ def _filter_level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 def _dumps(value: Any, **_: Any) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+# One system call for each access line would cost as much as making it.
+FLUSH_SECONDS = 0.05
+FLUSH_LINES = 256
+_lines: list[bytes] = []
+
+
+def write_soon(line: bytes) -> None:
+    """Write a line to standard output within FLUSH_SECONDS, together with others. Call it in the event loop."""
+    _lines.append(line)
+    if len(_lines) == 1:
+        asyncio.get_running_loop().call_later(FLUSH_SECONDS, flush)
+    elif len(_lines) >= FLUSH_LINES:
+        flush()
+
+
+def flush() -> None:
+    """Write what `write_soon` holds."""
+    if _lines:
+        text = b"\n".join(_lines).decode() + "\n"
+        _lines.clear()
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+atexit.register(flush)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from lakegate_chassis import logs, tracing
+from lakegate_chassis.coalesce import CoalescingProtocol
 from lakegate_chassis.health import Health
 from lakegate_chassis.logs import log
 from lakegate_chassis.settings import ServiceSettings
@@ -41,6 +43,11 @@ def run(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRo
     """Serve until SIGTERM or SIGINT. `app.state.health` is told to drain; `management` adds private routes."""
     logs.configure(settings, service)
     provider = tracing.configure(settings, service, version(f"lakegate-{service}"))
+    # what is loaded by now stays: the collector need not look through it again, nor after every 700 objects that a
+    # few requests leave (13 of 100 microseconds a request at the gateway)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             ok = runner.run(_serve(service, settings, app, management))
@@ -57,7 +64,9 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             app,
             host=settings.host,
             port=settings.port,
-            http="httptools",
+            http=CoalescingProtocol,
+            # X-Forwarded-For would be believed from every local process, and read for each request
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import uvicorn
 from starlette.types import ASGIApp
 
+from lakegate_chassis.coalesce import CoalescingProtocol
 from lakegate_chassis.server import Server
 
 T = TypeVar("T")
@@ -24,7 +25,12 @@ async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> Asy
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            app, http="httptools", lifespan=lifespan, log_config=None, access_log=False, timeout_graceful_shutdown=2
+            app,
+            http=CoalescingProtocol,
+            lifespan=lifespan,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
         )
         server = Server(config)
         task = asyncio.create_task(server.serve([listener]))

@@ -56,7 +56,11 @@ class Gateway:
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope[_ROUTE]
         resources = self.resources
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        header = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                header = value
+                break
         try:
             known = resources.authenticator.known(header) if header else None
             if known is not None:

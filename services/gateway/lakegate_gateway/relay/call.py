@@ -31,9 +31,15 @@ class Call(Exchange):
     __slots__ = ("_answer_started", "_asked", "_body_limit", "_out", "_pump", "_receive", "_scope", "_send", "_whole")
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, route: Route, limits: LimitSettings, now: float
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        limits: LimitSettings,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(route, limits, now)
+        super().__init__(route, limits, loop)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -97,7 +103,7 @@ class Call(Exchange):
     def start_watching(self) -> None:
         """Notice from now on when the client hangs up; the pump does so by itself after the body."""
         if self._pump is None and self._whole:
-            self._pump = asyncio.create_task(self._watch())
+            self._pump = self.loop.create_task(self._watch())
 
     # the request
 
@@ -112,17 +118,17 @@ class Call(Exchange):
                 self.sending = Sending.DONE
             else:
                 connection.write(head)
-                self._pump = asyncio.create_task(self._send_body(connection, piece))
+                self._pump = self.loop.create_task(self._send_body(connection, piece))
         await connection.head()
         await self._answer(connection)
 
     async def _next_piece(self) -> bytes:
         """What the client sends next. Raises ClientGone, TooLarge."""
         self._asked = True
-        began = asyncio.get_running_loop().time()
+        began = self.loop.time()
         self.sending, self.sending_since = Sending.FROM_CLIENT, began
         message: Message = await self._receive()
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         self.sending_since = now
         self.client_waited += now - began
         if message["type"] == "http.disconnect":
@@ -136,11 +142,10 @@ class Call(Exchange):
 
     async def _send_body(self, connection: Connection, piece: bytes) -> None:
         chunked = self._out.length is None
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 if piece:
-                    self.sending, self.sending_since = Sending.TO_UPSTREAM, loop.time()
+                    self.sending, self.sending_since = Sending.TO_UPSTREAM, self.loop.time()
                     await connection.write_body(piece, chunked=chunked)
                 if self._whole or connection.complete:
                     break
@@ -148,7 +153,7 @@ class Call(Exchange):
             if self._whole:
                 if chunked and not connection.complete:
                     connection.write(b"0\r\n\r\n")
-                self.sending, self.sending_since = Sending.DONE, loop.time()
+                self.sending, self.sending_since = Sending.DONE, self.loop.time()
                 await self._watch()
         except Broken:
             # whoever reads the answer meets the same failure, unless the answer is already whole
@@ -166,17 +171,16 @@ class Call(Exchange):
     # the answer
 
     async def _answer(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
         early = not self._whole
         headers = [*connection.headers, _CLOSE] if early else connection.headers
         self._answer_started = True
-        self.answering, self.answering_since = Answering.TO_CLIENT, loop.time()
+        self.answering, self.answering_since = Answering.TO_CLIENT, self.loop.time()
         await self._send({"type": "http.response.start", "status": connection.status, "headers": headers})
         while True:
-            self.answering, self.answering_since = Answering.BODY, loop.time()
+            self.answering, self.answering_since = Answering.BODY, self.loop.time()
             piece = await connection.read()
             last = connection.drained
-            self.answering, self.answering_since = Answering.TO_CLIENT, loop.time()
+            self.answering, self.answering_since = Answering.TO_CLIENT, self.loop.time()
             if last and early:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                 await self._discard()

@@ -41,6 +41,7 @@ class Exchange:
         "ended",
         "interruption",
         "limits",
+        "loop",
         "received",
         "route",
         "sending",
@@ -49,10 +50,12 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, route: Route, limits: LimitSettings, now: float) -> None:
-        task = asyncio.current_task()
+    def __init__(self, route: Route, limits: LimitSettings, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
+        now = loop.time()
         self.task = task
+        self.loop = loop
         self.route = route
         self.limits = limits
         self.started = now

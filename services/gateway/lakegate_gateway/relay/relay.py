@@ -32,18 +32,19 @@ class Relay:
         self._ticking = False
         self.budget = Budget()
         self._outcomes: dict[tuple[str, str], Counter] = {}
+        # asked for once: it costs a system call each time
+        self._loop = asyncio.get_running_loop()
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, route: Route, identity: Sequence[Pair]
     ) -> None:
         """Relay one request. `identity` is added to its headers, in place of what the client sent of them."""
-        loop = asyncio.get_running_loop()
-        call = Call(scope, receive, send, route, self._limits, loop.time())
+        call = Call(scope, receive, send, route, self._limits, self._loop)
         self.budget.earn()
         self._under_way.add(call)
         if not self._ticking:
             self._ticking = True
-            loop.call_later(TICK_SECONDS, self._tick)
+            self._loop.call_later(TICK_SECONDS, self._tick)
         try:
             outcome = await call.run(self.upstreams[route.upstream], identity, self.budget)
         except asyncio.CancelledError:
@@ -58,12 +59,11 @@ class Relay:
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send, route: Route, problem: Problem) -> None:
         """Answer a request that goes nowhere, in the route's dialect; what it still sends is discarded, bounded."""
-        call = Call(scope, receive, send, route, self._limits, asyncio.get_running_loop().time())
+        call = Call(scope, receive, send, route, self._limits, self._loop)
         await call.refuse(problem)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         for call in self._under_way:
             late = call.overdue(now)
             if late is not None:
@@ -72,7 +72,7 @@ class Relay:
                 call.start_watching()
         self._ticking = bool(self._under_way)
         if self._ticking:
-            loop.call_later(TICK_SECONDS, self._tick)
+            self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _count(self, upstream: str, outcome: str) -> None:
         # looking a label up costs more than the count itself

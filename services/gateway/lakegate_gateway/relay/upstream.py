@@ -26,13 +26,14 @@ class Upstream:
         self._max = max_connections
         self.in_use = 0
         self._idle: list[Connection] = []
+        self._loop = asyncio.get_running_loop()
 
     async def acquire(self, *, safe: bool) -> Connection:
         """A connection, reused if one is idle; an unsafe request looks closer, since it can't be repeated.
 
         Raises Unreachable, Saturated.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         now = loop.time()
         while self._idle:
             connection = self._idle.pop()
@@ -61,7 +62,7 @@ class Upstream:
         """Give a connection back; it is kept only if the request and the answer are whole."""
         self.in_use -= 1
         if request_sent and connection.drained and connection.keep_alive and connection.is_usable(look=False):
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._loop.time()
             self._idle.append(connection)
         else:
             connection.close()
