@@ -22,4 +22,6 @@ async def get_overview(ns: str, table: str, principal: Caller, opened: Opened) -
     except InvalidName as error:
         raise InvalidRequest(str(error)) from error
     require(principal, Scope.DATASETS_READ, name.namespace)
-    return await service.overview(opened.clients, opened.tokens, principal, name)
+    return await service.overview(
+        opened.clients, opened.tokens, principal, name, deadline_seconds=service.DEADLINE_SECONDS
+    )

@@ -37,7 +37,7 @@ async def overview(
     principal: Principal,
     table: TableName,
     *,
-    deadline_seconds: float = DEADLINE_SECONDS,
+    deadline_seconds: float,
 ) -> Overview:
     """What is known of `table`. Raises NotFound, and UpstreamUnreachable when nobody answered."""
     namespace, name = table_dataset(principal.tenant, table)
