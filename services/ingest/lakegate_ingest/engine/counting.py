@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
+from lakegate_ingest.engine.detect import text_encoding
 from lakegate_ingest.engine.errors import LineTooLong
 from lakegate_ingest.engine.model import Format, ReadOptions
 
@@ -44,7 +45,7 @@ class RecordCounter:
         self._options = options
         self._max_line_bytes = max_line_bytes
         self._decoder = _decoder(options.encoding)
-        self._started = False
+        self._started = self._decoded = False
         self._counter: _Lines | _Quoted | _Elements | None = None
         if options.format is Format.NDJSON:
             self._counter = _Lines(max_line_bytes)
@@ -63,7 +64,9 @@ class RecordCounter:
             elif chunk[:3] == codecs.BOM_UTF8 and self._decoder is None:
                 chunk = chunk[3:]
         if self._decoder is not None:
-            chunk = self._decoder.decode(chunk).encode()
+            text = self._decoder.decode(chunk)
+            chunk = (text if self._decoded else text.removeprefix("\ufeff")).encode()
+            self._decoded |= bool(text)
         if chunk:
             self._counter.feed(chunk)
 
@@ -75,9 +78,8 @@ class RecordCounter:
 
 
 def _decoder(encoding: str | None) -> codecs.IncrementalDecoder | None:
-    if encoding is None or codecs.lookup(encoding).name == "utf-8":
-        return None
-    return codecs.getincrementaldecoder(encoding)("replace")
+    name = text_encoding(b"", encoding)
+    return None if name == "utf-8" else codecs.getincrementaldecoder(name)("replace")
 
 
 def _line_ends(chunk: bytes, at_start: bool) -> int:

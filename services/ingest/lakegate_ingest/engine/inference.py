@@ -79,7 +79,7 @@ def study(
     What `known` rules out already is not tested again: most columns cost nothing after the first block.
     """
     found = [Evidence(name) for name in names]
-    if not batch.table.num_rows:
+    if not names or not batch.table.num_rows:
         return found
     tests = inference_tests()
     typed = "k0" in batch.table.column_names

@@ -1,0 +1,171 @@
+"""Every record is in a data file or in the quarantine, whatever the file looks like."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, StringType
+
+from lakegate_ingest import engine
+from lakegate_ingest.engine import Arrival, Format, ReadOptions, Source, write
+
+TABLE = Schema(
+    NestedField(1, "a", LongType(), required=False),
+    NestedField(2, "b", StringType(), required=False),
+)
+FIELDS = st.sampled_from(["1", "x", "", '"1"', '"x\ny"', '"a,b"', '"q""q"', '""', "1.5", "é", '5" pipe', '"\r\n"', " "])
+ROWS = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=12)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_any_csv_is_accounted_for_with_exact_lines(load, rows: list[str], newline: str, ends: bool) -> None:
+    text = newline.join(["a,b", *rows]) + (newline if ends else "")
+    reader = csv.reader(io.StringIO(text, newline=""))
+    expected, before = [], 0
+    for record in reader:
+        if record:
+            expected.append((before + 1, record))
+        before = reader.line_num
+    expected = expected[1:]
+    if not expected:
+        with pytest.raises(engine.HeaderOnly):
+            load(text, schema=TABLE)
+        return
+    loaded = load(text, schema=TABLE)
+    assert loaded.result.rows_in == len(expected)
+    good = [(line, record) for line, record in expected if _fits(record)]
+    assert sorted(str(row) for row in loaded.rows) == sorted(str(_row(record)) for _, record in good)
+    bad = {line for line, record in expected if not _fits(record)}
+    assert {row["line"] for row in loaded.rejects} == bad
+
+
+def _fits(record: list[str]) -> bool:
+    """Surplus fields that are empty do no harm."""
+    return len(record) >= 2 and not any(record[2:]) and (not record[0] or record[0] == "1")
+
+
+def _row(record: list[str]) -> dict[str, object]:
+    return {"a": int(record[0]) if record[0] else None, "b": record[1] or None}
+
+
+VALUES = st.sampled_from([1, None, "x", "1", 1.5, True, [1], {"k": 1}, "", "é"])
+LINES = st.one_of(
+    st.dictionaries(st.sampled_from(["a", "b"]), VALUES).map(json.dumps),
+    st.sampled_from(["null", "[1]", "{", "", '{"a": 1} x']),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(LINES, max_size=10))
+def test_any_ndjson_is_accounted_for_with_exact_lines(load, lines: list[str]) -> None:
+    lines = ['{"a": 1, "b": "x"}', *lines]
+    loaded = load("\n".join(lines), format=Format.NDJSON, schema=TABLE)
+    assert loaded.result.rows_in == sum(1 for line in lines if line)
+    broken = {number for number, line in enumerate(lines, 1) if line in ("null", "[1]", "{", '{"a": 1} x')}
+    assert broken <= {row["line"] for row in loaded.rejects}
+
+
+def test_all_rows_bad_and_a_long_bad_stretch_before_good_rows(load) -> None:
+    count = 300_000  # more than one block
+    all_bad = load("a,b\n" + "x,some text that fills\n" * count, schema=TABLE)
+    assert all_bad.result.rows_quarantined == count
+    assert all_bad.result.data_files == ()
+    assert [row["line"] for row in all_bad.rejects] == list(range(2, count + 2))
+    late = load("a,b\n" + "x,some text that fills\n" * count + "1,good\n" * count, schema=TABLE)
+    assert (late.result.rows_quarantined, late.result.rows_written) == (count, count)
+    assert late.result.reasons == {"a: not a whole number (long)": count}
+
+
+def test_quoted_blocks_keep_their_lines_over_block_borders(load) -> None:
+    count = 200_000
+    text = "a,b\n" + '1,"two\nlines, and more text"\n' * count + 'x,"two\nlines"\n1,ok\n'
+    loaded = load(text, schema=TABLE)
+    assert [row["line"] for row in loaded.rejects] == [2 + 2 * count]
+    assert loaded.result.rows_written == count + 1
+
+
+def test_a_quote_that_never_closes_is_one_bad_row(load) -> None:
+    loaded = load('a,b\n1,ok\n"2,x\n3,y\n4,z', schema=TABLE)
+    assert loaded.result.rows_in == 2
+    assert loaded.rejects[0]["line"] == 3
+    assert "never closed" in loaded.rejects[0]["reason"]
+
+
+def _arriving(tmp_path: Path, data: bytes, format: Format, step: int, abort_at: int | None = None):
+    path = tmp_path / f"arriving.{format}"
+    path.write_bytes(b"")
+    arrival = Arrival()
+
+    def send() -> None:
+        counter = engine.RecordCounter(ReadOptions(format))
+        with path.open("ab", buffering=0) as file:
+            for start in range(0, len(data), step):
+                if abort_at is not None and start >= abort_at:
+                    arrival.abort()
+                    return
+                chunk = data[start : start + step]
+                file.write(chunk)
+                counter.feed(chunk)
+                arrival.advance(start + len(chunk))
+        arrival.finish(counter.finish())
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    source = Source(path, path.name, ReadOptions(format), arrival=arrival)
+    folder = tmp_path / "load"
+    try:
+        return write([source], None, out_dir=folder / "o", quarantine_dir=folder / "q", work_dir=folder / "w")
+    finally:
+        sender.join()
+
+
+@pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON, Format.JSON])
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_file_is_read_while_it_arrives(tmp_path: Path, format: Format, dirty: bool) -> None:
+    rows = 300_000
+    if format is Format.CSV:
+        text = "a,b\n" + "1,some text that fills it\n" * rows + ("x,y,z\n" if dirty else "")
+    else:
+        lines = ['{"a": 1, "b": "some text that fills it"}'] * rows + (["[1]"] if dirty else [])
+        text = "\n".join(lines) if format is Format.NDJSON else "[" + ",\n".join(lines) + "]"
+    result = _arriving(tmp_path, text.encode(), format, 1_000_003)
+    assert result.rows_written == rows
+    assert result.rows_quarantined == dirty
+    assert result.path == ("tolerant" if dirty else "typed")
+
+
+@pytest.mark.parametrize("abort_at", [0, 2_000_000])
+def test_a_sender_that_goes_away_leaves_nothing(tmp_path: Path, abort_at: int) -> None:
+    data = b"a,b\n" + b"1,some text that fills it\n" * 300_000
+    with pytest.raises(engine.LoadCancelled):
+        _arriving(tmp_path, data, Format.CSV, 500_000, abort_at)
+    assert not (tmp_path / "load" / "o").exists()
+
+
+def test_progress_counts_the_bytes_of_the_phase(load) -> None:
+    seen: list[engine.Progress] = []
+    text = "a,b\n" + "1,some text that fills it\n" * 700_000 + "x,y\n"
+    load(text, schema=TABLE, progress=seen.append)
+    assert {item.phase for item in seen} == {"typed", "tolerant"}
+    assert all(item.bytes_read <= len(text) == item.bytes_total for item in seen)
+    assert max(item.bytes_read for item in seen) > len(text) // 2
+
+
+def test_large_loads_become_files_of_the_wanted_size(load) -> None:
+    import random
+
+    draw = random.Random(1)
+    rows = "".join(f"{draw.getrandbits(60)},{draw.getrandbits(200):x}\n" for _ in range(200_000))
+    for tail in ("", "x,y\n"):
+        loaded = load("a,b\n" + rows + tail, schema=TABLE, limits=engine.EngineLimits(target_file_bytes=1_000_000))
+        assert len(loaded.result.data_files) > 1
+        assert loaded.result.rows_written == 200_000
