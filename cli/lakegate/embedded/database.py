@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import asyncpg
 
 from lakegate.embedded.layout import Home
 from lakegate.embedded.ports import SERVICES
@@ -13,9 +16,14 @@ from lakegate.embedded.processes import die_with_parent, how_it_ended, start_tim
 from lakegate.embedded.provision import provision
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.state import Phase, ProcessState
+from lakegate_chassis.migration_files import MigrationFailed
 
 NAME = "postgres"
 _WATCH_SECONDS = 0.5
+
+
+class DatabaseFailed(Exception):
+    """The database can't be reached, refuses us, or can't be migrated; the message says which."""
 
 
 class Database:
@@ -28,7 +36,7 @@ class Database:
         self.state: ProcessState | None = None
 
     async def start(self) -> dict[str, str]:
-        """The application URL of each service. Raises what EmbeddedPostgres.start and provision raise."""
+        """The application URL of each service. Raises EmbeddedPostgresError and DatabaseFailed."""
         admin_url = self._url
         if admin_url is None:
             self._server = EmbeddedPostgres(
@@ -41,7 +49,12 @@ class Database:
             self.state = ProcessState(name=NAME, port=self._server.port, log=self._server.log_path)
             self._note(self._server)
         passwords = {name: secret(self._home.secrets / f"postgres-{name}") for name in SERVICES}
-        return await provision(admin_url, passwords)
+        try:
+            return await provision(admin_url, passwords)
+        except (OSError, asyncpg.PostgresError, MigrationFailed) as error:
+            place = urlsplit(admin_url).netloc.rpartition("@")[2]
+            whose = "LAKEGATE_POSTGRES_URL" if self._url else "the embedded PostgreSQL"
+            raise DatabaseFailed(f"The database at {place} ({whose}) can't be prepared: {error}") from error
 
     async def keep(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
         """Start the server again when it died; the services' pools find it on the same port."""

@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lakegate.embedded import lock
+from lakegate.embedded.database import DatabaseFailed
 from lakegate.embedded.errors import EmbeddedPostgresError
 from lakegate.embedded.layout import Home as Home
 from lakegate.embedded.layout import last_lines
@@ -68,7 +69,7 @@ def run(options: Options, output: Output) -> None:
         state = running(options.home)
         where = f" It answers at {state.url}." if state else ""
         raise CommandFailed(f"{error}{where}", hint="`lakegate status` shows it, `lakegate down` stops it.") from error
-    except (PortTaken, SuiteFailed, EmbeddedPostgresError) as error:
+    except (PortTaken, SuiteFailed, DatabaseFailed, EmbeddedPostgresError) as error:
         raise CommandFailed(str(error)) from error
 
 
