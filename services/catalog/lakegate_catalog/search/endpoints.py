@@ -35,6 +35,7 @@ async def search_datasets(
     owner: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=32)] = None,
+    facets: Annotated[bool, Query(description="count the matches by kind, tag and owner")] = False,
     consistency_token: Token = None,
     token_header: TokenHeader = None,
 ) -> Response:
@@ -55,19 +56,15 @@ async def search_datasets(
         areas=areas_of(principal),
         offset=offset,
         limit=limit,
-        facets=offset == 0,
+        facets=facets,
     )
     found = await asyncio.to_thread(search, services.replica.index, wanted)
     after = offset + len(found.hits)
     more = after < min(found.total, MAX_OFFSET)
-    # the bodies in the index are wire datasets already: validating them again would double the time
-    answer = {
-        "items": [hit | {"score": round(score, 4)} for score, hit in found.hits],
-        "total": found.total,
-        "facets": found.facets,
-        "next": str(after) if more else None,
-    }
-    return Response(orjson.dumps(answer), media_type="application/json")
+    # the bodies in the index are wire datasets already: reading and writing them again would double the time
+    items = b",".join(b'{"score":%.4f,' % score + body[1:] for score, body in found.hits)
+    rest = {"total": found.total, "facets": found.facets, "next": str(after) if more else None}
+    return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
 
 
 def areas_of(principal: Principal) -> tuple[str, ...] | None:

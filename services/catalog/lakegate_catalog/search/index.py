@@ -97,7 +97,7 @@ class SearchIndex:
     def apply(self, entries: Iterable[Entry], position: int | None) -> None:
         """Make the entries visible, the highest version of each id winning, and remember the position.
 
-        With position None the index stays marked as incomplete: it is being built.
+        With position None nothing is visible yet and no versions are compared: an empty index is being filled.
         """
         newest: dict[str, Entry] = {}
         for entry in entries:
@@ -112,17 +112,19 @@ class SearchIndex:
     def _apply(self, newest: Iterable[Entry], position: int | None) -> None:
         searcher = self.index.searcher()
         for entry in newest:
-            if self._version(searcher, entry.id) > entry.version:
-                continue
-            self._writer.delete_documents_by_term("id", entry.id)
+            if position is not None:
+                if self._version(searcher, entry.id) > entry.version:
+                    continue
+                self._writer.delete_documents_by_term("id", entry.id)
             if entry.dataset is not None:
                 self._writer.add_document(self._document(entry))
-        if position is not None:
-            self._writer.delete_documents_by_term("id", POSITION_ID)
-            self._writer.add_document(tantivy.Document.from_dict({"id": POSITION_ID, "version": position}, self.schema))
+        if position is None:
+            return
+        self._writer.delete_documents_by_term("id", POSITION_ID)
+        self._writer.add_document(tantivy.Document.from_dict({"id": POSITION_ID, "version": position}, self.schema))
         self._writer.commit()
         self.index.reload()
-        self.position = position if position is not None else self.position
+        self.position = position
 
     def _version(self, searcher: Any, entry_id: str) -> int:
         query = tantivy.Query.term_query(self.schema, "id", entry_id)

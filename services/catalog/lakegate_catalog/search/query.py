@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any
 
-import orjson
 import tantivy
 
 from lakegate_catalog.search.index import SearchIndex, words
 
 MAX_WORDS = 12
 FACET_VALUES = 20
+ENOUGH = 20
 # How much a hit counts by the field it is in, and by how near the word was.
 FIELD_BOOSTS = {"name": 4.0, "columns": 1.5, "text": 1.0}
 EXACT, PREFIX, FUZZY = 4.0, 1.5, 0.5
@@ -37,29 +37,32 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`total` counts all matches; `hits` are (score, wire dataset) of this page; facets count values of a field."""
+    """`total` counts all matches; `hits` are (score, wire dataset as JSON) of this page, the best first."""
 
     total: int
-    hits: list[tuple[float, dict[str, Any]]]
+    hits: list[tuple[float, bytes]]
     facets: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def search(index: SearchIndex, wanted: Wanted) -> Found:
-    """Every word has to match somewhere, exactly, as a beginning, or with one typing error; nearer ranks higher."""
-    query = _query(index.schema, wanted)
+    """Every word has to match somewhere: exactly, or as a beginning; nearer ranks higher.
+
+    When that finds less than ENOUGH, words that are one typing error away count too: looking for those costs
+    as much again, and whoever typed a word right does not want its neighbours.
+    """
     searcher: Any = index.index.searcher()
+    asked = words(wanted.text)[:MAX_WORDS]
+    query = _query(index.schema, wanted, asked, fuzzy=False)
     result = searcher.search(query, limit=wanted.limit, offset=wanted.offset, count=True)
-    hits = [(float(score), _body(searcher, address)) for score, address in result.hits]
+    if result.count < ENOUGH and any(len(word) >= MIN_FUZZY_LENGTH for word in asked):
+        query = _query(index.schema, wanted, asked, fuzzy=True)
+        result = searcher.search(query, limit=wanted.limit, offset=wanted.offset, count=True)
+    hits = [(float(score), bytes(searcher.doc(address)["body"][0])) for score, address in result.hits]
     facets = _facets(searcher, query) if wanted.facets else {}
     return Found(int(result.count), hits, facets)
 
 
-def _body(searcher: Any, address: Any) -> dict[str, Any]:
-    body: dict[str, Any] = orjson.loads(searcher.doc(address)["body"][0])
-    return body
-
-
-def _query(schema: Any, wanted: Wanted) -> Any:
+def _query(schema: Any, wanted: Wanted, asked: list[str], *, fuzzy: bool) -> Any:
     must, should = tantivy.Occur.Must, tantivy.Occur.Should
     clauses = [(must, _filter(schema, "tenant", wanted.tenant))]
     for name, value in (("kind", wanted.kind), ("owner", wanted.owner)):
@@ -69,8 +72,7 @@ def _query(schema: Any, wanted: Wanted) -> Any:
     if wanted.areas is not None:
         areas = [(should, _area(schema, pattern)) for pattern in wanted.areas]
         clauses.append((must, tantivy.Query.const_score_query(tantivy.Query.boolean_query(areas), 0.0)))
-    asked = words(wanted.text)[:MAX_WORDS]
-    clauses += [(must, _word(schema, word)) for word in asked]
+    clauses += [(must, _word(schema, word, fuzzy=fuzzy)) for word in asked]
     if asked:
         whole = tantivy.Query.term_query(schema, "full_name", wanted.text.strip().lower())
         clauses.append((should, tantivy.Query.boost_query(tantivy.Query.const_score_query(whole, 1.0), 50.0)))
@@ -81,14 +83,14 @@ def _filter(schema: Any, name: str, value: str) -> Any:
     return tantivy.Query.const_score_query(tantivy.Query.term_query(schema, name, value), 0.0)
 
 
-def _word(schema: Any, word: str) -> Any:
+def _word(schema: Any, word: str, *, fuzzy: bool) -> Any:
     options = []
     for name, boost in FIELD_BOOSTS.items():
         exact = tantivy.Query.term_query(schema, name, word, index_option="freq")
         options.append(tantivy.Query.boost_query(exact, boost * EXACT))
         begins = tantivy.Query.fuzzy_term_query(schema, name, word, distance=0, prefix=True)
         options.append(tantivy.Query.boost_query(begins, boost * PREFIX))
-        if len(word) >= MIN_FUZZY_LENGTH:
+        if fuzzy and len(word) >= MIN_FUZZY_LENGTH:
             near = tantivy.Query.fuzzy_term_query(schema, name, word, distance=1, transposition_cost_one=True)
             options.append(tantivy.Query.boost_query(near, boost * FUZZY))
     # the best field counts, others add a little: a word in name and columns should not outrank two matching words

@@ -17,6 +17,6 @@ class SearchAnswer(BaseModel):
     items: list[Hit]
     total: int = Field(description="matches on all pages")
     facets: dict[str, dict[str, int]] = Field(
-        description="for kind, tag and owner: how many matches have which value; only on the first page"
+        description="with facets=true, for kind, tag and owner: how many matches have which value"
     )
     next: str | None = Field(description="cursor of the next page; null on the last, and after 1,000 hits")

@@ -35,12 +35,6 @@ CREATE TABLE claims (
 CREATE INDEX claims_by_parent ON claims (tenant, space, parent, name_key);
 COMMENT ON TABLE claims IS
     'A name is an entity''s while its current change carries it; any other claim is left over from a crash.';
-
-CREATE TABLE handled_events (
-    tenant     text        NOT NULL,
-    event_id   uuid        PRIMARY KEY,
-    handled_at timestamptz NOT NULL DEFAULT now()
-);
 """
 
 # The tenant '*' reads every tenant's rows and writes none: search replicas are rebuilt with it.
@@ -55,9 +49,9 @@ CREATE POLICY replicas ON {table} FOR SELECT USING (current_setting('lakegate.te
 
 def upgrade() -> None:
     op.execute(TABLES)
-    for table in ("changes", "claims", "handled_events"):
+    for table in ("changes", "claims"):
         op.execute(POLICIES.format(table=table))
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE handled_events; DROP TABLE claims; DROP TABLE changes")
+    op.execute("DROP TABLE claims; DROP TABLE changes")

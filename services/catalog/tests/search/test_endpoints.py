@@ -87,7 +87,7 @@ async def test_filters_narrow_and_facets_count(client: httpx.AsyncClient, add: A
     assert sorted(await names(client, token, kind="topic")) == ["a1", "a2"]
     assert await names(client, token, tag=["gold", "pii"]) == ["a1"]
     assert await names(client, token, owner="bob") == ["a2"]
-    answer = (await client.get("/v1/search", params={"consistency_token": token})).json()
+    answer = (await client.get("/v1/search", params={"consistency_token": token, "facets": "true"})).json()
     assert answer["total"] == 3
     assert answer["facets"] == {
         "kind": {"topic": 2, "file": 1},

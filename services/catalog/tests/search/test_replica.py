@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 import pytest
 
 from lakegate_catalog.datasets.state import DatasetState, changed, dataset_name, write
@@ -65,8 +66,12 @@ async def add(entities: Entities, tenant: str, name: str) -> Change:
     return await entities.create(dataset_name("n", name), first)
 
 
+def found(index: SearchIndex, tenant: str) -> list[str]:
+    return [orjson.loads(body)["name"] for _, body in search(index, Wanted(tenant)).hits]
+
+
 def names(replica: SearchReplica, tenant: str) -> list[str]:
-    return sorted(hit["name"] for _, hit in search(replica.index, Wanted(tenant)).hits)
+    return sorted(found(replica.index, tenant))
 
 
 async def test_it_is_built_from_the_store_and_goes_on_from_the_log(
@@ -119,7 +124,7 @@ async def test_the_highest_version_wins_whatever_the_order(tmp_path: Path, tenan
     index.apply([entry(3, "third"), entry(2, "second")], 5)
     index.apply([entry(1, "first")], 6)
     index.apply([entry(3, "third")], 7)
-    assert [hit["name"] for _, hit in search(index, Wanted(tenant)).hits] == ["third"]
+    assert found(index, tenant) == ["third"]
     index.apply([entry(4, None)], 8)
     assert search(index, Wanted(tenant)).total == 0
     index.close()
