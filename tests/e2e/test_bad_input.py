@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import socket
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from suites import Push, Suite
+from suites import Push, Suite, until
 
 
 def parquet(rows: int) -> bytes:
@@ -224,9 +226,6 @@ def test_every_format_loads(lake: httpx.Client, push: Push, table: str, format: 
 
 def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read(suite: Suite, table: str) -> None:
     """413 by Content-Length alone: the body is never sent here."""
-    import socket
-    from urllib.parse import urlsplit
-
     place = urlsplit(suite.url)
     namespace, _, name = table.rpartition(".")
     head = (
@@ -238,6 +237,24 @@ def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read(suite
         answer = connection.recv(65536).decode()
 
     assert answer.startswith("HTTP/1.1 413"), answer
+
+
+def test_a_client_that_hangs_up_half_way_leaves_nothing(lake: httpx.Client, suite: Suite, table: str) -> None:
+    place = urlsplit(suite.url)
+    namespace, _, name = table.rpartition(".")
+    head = (
+        f"POST /v1/loads/{namespace}/{name} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {suite.key}\r\n"
+        f"Content-Type: text/csv\r\nContent-Length: 1000000\r\n\r\na,b\n1,x\n"
+    )
+    with socket.create_connection((place.hostname or "", place.port or 80), timeout=30) as connection:
+        connection.sendall(head.encode())
+
+    def loads() -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = lake.get("/v1/loads", params={"table": table}).json()["items"]
+        return items
+
+    until(lambda: all(item["state"] == "failed" for item in loads()))
+    assert lake.get(f"/v1/tables/{namespace}/{name}/rows").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["no-namespace", "a..b", "a.b/c"])

@@ -86,3 +86,33 @@ def test_keys_are_listed_without_their_secrets(lake: httpx.Client) -> None:
 
     assert key["id"] in [item["id"] for item in listed.json()["items"]]
     assert key["key"] not in listed.text
+
+
+def test_a_client_gets_a_token_for_its_secret_and_works_with_it(suite: Suite, lake: httpx.Client, table: str) -> None:
+    """OAuth's client credentials, as Airflow or a Spark catalog would use them."""
+    made = lake.post("/v1/clients", json={"client_id": f"client-{table}", "scopes": ["loads:write", "datasets:write"]})
+    assert made.status_code == 201, made.text
+    form = {"grant_type": "client_credentials", "client_id": made.json()["client_id"]}
+
+    granted = httpx.post(f"{suite.url}/oauth/token", data=form | {"client_secret": made.json()["client_secret"]})
+    refused = httpx.post(f"{suite.url}/oauth/token", data=form | {"client_secret": "wrong"})
+
+    assert granted.status_code == 200, granted.text
+    assert refused.status_code == 401
+    assert refused.json()["error"] == "invalid_client"
+    namespace, _, name = table.rpartition(".")
+    with suite.client(granted.json()["access_token"]) as client:
+        assert client.post(f"/v1/loads/{namespace}/{name}", content=b"a\n1\n").status_code == 201
+        assert client.get("/v1/keys").status_code == 403
+
+
+def test_a_user_logs_in_and_refreshes(suite: Suite, lake: httpx.Client, table: str) -> None:
+    user = {"username": f"ada-{table}", "password": "correct horse battery"}
+    assert lake.post("/v1/users", json={**user, "scopes": ["datasets:read"]}).status_code == 201
+
+    first = httpx.post(f"{suite.url}/oauth/token", data={"grant_type": "password", **user}).json()
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    second = httpx.post(f"{suite.url}/oauth/token", data=form).json()
+
+    with suite.client(second["access_token"]) as client:
+        assert client.get("/v1/datasets").status_code == 200

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import httpx
+from duckdb_extensions import import_extension
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
 from suites import Push, Suite, until
@@ -72,6 +73,20 @@ def test_duckdb_asks_the_table_that_pyiceberg_reads(suite: Suite, push: Push, ta
 
     assert flights.num_rows == 3
     assert answer == [("EWR", 1400), ("JFK", 2665)]
+
+
+def test_duckdb_attaches_the_catalog_itself(suite: Suite, push: Push, table: str) -> None:
+    """Another engine, the same door: DuckDB's own Iceberg client."""
+    push(table, FLIGHTS)
+    lake = duckdb.connect()
+    for extension in ("avro", "httpfs", "iceberg"):
+        import_extension(extension)
+        lake.load_extension(extension)
+
+    lake.execute("CREATE SECRET door (TYPE iceberg, TOKEN $key)", {"key": suite.key})
+    lake.execute(f"ATTACH 'lakehouse' AS lake (TYPE iceberg, ENDPOINT '{suite.url}/iceberg', SECRET door)")
+
+    assert lake.sql(f"SELECT count(*), max(distance) FROM lake.{table}").fetchone() == (3, 1576)
 
 
 def test_a_second_load_appends_and_makes_a_new_version(suite: Suite, push: Push, table: str) -> None:

@@ -43,6 +43,7 @@ def shared_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     started = start_suite(tmp_path_factory.mktemp("shared"))
     yield started
     said = started.stop()
+    assert "was killed" not in said, said
     for service in KILLED:
         assert f"{service} died (SIGKILL)" in said.replace("postgresql", "postgres")
 
