@@ -15,6 +15,9 @@ RECOVERED = Counter(
     "lakegate_ingest_recovered_total", "Loads taken over from dead processes, by what was done", ["action"]
 )
 ORPHANS = Counter("lakegate_ingest_orphan_files_deleted_total", "Files of failed loads that the sweep deleted")
+EARLY_READS = Counter(
+    "lakegate_ingest_early_reads_total", "Readings begun during the upload: used, dropped", ["outcome"]
+)
 QUEUED = Gauge("lakegate_ingest_queued_loads", "Loads that wait for a worker")
 RECEIVING = Gauge("lakegate_ingest_receiving_loads", "Bodies being received")
 RUNNING = Gauge("lakegate_ingest_running_loads", "Loads being read or committed")

@@ -23,6 +23,7 @@ from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import Pipeline
+from lakegate_ingest.loads.reading import Reader
 from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
 from lakegate_ingest.loads.service import LoadService
 from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES
@@ -61,9 +62,10 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     )
     committer = Committer(catalog, settings.commit)
     outcomes = Outcomes(pool, PostgresEventLog(pool), cleanup_seconds=settings.commit.orphan_age_seconds)
+    reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
     pipeline = Pipeline(
         pool=pool, spool=spool, catalog=catalog, committer=committer, outcomes=outcomes, settings=settings,
-        executor=engine_threads, owner=owner.owner,
+        reader=reader, owner=owner.owner,
     )  # fmt: skip
     jobs = Jobs(
         pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
@@ -74,7 +76,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         settings=settings.job, owner=owner,
     )  # fmt: skip
     loads = LoadService(
-        pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
+        pool=pool, pipeline=pipeline, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
         executor=spool_threads, owner=owner.owner,
     )  # fmt: skip
     _watch(live, spool)

@@ -56,6 +56,9 @@ class EngineSettings(Section):
 
     memory_bytes: int = Field(default=180 * MIB, ge=64 * MIB)
     threads: int = Field(default=2, ge=1)
+    # Reading while receiving pays for large bodies that come fast; a slow one would hold an engine slot for nothing.
+    early_bytes: int = Field(default=24 * MIB, ge=0)
+    early_bytes_per_second: int = Field(default=20 * MIB, ge=0)
 
 
 class CommitSettings(Section):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from lakegate_ingest.errors import QueueFull
 from lakegate_ingest.loads.schemas import Progress
+
+if TYPE_CHECKING:
+    from lakegate_ingest.loads.reading import EarlyRead
 
 
 @dataclass
@@ -21,6 +25,7 @@ class LiveLoad:
     progress: Progress = field(default_factory=Progress)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    early: EarlyRead | None = None
 
 
 class LiveLoads:

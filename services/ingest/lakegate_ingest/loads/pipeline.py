@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import secrets
-import shutil
-from concurrent.futures import Executor
-from email.message import Message
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,31 +14,29 @@ from pyiceberg.table.metadata import TableMetadata
 
 from lakegate_chassis import context
 from lakegate_chassis.postgres import tenant_transaction
-from lakegate_chassis.problems import Problem
+from lakegate_contracts.names import TableName
 from lakegate_ingest import engine
 from lakegate_ingest.commit import snapshots, warehouse
 from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
 from lakegate_ingest.commit.committer import CommitPlan, Committed, Committer, SchemaMoved
 from lakegate_ingest.errors import (
-    BadParameter,
     CatalogUnavailable,
     CommitConflict,
     LoadInterrupted,
-    SchemaConflict,
-    SpoolFull,
-    UnreadableData,
 )
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.queries import LoadRow
-from lakegate_ingest.loads.schemas import Intent, IntentFile, LoadOptions, Progress
+from lakegate_ingest.loads.reading import EarlyRead, Reader, Reading, source_of
+from lakegate_ingest.loads.schemas import Intent, IntentFile, LoadOptions, StoredFile
 from lakegate_ingest.metrics import PHASE_SECONDS
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 
 MAX_ROUNDS = 4
 ATTEMPT_STEP = 100  # attempt 2, round 1 is 201: names of files never repeat
+EARLY_ATTEMPT = 99  # the folder of what is read before the first attempt
 
 
 class CommitPending(Exception):
@@ -53,7 +48,7 @@ class LostLease(Exception):
 
 
 class Pipeline:
-    """Runs loads; blocking engine work goes to `executor`, whose size bounds how many are read at once."""
+    """Runs loads; `reader` bounds how many are read at once."""
 
     def __init__(
         self,
@@ -64,7 +59,7 @@ class Pipeline:
         committer: Committer,
         outcomes: Outcomes,
         settings: IngestSettings,
-        executor: Executor,
+        reader: Reader,
         owner: str,
     ) -> None:
         self._pool = pool
@@ -73,7 +68,7 @@ class Pipeline:
         self._committer = committer
         self._outcomes = outcomes
         self._settings = settings
-        self._executor = executor
+        self._reader = reader
         self._owner = owner
 
     async def run(self, live: LiveLoad) -> None:
@@ -107,11 +102,8 @@ class Pipeline:
         await self._outcomes.start(load)
         schema: Schema | None = None
         for turn in range(MAX_ROUNDS):
-            base = await self._table(load)
-            if base is not None:
-                schema = base.schema()
             attempt = load.attempts * ATTEMPT_STEP + turn
-            result = await self._read(load, live, schema, base, attempt)
+            base, result = await self._read(load, live, schema, attempt)
             staged = None
             if base is None and result.rows_written and not load.options.dry_run:
                 try:
@@ -137,53 +129,62 @@ class Pipeline:
             headers={"retry-after": "5"},
         )
 
-    async def _table(self, load: LoadRow) -> TableMetadata | None:
+    async def _read(
+        self, load: LoadRow, live: LiveLoad, schema: Schema | None, attempt: int
+    ) -> tuple[TableMetadata | None, engine.WriteResult]:
+        """The table as it was when it was read against (None: not there yet), and what was read."""
+        early, live.early = live.early, None
+        if early is not None:
+            outcome = await early.outcome()
+            if outcome is not None:
+                return outcome
+        folder = self._spool.path(load.load_id)
+        async with self._reader.slot():
+            base = await self._table(load.tenant, load.table, load.delegation or "")
+            reading = Reading(
+                live=live,
+                folder=folder,
+                sources=[source_of(folder, file, load.options) for file in load.files],
+                options=load.options,
+                schema=base.schema() if base is not None else schema,
+                base=base,
+                received_bytes=load.received_bytes,
+                attempt=attempt,
+            )
+            return base, await self._reader.read(reading)
+
+    def read_early(
+        self, live: LiveLoad, table: TableName, delegation: str, options: LoadOptions, file: StoredFile
+    ) -> EarlyRead | None:
+        """Begin to read a file that still arrives; None when no slot is free. Its end is `EarlyRead.finish`."""
+        if not self._reader.has_free_slot or file.format == engine.Format.PARQUET:
+            return None
+        early = EarlyRead()
+
+        async def read() -> tuple[TableMetadata | None, engine.WriteResult]:
+            async with self._reader.slot(early):
+                base = await self._table(live.tenant, table, delegation)
+                folder = self._spool.path(live.load_id)
+                reading = Reading(
+                    live=live,
+                    folder=folder,
+                    sources=[replace(source_of(folder, file, options), arrival=early.arrival)],
+                    options=options,
+                    schema=base.schema() if base is not None else None,
+                    base=base,
+                    received_bytes=0,
+                    attempt=EARLY_ATTEMPT,
+                )
+                return base, await self._reader.read(reading)
+
+        early.task = asyncio.create_task(read())
+        return early
+
+    async def _table(self, tenant: str, table: TableName, delegation: str) -> TableMetadata | None:
         try:
-            return (await self._catalog.load(load.tenant, load.table, load.delegation or "")).metadata
+            return (await self._catalog.load(tenant, table, delegation)).metadata
         except NoSuchTable:
             return None
-
-    async def _read(
-        self, load: LoadRow, live: LiveLoad, schema: Schema | None, base: TableMetadata | None, attempt: int
-    ) -> engine.WriteResult:
-        folder = self._spool.path(load.load_id)
-        sources = [
-            engine.Source(
-                path=folder / file.spool_name,
-                name=file.name,
-                options=read_options(file.format, file.content_type, load.options),
-                records=file.records,
-            )
-            for file in load.files
-        ]
-        limits = engine.EngineLimits(
-            memory_bytes=self._settings.engine.memory_bytes, threads=self._settings.engine.threads
-        )
-        received = load.received_bytes
-
-        def on_progress(progress: engine.Progress) -> None:
-            live.progress = Progress(
-                bytes_received=received, bytes_read=progress.bytes_read, bytes_total=progress.bytes_total,
-                rows=progress.rows,
-            )  # fmt: skip
-
-        work = folder / str(attempt)
-
-        def read() -> engine.WriteResult:
-            for left in folder.iterdir():
-                if left.is_dir():
-                    shutil.rmtree(left)
-            try:
-                return engine.write(
-                    sources, schema, on_new_column=load.options.on_new_column, out_dir=work / "out",
-                    quarantine_dir=work / "quarantine", work_dir=work / "work", limits=limits, progress=on_progress,
-                    cancelled=live.cancelled, last_column_id=base.last_column_id if base is not None else None,
-                )  # fmt: skip
-            except engine.EngineError as error:
-                raise engine_problem(error) from error
-
-        with PHASE_SECONDS.labels("read").time():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, read)
 
     def _intent(
         self,
@@ -254,24 +255,6 @@ class Pipeline:
         await asyncio.to_thread(delete_files, load, intent)
 
 
-def read_options(format_name: str, content_type: str, options: LoadOptions) -> engine.ReadOptions:
-    """What the engine needs to know to read (and to count) one file. Raises BadParameter for an unknown charset."""
-    header = Message()
-    header["content-type"] = content_type or "text/csv"
-    charset = header.get_content_charset()
-    try:
-        encoding = codecs.lookup(charset).name if charset else None
-    except LookupError as error:
-        raise BadParameter(f"The charset '{charset}' of the Content-Type is not known. Use UTF-8.") from error
-    return engine.ReadOptions(
-        format=engine.Format(format_name),
-        delimiter=options.delimiter,
-        null_values=options.null_values,
-        header=options.header,
-        encoding=None if encoding == "utf-8" else encoding,
-    )
-
-
 def plan_of(load: LoadRow, intent: Intent, folder: Path) -> CommitPlan:
     assert intent.snapshot_id is not None
     assert intent.iceberg_schema is not None
@@ -297,15 +280,6 @@ def delete_files(load: LoadRow, intent: Intent) -> int:
         urls += warehouse.list_prefix(metadata, f"{load.load_id}-")
         urls += warehouse.list_prefix(metadata, snapshots.manifest_list_prefix(intent.snapshot_id or 0))
     return warehouse.delete(urls)
-
-
-def engine_problem(error: engine.EngineError) -> Problem:
-    """The engine names slug, title and status itself; they become a problem as they are."""
-    kinds: dict[int, type[Problem]] = {507: SpoolFull, 422: UnreadableData}
-    base = kinds.get(error.status, SchemaConflict if error.status == 409 else Problem)
-    kind = type(type(error).__name__, (base,), {"slug": error.slug, "title": error.title, "status": error.status})
-    problem: Problem = kind(error.detail)
-    return problem
 
 
 def _move_all(files: list[tuple[Path, str]]) -> None:

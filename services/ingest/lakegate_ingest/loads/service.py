@@ -24,14 +24,15 @@ from lakegate_ingest.loads import idempotency, queries
 from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
-from lakegate_ingest.loads.pipeline import engine_problem, read_options
+from lakegate_ingest.loads.pipeline import Pipeline
 from lakegate_ingest.loads.queries import LoadRow, NewLoad
+from lakegate_ingest.loads.reading import engine_problem, read_options
 from lakegate_ingest.loads.schemas import Load, LoadOptions, Progress, StoredFile
 from lakegate_ingest.metrics import FAILURES, LOADS, PHASE_SECONDS, RECEIVED_BYTES
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.spool.receiving import BodyHeaders, ReceivedBody, check_length, fingerprint_body, receive_body
-from lakegate_ingest.spool.sinks import Counter, Opener
+from lakegate_ingest.spool.sinks import Counter, FileSink, Opener, SpooledFile
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class LoadService:
         spool: Spool,
         live: LiveLoads,
         jobs: Jobs,
+        pipeline: Pipeline,
         outcomes: Outcomes,
         settings: IngestSettings,
         executor: Executor,
@@ -70,6 +72,7 @@ class LoadService:
         self._spool = spool
         self._live = live
         self._jobs = jobs
+        self._pipeline = pipeline
         self._outcomes = outcomes
         self._settings = settings
         self._executor = executor
@@ -130,6 +133,8 @@ class LoadService:
         try:
             body = await self._spooled(live, request, stream)
             files = await asyncio.get_running_loop().run_in_executor(self._executor, _stored_files, body)
+            if live.early is not None:
+                live.early.finish(files[0].records or 0)
             async with tenant_transaction(self._pool, live.tenant) as connection:
                 await queries.set_received(
                     connection, live.load_id, files=files, fingerprint=body.fingerprint,
@@ -149,18 +154,40 @@ class LoadService:
             raise failure from error
         RECEIVED_BYTES.inc(body.received_bytes)
         PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
-        live.progress = Progress(bytes_received=body.received_bytes)
+        live.progress = live.progress.model_copy(update={"bytes_received": body.received_bytes})
         self._jobs.submit(live)
         return live
 
     async def _spooled(self, live: LiveLoad, request: LoadRequest, stream: AsyncIterator[bytes]) -> ReceivedBody:
         folder = await asyncio.to_thread(self._spool.create, live.load_id)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        settings = self._settings.engine
+
+        def on_batch(received: int, sink: FileSink | None) -> None:
+            live.progress = live.progress.model_copy(update={"bytes_received": received})
+            if live.early is not None or sink is None or received < settings.early_bytes:
+                return
+            if received < settings.early_bytes_per_second * (loop.time() - began):
+                return
+            file = sink.begun
+            if file is not None:
+                live.early = self._pipeline.read_early(
+                    live, request.table, request.delegation, request.options, stored(file)
+                )
+            if live.early is not None:
+                sink.follow(live.early.arrival.advance)
+
         return await receive_body(
             stream, request.body, spool=self._spool, load_id=live.load_id, folder=folder,
             limits=self._settings.body, opener=opener_for(request.options), executor=self._executor,
+            on_batch=on_batch,
         )  # fmt: skip
 
     async def _give_up(self, live: LiveLoad, problem: Problem) -> None:
+        if live.early is not None:
+            live.early.abort()
+            await live.early.settled()
         if await self._jobs.fail(live, problem):
             await asyncio.to_thread(self._spool.remove, live.load_id)
             self._live.end(live.load_id)
@@ -220,10 +247,8 @@ def opener_for(options: LoadOptions) -> Opener:
     """Names the format from the first bytes, and counts records of every text format."""
 
     def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
-        if options.format is not None:
-            format_ = engine.Format(options.format)
-        else:
-            format_ = engine.detect_bytes(head, name, content_type or None)
+        declared = engine.Format(options.format) if options.format is not None else None
+        format_ = engine.detect_bytes(head, name, content_type or None, declared=declared)
         if format_ is engine.Format.PARQUET:
             return format_.value, None
         return format_.value, engine.RecordCounter(read_options(format_.value, content_type, options))
@@ -231,12 +256,18 @@ def opener_for(options: LoadOptions) -> Opener:
     return opener
 
 
+def stored(file: SpooledFile, records: int | None = None) -> StoredFile:
+    return StoredFile(
+        name=file.name,
+        spool_name=file.path.name,
+        format=file.format,
+        content_type=file.content_type,
+        sha256=file.sha256,
+        sent_bytes=file.sent_bytes,
+        size_bytes=file.size_bytes,
+        records=records,
+    )
+
+
 def _stored_files(body: ReceivedBody) -> list[StoredFile]:
-    return [
-        StoredFile(
-            name=file.name, spool_name=file.path.name, format=file.format, content_type=file.content_type,
-            sha256=file.sha256, sent_bytes=file.sent_bytes, size_bytes=file.size_bytes,
-            records=file.counter.finish() if file.counter is not None else None,
-        )
-        for file in body.files
-    ]  # fmt: skip
+    return [stored(file, file.counter.finish() if file.counter is not None else None) for file in body.files]

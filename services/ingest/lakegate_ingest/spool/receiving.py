@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,8 +71,12 @@ async def receive_body(
     limits: BodySettings,
     opener: Opener,
     executor: Executor,
+    on_batch: Callable[[int, FileSink | None], None],
 ) -> ReceivedBody:
-    """Spool the body into `folder`. Raises BodyError and SpoolFull; the caller removes the folder then."""
+    """Spool the body into `folder`. Raises BodyError and SpoolFull; the caller removes the folder then.
+
+    `on_batch` hears of every megabyte: the bytes received so far, and the file when there is only one.
+    """
     transport = decoder_for(headers.content_encoding, limits)
     boundary = boundary_of(headers.content_type)
     if boundary is None:
@@ -81,7 +85,7 @@ async def receive_body(
             content_type=headers.content_type, limits=limits, opener=opener, transport=transport,
         )  # fmt: skip
         try:
-            received = await _pump(stream, sink, limits, executor)
+            received = await _pump(stream, sink, limits, executor, lambda size: on_batch(size, sink))
             file = await asyncio.get_running_loop().run_in_executor(executor, sink.close)
         finally:
             sink.abort()
@@ -95,7 +99,7 @@ async def receive_body(
 
     parts = MultipartSink(boundary, max_files=limits.max_files, open_part=open_part, transport=transport)
     try:
-        received = await _pump(stream, parts, limits, executor)
+        received = await _pump(stream, parts, limits, executor, lambda size: on_batch(size, None))
         files = await asyncio.get_running_loop().run_in_executor(executor, parts.close)
     finally:
         parts.abort()
@@ -129,7 +133,13 @@ async def fingerprint_body(
     return parts_fingerprint([(file.name, file.sha256) for file in parts.close()])
 
 
-async def _pump(stream: AsyncIterator[bytes], sink: Sink, limits: BodySettings, executor: Executor) -> int:
+async def _pump(
+    stream: AsyncIterator[bytes],
+    sink: Sink,
+    limits: BodySettings,
+    executor: Executor,
+    on_batch: Callable[[int], None] | None = None,
+) -> int:
     """Move the stream into the sink, about a megabyte at a time; returns the bytes received."""
     loop = asyncio.get_running_loop()
     received = 0
@@ -154,6 +164,8 @@ async def _pump(stream: AsyncIterator[bytes], sink: Sink, limits: BodySettings, 
                         progress.waiting_for_disk = False
                     writing = loop.run_in_executor(executor, sink.feed, batch)
                     batch, size = [], 0
+                    if on_batch is not None:
+                        on_batch(received)
         if writing is not None:
             await writing
         writing = loop.run_in_executor(executor, sink.feed, batch)

@@ -77,6 +77,8 @@ class FileSink:
         self._head_bytes = 0
         self._format = ""
         self._counter: Counter | None = None
+        self._advance: Callable[[int], None] | None = None
+        self._on_disk = 0
         self._fd = _open(path)
 
     def feed(self, chunks: Sequence[bytes]) -> None:
@@ -95,6 +97,18 @@ class FileSink:
                 chunk = self._choose_decoder()
             for out in self._decoder_now().feed(chunk):
                 self._write((out,))
+
+    def follow(self, advance: Callable[[int], None]) -> None:
+        """Tell of every write from now on, and of what is on disk already: its size in bytes."""
+        self._advance = advance
+        advance(self._on_disk)
+
+    @property
+    def begun(self) -> SpooledFile | None:
+        """The file as far as it is known, once its first bytes have named its format."""
+        if self._head is not None:
+            return None
+        return self._described()
 
     def _choose_decoder(self) -> bytes:
         self._decoder = decoder_by_magic(self._raw_head, self._limits) or Identity()
@@ -125,6 +139,9 @@ class FileSink:
                     "The disk of the spool has no space left. Nothing was loaded; try again later."
                 ) from error
             raise
+        self._on_disk = self._size_bytes
+        if self._advance is not None:
+            self._advance(self._on_disk)
 
     def _begin(self) -> None:
         """The head is there: name the format, and count from the first byte on."""
@@ -144,6 +161,9 @@ class FileSink:
         if self._head is not None:
             self._begin()
         self.abort()
+        return self._described()
+
+    def _described(self) -> SpooledFile:
         return SpooledFile(
             name=self._name,
             path=self._path,

@@ -1,0 +1,186 @@
+"""Reading spooled files with the engine: a bounded number at once, and early, while the body still arrives.
+
+A large body that arrives fast is read while it is received, if an engine slot is free. A slow client must not hold a
+slot that a complete load waits for: its early reading is dropped then, and the file read again once it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import shutil
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+
+from lakegate_chassis.problems import Problem
+from lakegate_ingest import engine
+from lakegate_ingest.errors import BadParameter, CatalogUnavailable, SchemaConflict, SpoolFull, UnreadableData
+from lakegate_ingest.loads.live import LiveLoad
+from lakegate_ingest.loads.schemas import LoadOptions, Progress, StoredFile
+from lakegate_ingest.metrics import EARLY_READS, PHASE_SECONDS
+from lakegate_ingest.settings import EngineSettings
+
+
+class EarlyRead:
+    """A reading that began before its file was whole. `arrival` is told of every write, and of the end."""
+
+    def __init__(self) -> None:
+        self.arrival = engine.Arrival()
+        self.receiving = True
+        self.preempted = False
+        self.task: asyncio.Task[tuple[TableMetadata | None, engine.WriteResult]] | None = None
+
+    def finish(self, records: int) -> None:
+        """The file is whole, with so many records: nobody may drop the reading any more."""
+        self.receiving = False
+        self.arrival.finish(records)
+
+    def abort(self) -> None:
+        self.arrival.abort()
+
+    async def settled(self) -> None:
+        """Wait until the engine has let go of the file; its outcome does not matter any more."""
+        if self.task is not None:
+            await asyncio.wait([self.task])
+            if not self.task.cancelled():
+                self.task.exception()
+
+    async def outcome(self) -> tuple[TableMetadata | None, engine.WriteResult] | None:
+        """What it read, against which table; None when it was dropped. Raises Problem."""
+        assert self.task is not None
+        try:
+            found = await self.task
+        except CatalogUnavailable:
+            return None  # it may be back by now: the reading of the whole file asks again
+        except Problem:
+            if self.preempted:
+                EARLY_READS.labels("dropped").inc()
+                return None
+            raise
+        EARLY_READS.labels("used").inc()
+        return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read: files by name in `folder`, as part of `live`'s load, for a table as `base` has it."""
+
+    live: LiveLoad
+    folder: Path
+    sources: list[engine.Source]
+    options: LoadOptions
+    schema: Schema | None
+    base: TableMetadata | None
+    received_bytes: int
+    attempt: int
+
+
+class Reader:
+    """Runs the engine in threads, at most `workers` at once."""
+
+    def __init__(self, executor: Executor, settings: EngineSettings, *, workers: int) -> None:
+        self._executor = executor
+        self._settings = settings
+        self._slots = asyncio.Semaphore(workers)
+        self._early: set[EarlyRead] = set()
+
+    @property
+    def has_free_slot(self) -> bool:
+        return not self._slots.locked()
+
+    @asynccontextmanager
+    async def slot(self, early: EarlyRead | None = None) -> AsyncIterator[None]:
+        """Hold an engine slot. One that is held by an unfinished early reading is taken from it."""
+        if early is None and self._slots.locked():
+            for held in self._early:
+                if held.receiving:
+                    held.preempted = True
+                    held.abort()
+                    break
+        async with self._slots:
+            if early is not None:
+                self._early.add(early)
+            try:
+                yield
+            finally:
+                if early is not None:
+                    self._early.discard(early)
+
+    async def read(self, reading: Reading) -> engine.WriteResult:
+        """Read in a slot that the caller holds. Raises Problem."""
+        with PHASE_SECONDS.labels("read").time():
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._write, reading)
+
+    def _write(self, reading: Reading) -> engine.WriteResult:
+        for left in reading.folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+        live, work = reading.live, reading.folder / str(reading.attempt)
+
+        def on_progress(progress: engine.Progress) -> None:
+            live.progress = Progress(
+                bytes_received=max(reading.received_bytes, live.progress.bytes_received),
+                bytes_read=progress.bytes_read,
+                bytes_total=progress.bytes_total,
+                rows=progress.rows,
+            )
+
+        base = reading.base
+        try:
+            return engine.write(
+                reading.sources,
+                reading.schema,
+                on_new_column=reading.options.on_new_column,
+                last_column_id=base.last_column_id if base is not None else None,
+                out_dir=work / "out",
+                quarantine_dir=work / "quarantine",
+                work_dir=work / "work",
+                limits=engine.EngineLimits(memory_bytes=self._settings.memory_bytes, threads=self._settings.threads),
+                progress=on_progress,
+                cancelled=live.cancelled,
+            )
+        except engine.EngineError as error:
+            raise engine_problem(error) from error
+
+
+def source_of(folder: Path, file: StoredFile, options: LoadOptions) -> engine.Source:
+    return engine.Source(
+        path=folder / file.spool_name,
+        name=file.name,
+        options=read_options(file.format, file.content_type, options),
+        records=file.records,
+    )
+
+
+def read_options(format_name: str, content_type: str, options: LoadOptions) -> engine.ReadOptions:
+    """What the engine needs to know to read (and to count) one file. Raises BadParameter for an unknown charset."""
+    header = Message()
+    header["content-type"] = content_type or "text/csv"
+    charset = header.get_content_charset()
+    try:
+        encoding = codecs.lookup(charset).name if charset else None
+    except LookupError as error:
+        raise BadParameter(f"The charset '{charset}' of the Content-Type is not known. Use UTF-8.") from error
+    return engine.ReadOptions(
+        format=engine.Format(format_name),
+        delimiter=options.delimiter,
+        null_values=options.null_values,
+        header=options.header,
+        encoding=None if encoding == "utf-8" else encoding,
+    )
+
+
+def engine_problem(error: engine.EngineError) -> Problem:
+    """The engine names slug, title and status itself; they become a problem as they are."""
+    kinds: dict[int, type[Problem]] = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}
+    base = kinds.get(error.status, Problem)
+    kind = type(type(error).__name__, (base,), {"slug": error.slug, "title": error.title, "status": error.status})
+    problem: Problem = kind(error.detail)
+    return problem
