@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 from uuid import uuid4
@@ -185,3 +186,25 @@ async def test_the_last_use_of_a_key_is_written_later(gateway: Any) -> None:
         return any(item["prefix"] == key[:12] and item["last_used_at"] for item in items)
 
     assert await eventually(used)
+
+
+async def test_many_at_once_with_one_password_cost_one_hash(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lakegate_gateway.accounts import service
+
+    name = f"ada-{uuid4()}"
+    user = {"username": name, "password": "correct horse battery", "scopes": ["datasets:read"]}
+    await gateway.admin.post("/v1/users", json=user)
+    checked = 0
+    check = service.verify_password
+
+    async def counting(password: str, stored: str | None) -> bool:
+        nonlocal checked
+        checked += 1
+        return await check(password, stored)
+
+    monkeypatch.setattr(service, "verify_password", counting)
+    client = gateway.client()
+    header = basic(name, "correct horse battery")
+    answers = await asyncio.gather(*(client.get("/v1/datasets", headers=header) for _ in range(30)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert checked == 1

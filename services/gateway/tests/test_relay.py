@@ -250,6 +250,34 @@ async def test_a_client_that_hangs_up_ends_the_wait_at_the_service(gateway: Any)
     await asyncio.wait_for(ended.wait(), 10)
 
 
+async def test_a_304_passes_with_its_tag_and_without_a_body(gateway: Any) -> None:
+    async def handler(request: Any, send: Any) -> None:
+        headers = [(b"etag", b'"3"')]
+        await send({"type": "http.response.start", "status": 304, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    gateway.services["catalog"].handler = handler
+    for _ in range(2):
+        answer = await gateway.admin.get("/v1/datasets/1", headers={"if-none-match": '"3"'})
+        assert (answer.status_code, answer.headers["etag"], answer.content) == (304, '"3"', b"")
+
+
+async def test_a_client_that_hangs_up_in_a_download_ends_it_at_the_service(gateway: Any) -> None:
+    ended = asyncio.Event()
+
+    async def handler(request: Any, send: Any) -> None:
+        await request.read()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first row", "more_body": True})
+        await request.read()  # returns at a disconnect
+        ended.set()
+
+    gateway.services["ingest"].handler = handler
+    async with gateway.admin.stream("GET", "/v1/tables/a/b/rows") as answer:
+        assert await anext(answer.aiter_raw()) == b"first row"
+    await asyncio.wait_for(ended.wait(), 10)
+
+
 async def test_problems_of_a_service_pass_unchanged(gateway: Any) -> None:
     problem = {"type": "/problems/dataset-not-found", "title": "x", "status": 404, "detail": "y", "trace_id": "z"}
 

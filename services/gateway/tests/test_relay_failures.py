@@ -197,6 +197,19 @@ async def test_an_answer_that_ends_with_its_connection_is_whole(start_gateway: A
         assert (await gateway.admin.get("/v1/tables/a/b/rows")).text == "all of it"
 
 
+async def test_a_304_that_announces_a_length_is_passed_without_it(start_gateway: Any) -> None:
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 304 Not Modified\r\netag: x\r\ncontent-length: 100\r\n\r\n")
+            await writer.drain()
+
+    async with wire(session) as url, start_gateway(catalog_url=url) as gateway:
+        for _ in range(2):
+            answer = await gateway.admin.get("/v1/datasets/1")
+            assert (answer.status_code, answer.headers["etag"]) == (304, "x")
+
+
 async def test_interim_answers_are_not_taken_for_the_answer(start_gateway: Any) -> None:
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

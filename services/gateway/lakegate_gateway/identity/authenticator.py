@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -28,6 +29,7 @@ class Authenticator:
         self._keys = keys
         self._accounts = accounts
         self._cache = cache
+        self._pending: dict[bytes, asyncio.Task[Principal]] = {}
 
     def known(self, header: bytes) -> Verified | None:
         """The answer of a moment ago; on the hot path, so without a coroutine."""
@@ -45,6 +47,20 @@ class Authenticator:
             return entry.principal
         if len(header) > MAX_HEADER_BYTES:
             raise Unauthorized("The credential is longer than any that is handed out here.")
+        # all that come with the same credential while it is looked up wait for the one answer
+        digest = hashlib.sha256(header).digest()
+        pending = self._pending.get(digest)
+        if pending is None:
+            pending = self._pending[digest] = asyncio.create_task(self._verify(header, digest, address))
+            pending.add_done_callback(lambda done: self._settled(digest, done))
+        return await asyncio.shield(pending)
+
+    def _settled(self, digest: bytes, done: asyncio.Task[Principal]) -> None:
+        del self._pending[digest]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; perhaps nobody waits any more
+
+    async def _verify(self, header: bytes, digest: bytes, address: str) -> Principal:
         scheme, _, value = header.decode("latin-1").partition(" ")
         match scheme.lower():
             case "bearer":
@@ -53,7 +69,7 @@ class Authenticator:
                 principal, seconds, key_id = await self._basic(value.strip(), address)
             case _:
                 raise Unauthorized(f"The scheme {scheme[:40]!r} is not known here. Use Bearer or Basic.")
-        self._cache.put(hashlib.sha256(header).digest(), principal, valid_seconds=seconds, key_id=key_id)
+        self._cache.put(digest, principal, valid_seconds=seconds, key_id=key_id)
         return principal
 
     async def _bearer(self, token: str) -> tuple[Principal, float, UUID | None]:

@@ -175,6 +175,9 @@ class Connection(asyncio.Protocol):
         if self.only_head:
             self.complete = True
             return
+        if status in (204, 304):
+            # they have no body; the length that some send with a 304 is of the body that a 200 would have
+            self.headers = [pair for pair in self.headers if pair[0] != b"content-length"]
         if self._named:
             self.headers = [pair for pair in self.headers if pair[0] not in self._named]
         # only without a length does the end of the connection end the body (RFC 9112 6.3)
