@@ -10,7 +10,7 @@ from pathlib import Path
 from lakegate_ingest.engine.counting import too_long
 from lakegate_ingest.engine.errors import InvalidEncoding
 
-_READ_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from lakegate_ingest.engine.model import DataFile
 
 _GROUP_ROWS = 122_880
-_GROUP_BYTES = 32 * 1024 * 1024
+_GROUP_BYTES = 16 * 1024 * 1024
 
 
 class ParquetSink:
-    """Gathers tables to row groups of up to 122,880 rows or 32 MB, and row groups to files of `target_bytes`."""
+    """Gathers tables to row groups of up to 122,880 rows or 16 MB, and row groups to files of `target_bytes`."""
 
     def __init__(self, folder: Path, stem: str, schema: pa.Schema, target_bytes: int) -> None:
         self._folder = folder
@@ -48,6 +48,7 @@ class ParquetSink:
         self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS * 2)
         self._written += self._rows
         self._waiting, self._rows, self._bytes = [], 0, 0
+        pa.default_memory_pool().release_unused()
         if self._path.stat().st_size >= self._target_bytes:
             self._close_file()
 
