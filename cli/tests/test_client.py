@@ -12,7 +12,7 @@ import pytest
 
 import lakegate
 from lakegate.client import AsyncClient, Client, Refused, Retries, ServiceFailed, Unreachable
-from lakegate.client.errors import BrokenAnswer, LoadFailed, NotAllowed, NotFound
+from lakegate.client.errors import BrokenAnswer, LoadFailed, NotAllowed, NotFound, StillRunning
 
 QUICK = Retries(attempts=3, first_seconds=0.001, longest_seconds=0.01)
 LOAD_ID = str(uuid4())
@@ -261,3 +261,29 @@ async def test_async_pages_are_followed_too() -> None:
 
     async with AsyncClient("http://gateway", retries=QUICK, transport=httpx.MockTransport(answer)) as lake:
         assert [item.reason async for item in lake.all_rejects(LOAD_ID)] == ["a", "b"]
+
+
+def test_waiting_bears_an_outage() -> None:
+    outage = [problem(503), httpx.ConnectError("refused"), httpx.ConnectError("refused"), httpx.ConnectError("refused")]
+    receipt_less = httpx.Response(200, json=COMPLETED_LOAD | {"state": "failed"})
+    failing = Failing(*outage, receipt_less)
+
+    with client(failing) as lake, pytest.raises(LoadFailed):
+        lake.wait(LOAD_ID)
+
+    assert len(failing.requests) == 5
+
+
+def test_waiting_ends_with_the_time_given() -> None:
+    running = httpx.Response(200, json=COMPLETED_LOAD | {"state": "reading"})
+
+    with client(Failing(running)) as lake, pytest.raises(StillRunning, match=LOAD_ID):
+        lake.wait(LOAD_ID, timeout_seconds=0.1)
+
+
+def test_a_progress_stream_that_breaks_off_does_not_end_the_push() -> None:
+    begun = httpx.Response(202, json=COMPLETED_LOAD | {"state": "queued"})
+    failed = httpx.Response(200, json=COMPLETED_LOAD | {"state": "failed", "problem": {"title": "Empty"}})
+
+    with client(Failing(begun, problem(503), failed)) as lake, pytest.raises(LoadFailed, match="Empty"):
+        lake.push(b"x", "shop.orders", on_event=lambda event: None)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -15,7 +14,7 @@ import httpx
 
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
-from lakegate.client.errors import StillRunning, problem_error
+from lakegate.client.errors import problem_error
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject
 from lakegate.client.operations import Operations, cursor_of, table_path
 from lakegate.client.retries import Retries
@@ -82,8 +81,10 @@ class AsyncClient(Operations):
         if isinstance(begun, Receipt):
             return begun
         if on_event is not None:
-            async for event in self.events(begun.load_id):
-                on_event(event)
+            # A stream that breaks off only costs the view of the phases: the load is waited for all the same.
+            with suppress(*waiting.OUTAGES):
+                async for event in self.events(begun.load_id):
+                    on_event(event)
         return await self.wait(begun.load_id, timeout_seconds=timeout_seconds)
 
     async def start_push(
@@ -110,17 +111,21 @@ class AsyncClient(Operations):
             return waiting.answered(response)
 
     async def wait(self, load_id: UUID | str, *, timeout_seconds: float = 3600) -> Receipt:
-        """Poll until the load has settled. Raises LoadFailed, StillRunning."""
-        started = time.monotonic()
-        pause = waiting.FIRST_POLL_SECONDS
+        """Poll until the load has settled. Bears an outage of half a minute.
+
+        Raises LoadFailed, StillRunning.
+        """
+        patience = waiting.Patience(load_id, timeout_seconds)
         while True:
-            load = await self.load(load_id)
-            if load.settled:
-                return waiting.receipt_of(load)
-            if (waited := time.monotonic() - started) >= timeout_seconds:
-                raise StillRunning(load.load_id, waited)
-            await asyncio.sleep(min(pause, max(0.0, timeout_seconds - waited)))
-            pause = min(pause * 2, waiting.LONGEST_POLL_SECONDS)
+            try:
+                load = await self.load(load_id)
+            except waiting.OUTAGES as error:
+                patience.bear(error)
+            else:
+                patience.answered()
+                if load.settled:
+                    return waiting.receipt_of(load)
+            await asyncio.sleep(patience.next_pause())
 
     async def events(self, load_id: UUID | str) -> AsyncIterator[LoadEvent]:
         """The phases of a load as they happen; ends when it has settled, or when the server ends the stream."""

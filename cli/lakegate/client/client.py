@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ import httpx
 
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
-from lakegate.client.errors import StillRunning, problem_error
+from lakegate.client.errors import problem_error
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject
 from lakegate.client.operations import Operations, cursor_of, table_path
 from lakegate.client.retries import Retries
@@ -96,8 +96,10 @@ class Client(Operations):
         if isinstance(begun, Receipt):
             return begun
         if on_event is not None:
-            for event in self.events(begun.load_id):
-                on_event(event)
+            # A stream that breaks off only costs the view of the phases: the load is waited for all the same.
+            with suppress(*waiting.OUTAGES):
+                for event in self.events(begun.load_id):
+                    on_event(event)
         return self.wait(begun.load_id, timeout_seconds=timeout_seconds)
 
     def start_push(
@@ -124,17 +126,21 @@ class Client(Operations):
             return waiting.answered(response)
 
     def wait(self, load_id: UUID | str, *, timeout_seconds: float = 3600) -> Receipt:
-        """Poll until the load has settled. Raises LoadFailed, StillRunning."""
-        started = time.monotonic()
-        pause = waiting.FIRST_POLL_SECONDS
+        """Poll until the load has settled. Bears an outage of half a minute.
+
+        Raises LoadFailed, StillRunning.
+        """
+        patience = waiting.Patience(load_id, timeout_seconds)
         while True:
-            load = self.load(load_id)
-            if load.settled:
-                return waiting.receipt_of(load)
-            if (waited := time.monotonic() - started) >= timeout_seconds:
-                raise StillRunning(load.load_id, waited)
-            time.sleep(min(pause, max(0.0, timeout_seconds - waited)))
-            pause = min(pause * 2, waiting.LONGEST_POLL_SECONDS)
+            try:
+                load = self.load(load_id)
+            except waiting.OUTAGES as error:
+                patience.bear(error)
+            else:
+                patience.answered()
+                if load.settled:
+                    return waiting.receipt_of(load)
+            time.sleep(patience.next_pause())
 
     def events(self, load_id: UUID | str) -> Iterator[LoadEvent]:
         """The phases of a load as they happen; ends when it has settled, or when the server ends the stream."""

@@ -43,7 +43,7 @@ class BrokenAnswer(LakegateError):
 class StillRunning(LakegateError):
     """A load had not settled when the time was up."""
 
-    def __init__(self, load_id: UUID, waited_seconds: float) -> None:
+    def __init__(self, load_id: UUID | str, waited_seconds: float) -> None:
         super().__init__(f"Load {load_id} is still running after {waited_seconds:.0f} s.")
         self.load_id = load_id
 

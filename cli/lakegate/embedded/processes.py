@@ -125,11 +125,11 @@ def how_it_ended(returncode: int) -> str:
     return f"signal {-returncode}"
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Resident set of a process and its children, None when it is gone."""
+def resident_bytes(pid: int, *, family: bool = True) -> int:
+    """Resident set of a process, and of its children unless `family` is false; 0 when it is gone."""
     try:
         process = psutil.Process(pid)
-        family: list[Any] = [process, *process.children(recursive=True)]
-        return sum(int(member.memory_info().rss) for member in family)
+        children: list[Any] = process.children(recursive=True) if family else []
+        return sum(int(member.memory_info().rss) for member in [process, *children])
     except psutil.Error:
-        return None
+        return 0

@@ -37,18 +37,23 @@ def status(output: Output, state: SuiteState, home: Home) -> RenderableType:
         Column("last exit"),
         Column("log", style="dim"),
     ]
-    rows = [
+    memory = {item.name: resident_bytes(item.pid) for item in state.processes.values() if item.pid}
+    memory["supervisor"] = resident_bytes(state.pid, family=False)
+    rows: list[tuple[RenderableType, ...]] = [
         (
             item.name,
             Text(item.phase, style=_STYLES[item.phase]),
             str(item.pid or "-"),
             str(item.port),
             str(item.management_port or "-"),
-            words.size(resident_bytes(item.pid) if item.pid else None),
+            words.size(memory.get(item.name)),
             str(item.restarts),
             item.last_exit or "-",
             item.log.name,
         )
         for item in state.processes.values()
     ]
-    return Group(output.pairs(pairs), output.table(columns, rows))
+    supervisor = ("supervisor", state.phase, str(state.pid), "-", "-", words.size(memory["supervisor"]), "-", "-", "-")
+    # Pages that processes share, as PostgreSQL's do, are counted once for each: the sum is an upper bound.
+    pairs.append(("memory", f"{words.size(sum(memory.values()))} at most"))
+    return Group(output.pairs(pairs), output.table(columns, [*rows, supervisor]))
