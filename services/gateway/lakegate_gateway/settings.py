@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import Field, SecretStr
+from pydantic import Field, FilePath, SecretStr, field_validator
 
 from lakegate_chassis.settings import Section, ServiceSettings, settings_config
 from lakegate_gateway.routes import MIB
 
+KEY_PREFIX = "lgk_"
+
 
 class KeySettings(Section):
-    private_key: Path = Field(
+    private_key: FilePath = Field(
         description="Ed25519 private key, PKCS#8 PEM (made by `python -m lakegate_gateway.keygen DIR`)"
     )
 
@@ -19,6 +19,15 @@ class KeySettings(Section):
 class BootstrapSettings(Section):
     key: SecretStr | None = Field(default=None, description="an API key (lgk_…) with the scope admin, made at start")
     tenant: str = Field(default="default", description="whose key it is")
+
+    @field_validator("key")
+    @classmethod
+    def _is_hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not (
+            key.get_secret_value().startswith(KEY_PREFIX) and len(key.get_secret_value()) >= 36
+        ):
+            raise ValueError(f"a key starts with {KEY_PREFIX} and has 36 characters or more")
+        return key
 
 
 class IssuerSettings(Section):

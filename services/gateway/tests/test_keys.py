@@ -9,6 +9,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from lakegate_chassis.settings import load
+from lakegate_gateway.settings import GatewaySettings
+
 
 async def test_a_key_is_shown_once_and_only_its_hash_is_kept(gateway: Any, database: Any) -> None:
     answer = await gateway.admin.post("/v1/keys", json={"name": "nightly", "scopes": ["loads:write@travel.*"]})
@@ -126,7 +129,14 @@ async def test_the_bootstrap_key_is_the_same_after_a_restart(start_gateway: Any)
         assert [(key["subject"], key["scopes"]) for key in keys] == [("bootstrap", ["admin"])]
 
 
-async def test_a_weak_bootstrap_key_is_refused(gateway: Any) -> None:
-    for weak in ("admin", "lgk_short"):
-        with pytest.raises(ValueError, match="36 characters"):
-            await gateway.app.resources.keys.bootstrap(weak, "default")
+def test_a_weak_bootstrap_key_is_refused_by_name_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signing_keys: Any
+) -> None:
+    monkeypatch.setenv("GATEWAY_POSTGRES__URL", "postgresql://x")
+    monkeypatch.setenv("GATEWAY_TOKEN__PRIVATE_KEY", str(signing_keys[0]))
+    for weak in ("hunter2", "lgk_hunter2"):
+        monkeypatch.setenv("GATEWAY_BOOTSTRAP__KEY", weak)
+        with pytest.raises(SystemExit) as exit:
+            load(GatewaySettings)
+        said = capsys.readouterr().err
+        assert (exit.value.code, "GATEWAY_BOOTSTRAP__KEY" in said, "hunter2" in said) == (78, True, False)

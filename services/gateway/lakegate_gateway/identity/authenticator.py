@@ -16,7 +16,8 @@ from lakegate_gateway.accounts.service import Accounts
 from lakegate_gateway.errors import Unauthorized
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.identity.verified import VerificationCache, Verified
-from lakegate_gateway.keys.service import KEY_PREFIX, Keys
+from lakegate_gateway.keys.service import Keys
+from lakegate_gateway.settings import KEY_PREFIX
 
 MAX_HEADER_BYTES = 8192
 
