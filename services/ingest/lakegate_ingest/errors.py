@@ -14,7 +14,6 @@ Problem
 ├── SpoolFull                   507 no space left, or the quota reached while reading
 ├── SpoolBusy, QueueFull        503 before the body is read
 ├── UnreadableData              422 the engine's verdict on a whole file (empty, binary, truncated Parquet, …)
-├── CountMismatch               500 rows in ≠ written + quarantined: nothing was committed
 ├── BadParameter, BadTableName  422
 ├── IdempotencyKeyReused 422, IdempotencyKeyRunning 409, BadIdempotencyKey 422
 ├── LoadInterrupted             503 the process died and the spool is gone: repeat the load
@@ -107,11 +106,7 @@ class LoadInterrupted(Retriable):
 
 
 class UnreadableData(Problem):
-    slug, title, status = "unreadable-data", "File can't be read", 422
-
-
-class CountMismatch(Problem):
-    slug, title, status = "row-count-mismatch", "Rows don't add up", 500
+    slug, title, status = "unreadable-file", "The file can't be read", 422
 
 
 class BadParameter(Problem):

@@ -15,74 +15,128 @@ GIB = 1 << 30
 class SpoolSettings(Section):
     """Where bodies wait until they are committed. `quota_bytes` bounds the sum of all folders of this process."""
 
-    dir: Path = Path(".lakegate/spool")
-    quota_bytes: int = Field(default=64 * GIB, gt=0)
+    dir: Path = Field(
+        default=Path(".lakegate/spool"),
+        description="folder of the spool: one folder a load, on a local disk; one process at a time",
+    )
+    quota_bytes: int = Field(
+        default=64 * GIB, gt=0, description="bytes of received files at most, of all loads of this process"
+    )
 
 
 class BodySettings(Section):
     """Limits of one upload; sizes in bytes, as sent (`max_bytes`) and decompressed (`max_decoded_bytes`)."""
 
-    max_bytes: int = Field(default=16 * GIB, gt=0)
-    max_decoded_bytes: int = Field(default=32 * GIB, gt=0)
+    max_bytes: int = Field(default=16 * GIB, gt=0, description="size of a body at most, as it is sent")
+    max_decoded_bytes: int = Field(default=32 * GIB, gt=0, description="size of a file at most, decompressed")
     # Text compresses 5 to 30 times, a log of equal lines some 200 times, a bomb 1,000 times and more.
-    max_ratio: int = Field(default=500, gt=1)
-    max_files: int = Field(default=100, gt=0)
-    max_name_chars: int = Field(default=255, gt=0)
-    min_bytes_per_second: int = Field(default=512, ge=0)
-    rate_window_seconds: float = Field(default=15.0, gt=0)
-    # After a refusal in mid-body this much is read and dropped, so that the client gets to see the answer.
-    discard_bytes: int = Field(default=16 * MIB, ge=0)
-    discard_seconds: float = Field(default=5.0, ge=0)
+    max_ratio: int = Field(
+        default=500, gt=1, description="a body that decompresses to more than so many times its size is a bomb"
+    )
+    max_files: int = Field(default=100, gt=0, description="files of one multipart load")
+    max_name_chars: int = Field(default=255, gt=0, description="characters of a file name")
+    min_bytes_per_second: int = Field(
+        default=512, ge=0, description="an upload slower than this over a whole window is ended with 408; 0: no minimum"
+    )
+    rate_window_seconds: float = Field(default=15.0, gt=0, description="window of the minimum rate")
+    discard_bytes: int = Field(
+        default=16 * MIB,
+        ge=0,
+        description="after a refusal in mid-body so much is read and dropped, so that the client sees the answer",
+    )
+    discard_seconds: float = Field(default=5.0, ge=0, description="and for so long at most")
 
 
 class JobSettings(Section):
     """Loads as jobs: `workers` engine threads at once, `queue` loads accepted (uploading and waiting) beyond them."""
 
-    workers: int = Field(default=1, ge=1, le=16)
-    queue: int = Field(default=64, ge=1)
-    max_wait_seconds: int = Field(default=30, ge=0, le=30)
-    heartbeat_seconds: float = Field(default=5.0, gt=0)
-    lease_seconds: float = Field(default=30.0, gt=0)
-    sweep_seconds: float = Field(default=15.0, gt=0)
-    max_attempts: int = Field(default=3, ge=1)
-    sse_heartbeat_seconds: float = Field(default=10.0, gt=0)
-    sse_max_seconds: float = Field(default=600.0, gt=0)
-    sse_max_clients: int = Field(default=256, ge=1)
-    idempotency_hours: int = Field(default=24, ge=1)
+    workers: int = Field(
+        default=1, ge=1, le=16, description="loads that the engine reads at once; each takes ENGINE__MEMORY_BYTES"
+    )
+    queue: int = Field(
+        default=64, ge=1, description="loads accepted beyond those being read: uploading, waiting or committing"
+    )
+    max_wait_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=30,
+        description="how long a POST waits for its receipt, without and at most with `Prefer: wait=N`",
+    )
+    heartbeat_seconds: float = Field(
+        default=5.0, gt=0, description="how often this process renews the leases of its loads"
+    )
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="loads of a process that has not renewed them for so long are taken over"
+    )
+    sweep_seconds: float = Field(
+        default=15.0, gt=0, description="how often dead owners, stray folders and files to delete are looked for"
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="readings of one load that may end with the process before it is given up"
+    )
+    sse_heartbeat_seconds: float = Field(
+        default=10.0, gt=0, description="a comment keeps a silent progress stream open"
+    )
+    sse_max_seconds: float = Field(
+        default=600.0, gt=0, description="a progress stream is ended after so long; clients connect again by themselves"
+    )
+    sse_max_clients: int = Field(default=256, ge=1, description="progress streams open at once")
+    idempotency_hours: int = Field(default=24, ge=1, description="how long an Idempotency-Key is remembered")
 
 
 class EngineSettings(Section):
     """Bounds of the reading engine; the memory limit is DuckDB's own, the rest of the process comes on top."""
 
-    memory_bytes: int = Field(default=180 * MIB, ge=64 * MIB)
-    threads: int = Field(default=2, ge=1)
-    # Reading while receiving pays for large bodies that come fast; a slow one would hold an engine slot for nothing.
-    early_bytes: int = Field(default=24 * MIB, ge=0)
-    early_bytes_per_second: int = Field(default=20 * MIB, ge=0)
+    memory_bytes: int = Field(
+        default=180 * MIB, ge=64 * MIB, description="DuckDB's own limit; about 100 MB of the process come on top"
+    )
+    threads: int = Field(default=2, ge=1, description="threads of one reading")
+    early_bytes: int = Field(
+        default=24 * MIB,
+        ge=0,
+        description="a body is read while it arrives once so much of it is there, if an engine slot is free",
+    )
+    early_bytes_per_second: int = Field(
+        default=20 * MIB,
+        ge=0,
+        description="and only if it came at least this fast: a slow one would hold the slot for nothing",
+    )
 
 
 class CommitSettings(Section):
     """Bounds of one commit against the catalog, and when a file that nothing names counts as an orphan."""
 
-    timeout_seconds: float = Field(default=20.0, gt=0)
-    attempts: int = Field(default=12, ge=1)
-    settle_seconds: float = Field(default=60.0, gt=0)
-    backoff_seconds: float = Field(default=0.05, gt=0)
-    orphan_age_seconds: float = Field(default=3600.0, ge=0)
+    timeout_seconds: float = Field(default=20.0, gt=0, description="one request to the catalog")
+    attempts: int = Field(default=12, ge=1, description="commits tried before a load gives up against faster writers")
+    settle_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="how long one attempt waits for a catalog that is away; the load is then taken up again",
+    )
+    backoff_seconds: float = Field(
+        default=0.05, gt=0, description="first pause after a lost race; doubles, with jitter"
+    )
+    orphan_age_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        description="when the files of a failed load are deleted, after checking that no snapshot has them",
+    )
 
 
 class QuarantineSettings(Section):
     """Rejected rows go to `<location>/<tenant>/_quarantine/<load id>/`; the default is the warehouse's own folder."""
 
-    location: str = "file:///var/lib/lakegate/warehouse"
+    location: str = Field(
+        default="file:///var/lib/lakegate/warehouse",
+        description="warehouse URL; rejected rows go to `<location>/<tenant>/_quarantine/<load id>/`",
+    )
 
 
 class RowsSettings(Section):
     """Bounds of a streamed download of rows."""
 
-    max_streams: int = Field(default=8, ge=1)
-    batch_rows: int = Field(default=8192, ge=1)
-    queue_batches: int = Field(default=4, ge=1)
+    max_streams: int = Field(default=8, ge=1, description="downloads of rows at once")
+    batch_rows: int = Field(default=8192, ge=1, description="rows of one chunk of a download")
 
 
 class IngestSettings(BackendSettings):
@@ -90,10 +144,13 @@ class IngestSettings(BackendSettings):
 
     model_config = settings_config("INGEST_")
 
-    port: int = 8082
-    management_port: int = 9082
-    catalog_url: str = "http://127.0.0.1:8081"
-    token_exchange_url: str = "http://127.0.0.1:9080/internal/token"
+    port: int = Field(default=8082, description="port of the API")
+    management_port: int = Field(default=9082, description="port for /metrics and /loglevel")
+    catalog_url: str = Field(default="http://127.0.0.1:8081", description="base URL of the catalog")
+    token_exchange_url: str = Field(
+        default="http://127.0.0.1:9080/internal/token",
+        description="where delegations are exchanged for tokens (RFC 8693), at the gateway's management port",
+    )
     spool: SpoolSettings = SpoolSettings()
     body: BodySettings = BodySettings()
     job: JobSettings = JobSettings()

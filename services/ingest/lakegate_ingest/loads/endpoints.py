@@ -96,6 +96,8 @@ async def create_load(
         accepted = await resources.loads.accept(wanted, request.stream())
     except Problem as problem:
         # The body may not have been read to its end: answer, then let the rest run out.
+        if "load_id" in problem.extensions:
+            problem.headers.setdefault("location", f"/v1/loads/{problem.extensions['load_id']}")
         answer = problem_response(problem, instance=request.url.path)
         return RefusedBody(answer, resources.settings.body)
     if isinstance(accepted, Replayed):

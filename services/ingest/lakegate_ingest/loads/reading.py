@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
+from functools import cache
 from pathlib import Path
 
 from pyiceberg.schema import Schema
@@ -179,8 +180,10 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
 
 def engine_problem(error: engine.EngineError) -> Problem:
     """The engine names slug, title and status itself; they become a problem as they are."""
-    kinds: dict[int, type[Problem]] = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}
-    base = kinds.get(error.status, Problem)
-    kind = type(type(error).__name__, (base,), {"slug": error.slug, "title": error.title, "status": error.status})
-    problem: Problem = kind(error.detail)
-    return problem
+    return _problem_of(type(error))(error.detail)
+
+
+@cache
+def _problem_of(kind: type[engine.EngineError]) -> type[Problem]:
+    base = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}.get(kind.status, Problem)
+    return type(kind.__name__, (base,), {"slug": kind.slug, "title": kind.title, "status": kind.status})

@@ -185,6 +185,7 @@ class LoadService:
         )  # fmt: skip
 
     async def _give_up(self, live: LiveLoad, problem: Problem) -> None:
+        problem.extensions.setdefault("load_id", str(live.load_id))
         if live.early is not None:
             live.early.abort()
             await live.early.settled()
