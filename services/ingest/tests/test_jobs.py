@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import orjson
+from prometheus_client import REGISTRY
+
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
 from lakegate_ingest.metrics import EARLY_READS
 from lakegate_ingest.settings import EngineSettings, JobSettings
-from prometheus_client import REGISTRY
 
 ROWS = b"a,b\n1,x\n2,y\n"
 DIRTY = b"a,b\n1,x\nthree,y\n" + b"".join(b"%d,z\n" % n for n in range(500)) + b"many,z\n"
@@ -63,9 +64,7 @@ async def test_following_a_load_that_has_ended_gives_its_end_at_once(api: Any) -
     assert await events_of(api.client, load_id) == [("failed", answer.json())]
 
 
-async def test_progress_streams_are_bounded(
-    settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str
-) -> None:
+async def test_progress_streams_are_bounded(settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str) -> None:
     job = JobSettings(sse_max_clients=1)
     async with serving(create_app(settings(gate.url, tmp_path / "spool", job=job))) as url:
         api = make(url, tenant)

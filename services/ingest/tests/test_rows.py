@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
 from lakegate_ingest.settings import RowsSettings

@@ -180,10 +180,10 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
 
 def engine_problem(error: engine.EngineError) -> Problem:
     """The engine names slug, title and status itself; they become a problem as they are."""
-    return _problem_of(type(error))(error.detail)
+    return _problem_kind(type(error).__name__, error.slug, error.title, error.status)(error.detail)
 
 
 @cache
-def _problem_of(kind: type[engine.EngineError]) -> type[Problem]:
-    base = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}.get(kind.status, Problem)
-    return type(kind.__name__, (base,), {"slug": kind.slug, "title": kind.title, "status": kind.status})
+def _problem_kind(name: str, slug: str, title: str, status: int) -> type[Problem]:
+    base = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}.get(status, Problem)
+    return type(name, (base,), {"slug": slug, "title": title, "status": status})
