@@ -66,7 +66,7 @@ def test_the_catalog_as_models(lake: Client) -> None:
     assert [field.name for field in dataset.schema_.fields] == ["id", "amount", "note"]
     assert (described.description, described.owner, described.tags) == ("Orders of the shop.", "ann", ["shop"])
     assert versions[0].version == described.version
-    assert [field["name"] for field in diff.added] == ["note"]
+    assert [field.name for field in diff.added] == ["note"]
     assert "client.catalogued" in [item.name for item in lake.all_datasets(page_size=2)]
     assert lake.overview("client.catalogued").dataset is not None
 

@@ -131,6 +131,20 @@ class Dataset(Wire):
     updated_at: datetime | None = None
 
 
+class Snapshot(Wire):
+    """An Iceberg snapshot; `summary` is its own, with counts as strings of digits."""
+
+    id: int
+    at: datetime
+    operation: str | None = None
+    summary: dict[str, str] = Field(default_factory=dict)
+
+    def count(self, name: str) -> int | None:
+        """A count of the summary, as `added-records`; None when it has none."""
+        text = self.summary.get(name, "")
+        return int(text) if text.isdigit() else None
+
+
 class DatasetVersion(Wire):
     """One version of a dataset: what kind of change made it, and when."""
 
@@ -138,15 +152,27 @@ class DatasetVersion(Wire):
     kind: str = ""
     changed_at: datetime | None = None
     changed_by: str | None = None
+    schema_: DatasetSchema | None = Field(default=None, alias="schema")
     snapshot_id: int | None = None
+    snapshot: Snapshot | None = None
+
+
+class ColumnChange(Wire):
+    """A column in both versions, found by its field id: so a renamed one is one change. `what` names what changed."""
+
+    before: DatasetField
+    after: DatasetField
+    what: list[str] = Field(default_factory=list)
 
 
 class SchemaDiff(Wire):
-    """What changed between two versions; the lists hold fields."""
+    """What changed between two versions."""
 
-    added: list[Any] = Field(default_factory=list)
-    removed: list[Any] = Field(default_factory=list)
-    changed: list[Any] = Field(default_factory=list)
+    from_version: int
+    to_version: int
+    added: list[DatasetField] = Field(default_factory=list)
+    removed: list[DatasetField] = Field(default_factory=list)
+    changed: list[ColumnChange] = Field(default_factory=list)
 
 
 class SearchResults(Wire):

@@ -83,6 +83,7 @@ def versions(output: Output, items: Sequence[DatasetVersion]) -> RenderableType:
     columns = [
         Column("version", right=True),
         Column("change"),
+        Column("rows added", right=True),
         Column("snapshot", style="dim"),
         Column("at"),
     ]
@@ -92,6 +93,7 @@ def versions(output: Output, items: Sequence[DatasetVersion]) -> RenderableType:
             (
                 words.count(item.version),
                 words.value(item.kind) if item.kind else "-",
+                words.count(item.snapshot.count("added-records") if item.snapshot else None),
                 "-" if item.snapshot_id is None else str(item.snapshot_id),
                 words.moment(item.changed_at),
             )
