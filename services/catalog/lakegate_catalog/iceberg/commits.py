@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from uuid import uuid4
 
+from prometheus_client import Counter
 from pydantic import ValidationError
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.exceptions import ValidationError as InvalidMetadata
@@ -14,7 +15,7 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
 from pyiceberg.table.update import AddSnapshotUpdate, AssertCreate, TableUpdate, update_table_metadata
 
 from lakegate_catalog.datasets.state import DatasetState, changed, read, write
-from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown
+from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown, IcebergError
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.requests import CommitTable
 from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, table_state
@@ -25,6 +26,9 @@ from lakegate_contracts.names import TableName
 
 # A lost race whose requirements still hold is repeated here, which is cheaper than by the client.
 ATTEMPTS = 10
+
+
+COMMITS = Counter("lakegate_catalog_commits_total", "Iceberg commits by how they ended", ["outcome"])
 
 
 class Commits:
@@ -40,6 +44,15 @@ class Commits:
         Raises NoSuchTable, BadRequest for updates that don't fit the table, CommitFailed when nothing was changed,
         CommitStateUnknown when the database went away in the middle.
         """
+        try:
+            loaded = await self._commit(tenant, table, request, actor)
+        except IcebergError as error:
+            COMMITS.labels(error.type).inc()
+            raise
+        COMMITS.labels("committed").inc()
+        return loaded
+
+    async def _commit(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
         if any(isinstance(requirement, AssertCreate) for requirement in request.requirements):
             return await self._create(tenant, table, request, actor)
         for _ in range(ATTEMPTS):
@@ -55,6 +68,7 @@ class Commits:
             try:
                 return Loaded(await self._append(current, updated, document, actor), document)
             except SequenceTaken:
+                COMMITS.labels("lost race").inc()
                 await self._warehouse.discard(document)
         raise CommitFailed(f"Table {table} is being changed by others again and again. Refresh and commit again.")
 

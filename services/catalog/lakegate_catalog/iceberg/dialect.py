@@ -2,7 +2,7 @@
 
 IcebergError
 ├── BadRequest 400, Forbidden 403, CommitStateUnknown 500, ServiceUnavailable 503
-├── NoSuchNamespace 404, NoSuchTable 404
+├── NoSuchNamespace 404, NoSuchTable 404, NoSuchEndpoint 404
 ├── AlreadyExists 409, NamespaceNotEmpty 409, CommitFailed 409
 └── UnprocessableEntity 422
 """
@@ -47,6 +47,10 @@ class NoSuchNamespace(IcebergError):
 
 class NoSuchTable(IcebergError):
     type, code = "NoSuchTableException", 404
+
+
+class NoSuchEndpoint(IcebergError):
+    type, code = "UnsupportedOperationException", 404
 
 
 class AlreadyExists(IcebergError):

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lakegate_catalog.iceberg.dialect import BadRequest, Endpoint, Forbidden, in_dialect
+from lakegate_catalog.iceberg.dialect import BadRequest, Endpoint, Forbidden, NoSuchEndpoint, in_dialect
 from lakegate_catalog.iceberg.namespaces import dotted, parse_namespace
 from lakegate_catalog.iceberg.requests import (
     CommitTable,
@@ -188,6 +188,11 @@ async def report_metrics(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def unknown(request: Request) -> Response:
+    raise NoSuchEndpoint(f"{request.method} {request.url.path} is not served; config lists the endpoints that are.")
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _P = "/v1/{prefix}"
 _N = "/v1/{prefix}/namespaces/{namespace}"
 _T = "/v1/{prefix}/namespaces/{namespace}/tables/{table}"
@@ -220,6 +225,7 @@ def routes() -> list[Route]:
         route = Route(f"/iceberg{path}", in_dialect(endpoint, f"/iceberg{path}"), methods=[method])
         route.methods = {method}
         found.append(route)
+    found.append(Route("/iceberg/{path:path}", in_dialect(unknown, "/iceberg/{path}"), methods=list(METHODS)))
     return found
 
 

@@ -29,6 +29,10 @@ class IndexClosed(Exception):
     """The process is about to end: what was not applied is read again from the log at the next start."""
 
 
+class IndexDamaged(Exception):
+    """The disk is full, or files vanished or broke under the index; `recover` goes on."""
+
+
 class IndexInUse(Exception):
     """Each process needs an index folder of its own (CATALOG_SEARCH__DIR)."""
 
@@ -60,6 +64,7 @@ class SearchIndex:
         self._writer: Any = None
         # a cancelled task leaves its thread running: nothing may close or wipe the index under it
         self._lock = threading.Lock()
+        self._closed = False
         self._open()
 
     def _open(self) -> None:
@@ -90,9 +95,16 @@ class SearchIndex:
     def close(self) -> None:
         """Let merges end and give the folder up."""
         with self._lock:
+            self._closed = True
             if self._writer is not None:
                 self._writer.wait_merging_threads()
                 self._writer = None
+
+    def recover(self) -> None:
+        """After IndexDamaged: go on with what is on disk, or begin anew."""
+        with self._lock:
+            if self._writer is None and not self._closed:
+                self._open()
 
     def apply(self, entries: Iterable[Entry], position: int | None) -> None:
         """Make the entries visible, the highest version of each id winning, and remember the position.
@@ -105,9 +117,16 @@ class SearchIndex:
             if known is None or entry.version >= known.version:
                 newest[entry.id] = entry
         with self._lock:
-            if self._writer is None:
+            if self._closed:
                 raise IndexClosed
-            self._apply(newest.values(), position)
+            try:
+                self._apply(newest.values(), position)
+            except BaseException as error:
+                # a writer that failed once takes nothing more, and what it held is rolled back
+                self._writer = None
+                if _is_damage(error):
+                    raise IndexDamaged(str(error)) from error
+                raise
 
     def _apply(self, newest: Iterable[Entry], position: int | None) -> None:
         searcher = self.index.searcher()

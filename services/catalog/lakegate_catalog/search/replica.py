@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import ValidationError
 
 from lakegate_catalog.datasets.state import read, wire
 from lakegate_catalog.errors import SearchBehind
@@ -19,6 +22,8 @@ from lakegate_contracts.events import DATASETS, DatasetChanged
 PAGE = 2000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
+T = TypeVar("T")
+UNREADABLE = Counter("lakegate_catalog_search_unreadable_total", "Datasets left out since their state can't be read")
 POSITION = Gauge("lakegate_catalog_search_position", "Position of the event log that the search index has applied")
 APPLY_SECONDS = Histogram("lakegate_catalog_search_apply_seconds", "Time to make a batch of changes searchable")
 
@@ -41,6 +46,7 @@ class SearchReplica:
 
     async def run(self) -> None:
         """Build the index if need be, then follow until cancelled."""
+        self._checked = False
         after = await self._start()
         self._checked = True
         await self._announce()
@@ -48,7 +54,7 @@ class SearchReplica:
         async for events in self._log.read([DATASETS], after, PAGE):
             started = loop.time()
             with APPLY_SECONDS.time():
-                entries = [_entry(event) for event in events]
+                entries = _readable(_entry, events)
                 await asyncio.to_thread(self.index.apply, entries, events[-1].at)
             await self._announce()
             if len(events) < PAGE:
@@ -88,6 +94,7 @@ class SearchReplica:
 
     async def _start(self) -> int:
         """Where to go on: where the index is, if the log still holds everything after it; else build it anew."""
+        await asyncio.to_thread(self.index.recover)
         known = self.index.position
         if known is not None:
             oldest, head = await self._log.position_before(BEGINNING), await self._log.head()
@@ -102,7 +109,7 @@ class SearchReplica:
         await asyncio.to_thread(self.index.wipe)
         count = 0
         async for changes in self._store.everything(Space.DATASET, batch=PAGE):
-            entries = [_entry_of(change) for change in changes]
+            entries = _readable(_entry_of, changes)
             await asyncio.to_thread(self.index.apply, entries, None)
             count += len(entries)
         await asyncio.to_thread(self.index.apply, [], head)
@@ -113,6 +120,18 @@ class SearchReplica:
         POSITION.set(self.position or 0)
         async with self._moved:
             self._moved.notify_all()
+
+
+def _readable(make: Callable[[T], Entry], found: Sequence[T]) -> list[Entry]:
+    """What can be read: a state written by a later release must not keep all others from being found."""
+    entries = []
+    for each in found:
+        try:
+            entries.append(make(each))
+        except (ValidationError, KeyError) as error:
+            UNREADABLE.inc()
+            log.error("dataset_unreadable", of=repr(each)[:300], reason=str(error)[:300])
+    return entries
 
 
 def _entry(event: Event) -> Entry:

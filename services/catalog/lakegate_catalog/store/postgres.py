@@ -12,6 +12,7 @@ import asyncpg
 from lakegate_catalog.store.port import EVERY_TENANT, CatalogStore, Change, Claim, Name, SequenceTaken, Space
 from lakegate_chassis.eventlog import PostgresEventLog, make_event
 from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Unavailable
 
 SOURCE = "lakegate-catalog"
 
@@ -95,8 +96,11 @@ class PostgresCatalogStore(CatalogStore):
                 return change
             event = make_event(change.event, key=str(change.entity_id), tenant=change.tenant, source=SOURCE)
             await self._log.publish(connection, event)
-        # the log numbers what is committed; its head is the event's own position or one above it
-        return replace(change, position=await self._log.head())
+        try:
+            # the log numbers what is committed; its head is the event's own position or one above it
+            return replace(change, position=await self._log.head())
+        except Unavailable:
+            return change  # stored all the same; only the token is missing
 
     async def current(self, tenant: str, entity_id: UUID) -> Change | None:
         async with tenant_transaction(self._pool, tenant) as connection:

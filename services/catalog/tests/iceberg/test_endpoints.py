@@ -44,6 +44,15 @@ async def test_config_gives_the_tenant_as_prefix_and_only_endpoints_that_exist(
             assert answered.json()["error"]["type"].startswith("NoSuch"), endpoint
 
 
+async def test_what_is_not_served_is_said_in_icebergs_words_too(client: httpx.AsyncClient, iceberg: str) -> None:
+    for method, path in (
+        ("GET", f"{iceberg}/namespaces/a/views"),
+        ("PUT", f"{iceberg}/namespaces"),
+        ("POST", f"{iceberg}/transactions/commit"),
+    ):
+        assert error(await client.request(method, path)) == (404, "UnsupportedOperationException")
+
+
 async def test_an_unknown_warehouse_is_refused_by_name(client: httpx.AsyncClient) -> None:
     answer = await client.get("/iceberg/v1/config", params={"warehouse": "other"})
     assert error(answer) == (400, "BadRequestException")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from lakegate_catalog.search.replica import SearchReplica
 from lakegate_catalog.store.entities import Entities, first_change, next_change
 from lakegate_catalog.store.port import Change
 from lakegate_catalog.store.postgres import PostgresCatalogStore
+from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog, make_event
 from lakegate_contracts.events import RunEventObserved
 
@@ -49,13 +51,13 @@ def replace_files(folder: Path, pattern: str) -> None:
 async def running(folder: Path, entities: Entities, log: PostgresEventLog) -> AsyncIterator[SearchReplica]:
     index = SearchIndex(folder, HEAP)
     replica = SearchReplica(index, entities.store, log, 0.01)
-    task = asyncio.create_task(replica.run())
+    background = Background()
+    background.start("search_replica", replica.run)
     try:
         yield replica
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        index.close()
+        await background.stop(5)
+        await asyncio.to_thread(index.close)
 
 
 async def add(entities: Entities, tenant: str, name: str) -> Change:
@@ -170,3 +172,27 @@ async def test_an_index_folder_has_one_writer(tmp_path: Path) -> None:
         SearchIndex(tmp_path, HEAP)
     index.close()
     SearchIndex(tmp_path, HEAP).close()
+
+
+async def test_files_that_vanish_under_a_running_index_are_made_again(
+    tmp_path: Path, entities: Entities, log: PostgresEventLog, tenant: str
+) -> None:
+    first = await add(entities, tenant, "first")
+    async with running(tmp_path, entities, log) as replica:
+        await replica.reach(first.position or 0, 5)
+        await asyncio.to_thread(shutil.rmtree, tmp_path)
+        second = await add(entities, tenant, "second")
+        await replica.reach(second.position or 0, 10)
+        assert names(replica, tenant) == ["first", "second"]
+
+
+async def test_a_state_that_cannot_be_read_is_left_out_and_the_others_are_found(
+    tmp_path: Path, entities: Entities, log: PostgresEventLog, tenant: str
+) -> None:
+    now = datetime.now(UTC)
+    strange = first_change(tenant, uuid4(), dataset_name("n", "strange"), "created", now)
+    await entities.create(dataset_name("n", "strange"), replace(strange, state={"from": "a later release"}))
+    made = await add(entities, tenant, "plain")
+    async with running(tmp_path, entities, log) as replica:
+        await replica.reach(made.position or 0, 5)
+        assert names(replica, tenant) == ["plain"]
