@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
@@ -25,17 +24,17 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from lakegate_ingest.engine.batches import Batch, Records
+from lakegate_ingest.engine.batch import Batch
 from lakegate_ingest.engine.types import EXACT_DOUBLE, INFERRED, inference_tests, on
 
-# What a JSON value must be for the type at the same place in INFERRED: "12" stays text, 12 is a number.
+# How the JSON of a value begins for the type at the same place in INFERRED: "12" stays text, 12 is a number.
 _JSON_KINDS = (
-    "('BOOLEAN')",
-    "('BIGINT', 'UBIGINT')",
-    "('BIGINT', 'UBIGINT', 'DOUBLE')",
-    "('VARCHAR')",
-    "('VARCHAR')",
-    "('VARCHAR')",
+    "IN ('t', 'f')",
+    "BETWEEN '-' AND '9'",
+    "BETWEEN '-' AND '9'",
+    "= '\"'",
+    "= '\"'",
+    "= '\"'",
 )
 
 
@@ -93,7 +92,7 @@ def study(
             allowed = before.allows if before is not None and before.values else evidence.allows
             aggregates.append(f"count({value})")
             for test, kinds, possible in zip(tests, _JSON_KINDS, allowed, strict=True):
-                guard = f"k{position} IN {kinds} AND " if typed else ""
+                guard = f"k{position} {kinds} AND " if typed else ""
                 condition = (
                     f"bool_and(CASE WHEN {value} IS NOT NULL THEN coalesce({guard}{on(test, value)}, false) END)"
                 )
@@ -107,18 +106,6 @@ def study(
             evidence.add(values, allows, largest)
     connection.unregister("batch")
     return found
-
-
-def keys_of(block: Records, connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The keys of a block of JSON records, in order of appearance."""
-    raws, _ = block.records()
-    connection.register("lines", pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())}))
-    keys = connection.execute(
-        "SELECT unnest(json_keys(line)) AS key FROM lines "
-        "WHERE CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
-    ).to_arrow_table()
-    connection.unregister("lines")
-    return [str(key) for key in pc.unique(keys["key"]).to_pylist()]
 
 
 def kind_of_arrow(kind: pa.DataType) -> IcebergType:

@@ -35,7 +35,7 @@ from lakegate_ingest.engine.model import (
 from lakegate_ingest.engine.quarantine import SCHEMA as QUARANTINE_SCHEMA
 from lakegate_ingest.engine.quarantine import top_reasons
 from lakegate_ingest.engine.sinks import ParquetSink
-from lakegate_ingest.engine.tolerant import Workers, look_at, survey, write_tolerant
+from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
 from lakegate_ingest.engine.types import reading
 
@@ -127,9 +127,13 @@ class _Load:
             self._await_everything()
             for found in self.inputs:
                 self._records(found)  # before spending more on it
-            if self._may_learn(failed, plan):
+            if any(column.inferred for columns in plan.columns for column in columns):
                 plan, failed = self._learn(plan, failed, typed)
-        return self._finish(plan, failed, typed)
+        try:
+            return self._finish(plan, failed, typed)
+        except UnknownKeys:
+            plan, failed = self._learn(plan, failed, typed)
+            return self._finish(plan, failed, typed)
 
     # -- what is in the files ------------------------------------------------------------------------------
 
@@ -172,12 +176,6 @@ class _Load:
 
     def _has_parquet(self) -> bool:
         return any(found.arrow is not None for found in self.inputs)
-
-    def _may_learn(self, failed: Sequence[int], plan: Plan) -> bool:
-        """Whether reading everything could change the plan: inferred types, or JSON keys not seen yet."""
-        return any(column.inferred for columns in plan.columns for column in columns) or any(
-            self.inputs[index].names is None for index in failed
-        )
 
     def _learn(
         self, plan: Plan, failed: list[int], typed: dict[int, tuple[tuple[DataFile, ...], int]]

@@ -19,17 +19,23 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakegate_ingest.engine.batches import Batch, Records, batch_of, blocks_of
+from lakegate_ingest.engine.batch import Batch, Records
+from lakegate_ingest.engine.batches import batch_of, blocks_of
 from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect
-from lakegate_ingest.engine.inference import Evidence, keys_of, study
+from lakegate_ingest.engine.inference import Evidence, study
 from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.json_records import keys_of
 from lakegate_ingest.engine.model import EngineLimits
 from lakegate_ingest.engine.quarantine import Errors
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.types import on, reading
 
 T = TypeVar("T")
+
+
+class UnknownKeys(Exception):
+    """A JSON object has keys that the plan does not know: all records must be surveyed first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,14 @@ def look_at(
     known: Mapping[str, Evidence] | None = None,
 ) -> tuple[list[Evidence], int]:
     """Evidence from one block, and how many of its records are no rows."""
-    names = found.names if found.names is not None else keys_of(block, connection)
+    if found.names is not None:
+        names: Sequence[str] = found.names
+    else:
+        names = list(known) if known else keys_of(block, connection)
     batch = batch_of(block, found, names, connection, kinds=True)
+    if batch.unknown:
+        names = [*names, *batch.unknown]
+        batch = batch_of(block, found, names, connection, kinds=True)
     return study(batch, names, connection, known), len(batch.broken)
 
 
@@ -134,7 +146,7 @@ def write_tolerant(
     limits: EngineLimits,
     on_read: Callable[[int], None],
 ) -> Tally:
-    """Write the good rows and the errors of one input; every record is in one of them."""
+    """Write the good rows and the errors of one input; every record is in one of them. Raises UnknownKeys."""
     judge = Judge(found, columns, schema)
     tally = Tally()
     for judged in workers.map(judge, blocks_of(found, limits, on_read)):
@@ -176,6 +188,8 @@ class Judge:
 
     def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
         batch = batch_of(block, self._found, self._names, connection)
+        if batch.unknown:
+            raise UnknownKeys(", ".join(batch.unknown))
         connection.register("batch", batch.table)
         judged = connection.execute(self._sql).to_arrow_table()
         connection.unregister("batch")
