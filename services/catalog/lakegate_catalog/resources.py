@@ -21,7 +21,7 @@ from lakegate_catalog.store.entities import Entities
 from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog
-from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.postgres import close_pool, open_pool
 
 STOP_SECONDS = 5.0
 
@@ -58,4 +58,4 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
             await tables.finish()
             await asyncio.to_thread(index.close)
     finally:
-        await pool.close()
+        await close_pool(pool)

@@ -26,6 +26,7 @@ PARSED_WEIGHT = 12
 _VERSION = re.compile(r"/(\d+)-[^/]*$")
 # Kept out of locations, which are URLs to some engines and plain paths to others; the UUID keeps them unique.
 _UNSAFE = re.compile(r"[^A-Za-z0-9_=-]")
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DELETE_BATCH = 1000
 
 
@@ -56,15 +57,21 @@ class Warehouse:
     def table_location(self, tenant: str, table: TableName, table_uuid: UUID) -> str:
         """Where a new table goes; the UUID keeps a table that is dropped and made again apart from its old files."""
         levels = (_UNSAFE.sub("_", level) for level in (*table.levels, table.name))
-        return "/".join((self._root, tenant, *levels)) + f"-{table_uuid}"
+        return self._home(tenant) + "/".join(levels) + f"-{table_uuid}"
 
     def check_location(self, tenant: str, location: str) -> str:
         """The location without a trailing slash. Raises BadRequest when it is not below the tenant's folder."""
         clean = location.rstrip("/")
-        home = f"{self._root}/{tenant}/"
+        home = self._home(tenant)
         if not clean.startswith(home) or any(part in ("", ".", "..") for part in clean[len(home) :].split("/")):
             raise BadRequest(f"A table of this tenant has to be below {home}, not at {location[:500]}.")
         return clean
+
+    def _home(self, tenant: str) -> str:
+        """The tenant's folder, with a slash at its end: nothing of one tenant may begin like another's."""
+        if not _TENANT.fullmatch(tenant):
+            raise BadRequest(f"The tenant {tenant!r} can't name a folder of the warehouse.")
+        return f"{self._root}/{tenant}/"
 
     def prepare(self, location: str) -> None:
         """Make the folders of a staged table in a local warehouse: DuckDB writes files there and makes none."""
