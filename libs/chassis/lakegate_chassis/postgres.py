@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from lakegate_chassis.logs import log
 from lakegate_chassis.metrics import POOL_CONNECTIONS
 from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.settings import PostgresSettings
@@ -41,6 +43,15 @@ async def open_pool(settings: PostgresSettings, schema: str) -> asyncpg.Pool:
     POOL_CONNECTIONS.labels("open").set_function(pool.get_size)
     POOL_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
     return pool
+
+
+async def close_pool(pool: asyncpg.Pool, *, timeout_seconds: float = 3.0) -> None:
+    """Close once all connections are back; cut those that are not in time, as one that a killed server left hanging."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await pool.close()
+    except TimeoutError:
+        log.warning("pool_closed_by_force", connections=pool.get_size() - pool.get_idle_size())
 
 
 def _encode(value: Any) -> bytes:

@@ -12,7 +12,7 @@ import httpx
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.http import upstream_client
-from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_chassis.tokens import load_private_key
 from lakegate_gateway.accounts import queries as account_queries
 from lakegate_gateway.accounts.service import Accounts
@@ -53,7 +53,7 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
     )
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.postgres, "gateway")
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         clients = {name: upstream_client(url) for name, url in settings.upstreams.items()}
         for client in clients.values():
             stack.push_async_callback(client.aclose)

@@ -13,7 +13,7 @@ import asyncpg
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.http import upstream_client
-from lakegate_chassis.postgres import connection, open_pool
+from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.committer import Committer
 from lakegate_ingest.commit.tokens import TokenExchange
@@ -98,7 +98,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         async with connection(pool) as acquired:
             await queries.release_leases(acquired, owner.owner)
         await client.aclose()
-        await pool.close()
+        await close_pool(pool)
         owner.release()
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog, Retention
-from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.writer import EventWriter
 from lakegate_lineage.settings import LineageSettings
@@ -38,4 +38,4 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
         yield Resources(pool, writer, background)
     finally:
         await background.stop()
-        await pool.close()
+        await close_pool(pool)
