@@ -77,6 +77,49 @@ def _loads(lake: httpx.Client) -> int:
         return 0
 
 
+@pytest.mark.parametrize("service", ["ingest", "catalog", "postgres"])
+def test_a_load_that_was_under_way_is_complete_once_or_reported_failed(shared_suite: Suite, service: str) -> None:
+    """Killed -9 in the middle of a load: never a half of it, never twice, never without a word."""
+    table = f"shop.interrupted-{service}"
+    body = b"a,b\n" + b"".join(b"%d,some words to make it longer\n" % number for number in range(400_000))
+    with shared_suite.client() as lake:
+        begun = lake.post(
+            f"/v1/loads/shop/interrupted-{service}",
+            content=body,
+            headers={"Prefer": "wait=0", "Content-Type": "text/csv"},
+        )
+        assert begun.status_code == 202, begun.text
+
+        os.kill(pids(shared_suite)[service], signal.SIGKILL)
+
+        def settled() -> dict[str, Any] | None:
+            try:
+                answer = lake.get(begun.headers["Location"])
+            except httpx.TransportError:
+                return None
+            load: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+            return load if load.get("state") in ("completed", "failed") else None
+
+        load = until(settled, within_seconds=120)
+        if load["state"] == "completed":
+            assert load["receipt"]["rows_written"] == 400_000
+            assert rows(lake, table) == 400_000
+        else:
+            assert load["problem"]["detail"]
+            assert rows(lake, table) in (-1, 0)
+            again = until(lambda: (answer := _post(lake, table, body)) and answer.status_code == 201 and answer)
+            assert again.json()["rows_written"] == 400_000
+            assert rows(lake, table) == 400_000
+
+
+def _post(lake: httpx.Client, table: str, body: bytes) -> httpx.Response | None:
+    namespace, _, name = table.rpartition(".")
+    try:
+        return lake.post(f"/v1/loads/{namespace}/{name}", content=body, headers={"Content-Type": "text/csv"})
+    except httpx.TransportError:
+        return None
+
+
 def test_data_outlives_the_suite(tmp_path: Path) -> None:
     first = start_suite(tmp_path)
     with first.client() as lake:
