@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import asyncpg
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +24,8 @@ from lakegate_chassis.logs import log
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
+# what PostgreSQL says of U+0000 in text and in jsonb
+UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
 class FieldError(BaseModel):
@@ -162,6 +165,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    for refused in UNSTORABLE:
+        app.add_exception_handler(refused, _on_unstorable)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -185,6 +190,11 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     if source in ("path", "header", "cookie"):
         return f"{source}: " + ".".join(str(part) for part in path)
     return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+async def _on_unstorable(request: Request, error: Exception) -> Response:
+    problem = InvalidRequest("A text of this request holds the character U+0000, which can't be stored. Remove it.")
+    return problem_response(problem, instance=request.url.path)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
