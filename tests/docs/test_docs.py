@@ -70,7 +70,11 @@ def test_every_problem_has_a_page_and_every_page_a_problem() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_without_its_settings_says_which_and_exits_78(service: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"lakegate_{service}"], capture_output=True, text=True, env={"PATH": "/usr/bin"}, timeout=60
+        [sys.executable, "-m", f"lakegate_{service}"],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin"},
+        timeout=60,
     )
     assert done.returncode == 78
     assert f"setting {service.upper()}_POSTGRES__URL: Field required" in done.stderr
