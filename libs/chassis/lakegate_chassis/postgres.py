@@ -51,7 +51,7 @@ async def close_pool(pool: asyncpg.Pool, *, timeout_seconds: float = 3.0) -> Non
         async with asyncio.timeout(timeout_seconds):
             await pool.close()
     except TimeoutError:
-        log.warning("pool_closed_by_force", connections=pool.get_size() - pool.get_idle_size())
+        log.warning("pool_closed_by_force", waited_seconds=timeout_seconds)
 
 
 def _encode(value: Any) -> bytes:
