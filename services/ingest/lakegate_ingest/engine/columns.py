@@ -115,8 +115,9 @@ def positional_names(found: Input, schema: Schema) -> tuple[str, ...]:
     return tuple(field.name for field in schema.fields[: len(found.names)])
 
 
-def is_new(name: str, schema: Schema | None) -> bool:
-    return schema is None or _match(_index(schema.fields), name) is None
+def match(schema: Schema, name: str) -> NestedField | None:
+    """The table's column that a file's column `name` fills."""
+    return _match(_index(schema.fields), name)
 
 
 def _index(fields: Sequence[NestedField]) -> dict[str, NestedField]:

@@ -21,15 +21,16 @@ def json_batch(block: Records, names: Sequence[str], connection: duckdb.DuckDBPy
     is looked at again; all others cost one look at their text.
     """
     raws, _ = block.records()
-    connection.register("lines", pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())}))
+    lines = pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())})
+    connection.register("lines", lines)
     try:
-        try:
-            found = connection.execute(_statement(names, kinds, guarded=False)).to_arrow_table()
-        except duckdb.Error:  # one line that is no JSON fails the statement; asking each first costs half the speed
-            found = connection.execute(_statement(names, kinds, guarded=True)).to_arrow_table()
-        twice, unknown = _look_again(names, connection) if pc.any(found["odd"]).as_py() else (set(), ())
+        found = connection.execute(_statement(names, kinds, guarded=False)).to_arrow_table()
+    except duckdb.Error:  # one line that is no JSON fails the statement; asking each first costs half the speed
+        found = connection.execute(_statement(names, kinds, guarded=True)).to_arrow_table()
     finally:
         connection.unregister("lines")
+    odd = pc.indices_nonzero(found["odd"].combine_chunks())
+    twice, unknown = _look_again(lines, odd, names, connection) if len(odd) else (frozenset(), ())
     table = found.drop_columns(["kind", "odd"])
     if not twice and pc.all(pc.equal(found["kind"], pa.scalar("OBJECT"))).as_py():
         return Batch(table, None, (), block, unknown)
@@ -82,20 +83,20 @@ def _statement(names: Sequence[str], kinds: bool, *, guarded: bool) -> str:
     return f"SELECT {', '.join(['kind', odd, *outer])} FROM ({middle})"
 
 
-def _look_again(names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> tuple[set[int], tuple[str, ...]]:
-    """The records that have a key twice, and the keys that were not asked for."""
-    objects = (
-        f"SELECT (row_number() OVER ()) - 1 AS index, CASE WHEN {_VALID} THEN json_keys(line) END AS keys FROM lines"
-    )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE looked AS {objects}")
-    twice = connection.execute(
-        "SELECT index FROM looked WHERE len(keys) <> len(list_distinct(keys)) ORDER BY index"
-    ).fetchall()
-    keys = connection.execute("SELECT unnest(keys) AS key FROM looked").to_arrow_table()
-    connection.execute("DROP TABLE looked")
+def _look_again(
+    lines: pa.Table, odd: pa.Array, names: Sequence[str], connection: duckdb.DuckDBPyConnection
+) -> tuple[frozenset[int], tuple[str, ...]]:
+    """Of the records `odd`: those that have a key twice, and the keys that were not asked for."""
+    connection.register("odd", lines.take(odd))
+    found = connection.execute(
+        "SELECT keys, coalesce(len(keys) <> len(list_distinct(keys)), false) AS twice FROM "
+        f"(SELECT CASE WHEN {_VALID} THEN json_keys(line) END AS keys FROM odd)"
+    ).to_arrow_table()
+    connection.unregister("odd")
+    twice = odd.filter(found["twice"].combine_chunks()).to_pylist()
     known = set(names)
-    unknown = tuple(str(key) for key in pc.unique(keys["key"]).to_pylist() if key not in known)
-    return {index for (index,) in twice}, unknown
+    keys = pc.unique(pc.list_flatten(found["keys"])).to_pylist()
+    return frozenset(twice), tuple(str(key) for key in keys if key not in known)
 
 
 def _reason(kind: str) -> str:

@@ -14,15 +14,16 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema
-from pyiceberg.types import IcebergType
+from pyiceberg.types import IcebergType, LongType
 
 from lakegate_ingest.engine.batches import sample_of
-from lakegate_ingest.engine.columns import Plan, make_plan, positional_names
+from lakegate_ingest.engine.columns import Plan, make_plan, match, positional_names
 from lakegate_ingest.engine.counting import RecordCounter
 from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
 from lakegate_ingest.engine.errors import CountMismatch, HeaderOnly, LoadCancelled
 from lakegate_ingest.engine.inference import Evidence, kind_of_arrow
 from lakegate_ingest.engine.inputs import Input, await_all, check_names, open_input
+from lakegate_ingest.engine.json_records import keys_of
 from lakegate_ingest.engine.model import (
     DataFile,
     EngineLimits,
@@ -37,7 +38,7 @@ from lakegate_ingest.engine.quarantine import top_reasons
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
-from lakegate_ingest.engine.types import reading
+from lakegate_ingest.engine.types import INFERRED, reading
 
 _COUNT_BYTES = 1024 * 1024
 Path_ = Literal["typed", "tolerant"]
@@ -147,8 +148,18 @@ class _Load:
             return [Evidence(name, values=1) for name in found.arrow.names]
         block = sample_of(found, self.limits, self.cancelled)
         with connect(self.work_dir, memory_bytes=self.limits.memory_bytes, threads=1) as connection:
-            evidence, _ = look_at(block, found, connection)
+            names = found.names if found.names is not None else keys_of(block, connection)
+            evidence, _ = look_at(block, found, connection, {name: self._expected(name) for name in names})
         return evidence
+
+    def _expected(self, name: str) -> Evidence:
+        """What need not be tested: of a column that the table has, only how large its whole numbers are."""
+        field = match(self.schema, name) if self.schema is not None else None
+        if field is None:
+            return Evidence(name)
+        known = Evidence(name, values=1)
+        known.allows = [kind == field.field_type == LongType() for kind in INFERRED]
+        return known
 
     def _plan(self, evidence: Sequence[list[Evidence]]) -> Plan:
         """Merge what the inputs say about each new column, then match all columns to the table."""

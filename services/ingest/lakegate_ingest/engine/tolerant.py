@@ -123,10 +123,7 @@ def look_at(
     known: Mapping[str, Evidence] | None = None,
 ) -> tuple[list[Evidence], int]:
     """Evidence from one block, and how many of its records are no rows."""
-    if found.names is not None:
-        names: Sequence[str] = found.names
-    else:
-        names = list(known) if known else keys_of(block, connection)
+    names = found.names if found.names is not None else list(known or ()) or keys_of(block, connection)
     batch = batch_of(block, found, names, connection, kinds=True)
     if batch.unknown:
         names = [*names, *batch.unknown]
