@@ -53,9 +53,12 @@ class Catalog:
         self._tokens = tokens
         self._timeout = timeout_seconds
 
-    async def ping(self) -> None:
-        """Whether the catalog answers at all. Raises httpx.HTTPError."""
-        (await self._client.get("/livez", timeout=2.0)).raise_for_status()
+    async def answers(self) -> bool:
+        """Whether the catalog is there at all."""
+        try:
+            return (await self._client.get("/livez", timeout=2.0)).is_success
+        except httpx.HTTPError:
+            return False
 
     async def load(self, tenant: str, table: TableName, delegation: str) -> LoadedTable:
         """Raises NoSuchTable, CatalogRefused, CatalogUnavailable."""

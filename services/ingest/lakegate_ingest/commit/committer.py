@@ -108,6 +108,9 @@ class Committer:
             headers={"retry-after": "5"},
         )
 
+    async def reaches_catalog(self) -> bool:
+        return await self._catalog.answers()
+
     async def is_committed(self, plan: CommitPlan) -> bool:
         """Whether the snapshot is in the table. Raises CatalogUnavailable and CatalogRefused."""
         try:

@@ -99,7 +99,8 @@ class Pipeline:
     async def _read_and_commit(self, load: LoadRow, live: LiveLoad) -> None:
         if not all((self._spool.path(load.load_id) / file.spool_name).exists() for file in load.files):
             raise LoadInterrupted("The process that held this load's spool is gone. Nothing was loaded; send it again.")
-        await self._outcomes.start(load)
+        if not load.options.dry_run:
+            await self._outcomes.start(load)
         schema: Schema | None = None
         for turn in range(MAX_ROUNDS):
             attempt = load.attempts * ATTEMPT_STEP + turn

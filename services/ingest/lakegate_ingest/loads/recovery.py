@@ -23,7 +23,7 @@ from lakegate_ingest.loads.live import LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import delete_files, plan_of
 from lakegate_ingest.loads.queries import LoadRow
-from lakegate_ingest.metrics import ORPHANS, RECOVERED
+from lakegate_ingest.metrics import CATALOG_UP, ORPHANS, RECOVERED
 from lakegate_ingest.settings import JobSettings
 from lakegate_ingest.spool.folders import Spool
 
@@ -99,6 +99,7 @@ class Recovery:
         """Look for loads of dead owners, stray spool folders and files to delete; runs until cancelled."""
         while True:
             await self.sweep_once()
+            CATALOG_UP.set(await self._committer.reaches_catalog())
             await asyncio.sleep(self._settings.sweep_seconds)
 
     async def sweep_once(self) -> None:

@@ -1,17 +1,18 @@
 """Read a snapshot batch by batch, in bounded memory.
 
-pyiceberg plans (snapshot, pruning, residual filters). Its own reader materializes every file, several at once; so the
-batches of files without deletes come from a scanner with one row group of readahead here.
+pyiceberg plans (snapshot, pruning, residual filters). Its own reader materializes every file, several at once, and
+Arrow's scanner reads ahead by a gigabyte; so files without deletes are pulled batch by batch here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
@@ -105,14 +106,10 @@ class Scan:
             yield from reader.to_record_batches([task])
             return
         with self._io.new_input(task.file.file_path).open() as stream:
-            format_ = ds.ParquetFileFormat(
-                default_fragment_scan_options=ds.ParquetFragmentScanOptions(
-                    pre_buffer=False, use_buffered_stream=True, buffer_size=READ_BUFFER_BYTES
-                )
-            )
-            fragment = format_.make_fragment(cast(IO[bytes], stream))
+            source = cast(IO[bytes], stream)
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BUFFER_BYTES)
             file_schema = pyarrow_to_schema(
-                fragment.physical_schema,
+                file.schema_arrow,
                 self._metadata.name_mapping(),
                 downcast_ns_timestamp_to_us=True,
                 format_version=self._metadata.format_version,
@@ -124,37 +121,44 @@ class Scan:
                 self._metadata.specs().get(task.file.spec_id),
                 file_schema.field_ids,
             )
-            expression = None
-            if self._bound != AlwaysTrue():
-                translated = translate_column_names(
-                    self._bound, file_schema, case_sensitive=True, projected_field_values=missing
-                )
-                expression = expression_to_pyarrow(bind(file_schema, translated, case_sensitive=True), file_schema)
             wanted = {
                 field_id
                 for field_id in self.projection.field_ids
                 if not isinstance(self.projection.find_type(field_id), MapType | ListType)
             } | extract_field_ids(self._bound)
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
-            scanner = ds.Scanner.from_fragment(
-                fragment,
-                schema=fragment.physical_schema,
+            expression = self._expression(file_schema, missing)
+            groups = list(range(file.num_row_groups))
+            if expression is not None:
+                fragment = cast(ds.ParquetFileFragment, ds.ParquetFileFormat().make_fragment(source))
+                groups = [group.id for group in fragment.subset(expression).row_groups]
+            for batch in file.iter_batches(
+                self._batch_rows,
+                row_groups=groups,
                 columns=[field.name for field in file_projection.fields],
-                filter=expression,
-                batch_size=self._batch_rows,
-                batch_readahead=1,
-                fragment_readahead=1,
-            )
-            for batch in scanner.to_batches():
-                if batch.num_rows:
+                use_threads=False,
+            ):
+                kept = [batch]
+                if expression is not None:
+                    kept = pa.Table.from_batches([batch]).filter(expression).combine_chunks().to_batches()
+                for part in kept:
                     yield _to_requested_schema(
                         self.projection,
                         file_projection,
-                        batch,
+                        part,
                         downcast_ns_timestamp_to_us=True,
                         projected_missing_fields=missing,
                         allow_timestamp_tz_mismatch=True,
                     )
+
+    def _expression(self, file_schema: Schema, missing: dict[int, Any]) -> ds.Expression | None:
+        """The filter in the file's own column names; None when every row is wanted."""
+        if self._bound == AlwaysTrue():
+            return None
+        translated = translate_column_names(
+            self._bound, file_schema, case_sensitive=True, projected_field_values=missing
+        )
+        return expression_to_pyarrow(bind(file_schema, translated, case_sensitive=True), file_schema)
 
 
 def _parsed(text: str | None) -> BooleanExpression:
