@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ class Batch:
     """
 
     table: pa.Table
-    positions: pa.Array | None
+    positions: Any
     broken: tuple[Broken, ...]
     source: Records
     unknown: tuple[str, ...] = ()  # keys of JSON objects that were not asked for
@@ -41,7 +41,7 @@ class Batch:
         return self.table.num_rows + len(self.broken)
 
 
-def positions_of(rows: int, broken: Sequence[Broken]) -> pa.Array | None:
+def positions_of(rows: int, broken: Sequence[Broken]) -> Any:
     """Which record each of `rows` table rows is, when `broken` ones lie between; None when none does."""
     if not broken:
         return None

@@ -99,8 +99,11 @@ def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.
     fields = []
     for position, name in enumerate(names):
         column = f"r.{quoted(name)}"
-        nested = pa.types.is_nested(block.table.schema.field(name).type)
+        kind = block.table.schema.field(name).type
+        nested = pa.types.is_nested(kind)
         text = f"to_json({column})::VARCHAR" if nested else f"CAST({column} AS VARCHAR)"
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            text = f"hex({column})"
         fields.append(f"CASE WHEN {column} IS NOT NULL THEN {text} END AS c{position}")
     connection.register("rows", block.table)
     table = connection.execute(f"SELECT {', '.join(fields)} FROM rows AS r").to_arrow_table()

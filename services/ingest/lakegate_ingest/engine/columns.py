@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyiceberg.schema import Schema
-from pyiceberg.types import IcebergType, NestedField, PrimitiveType
+from pyiceberg.types import BinaryType, IcebergType, NestedField
 
 from lakegate_ingest.engine.errors import (
     DuplicateColumn,
+    IncompatibleColumn,
     MissingColumn,
     NewColumn,
     NoMatchingColumn,
@@ -18,7 +20,7 @@ from lakegate_ingest.engine.errors import (
 )
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import Format, OnNewColumn
-from lakegate_ingest.engine.types import passes_through, reading
+from lakegate_ingest.engine.types import parquet_reading, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def make_plan(
 
     `kinds` gives the types of columns that the table lacks, by casefolded name. They are added as optional
     columns with fresh ids above `last_column_id`. Raises NewColumn, NoMatchingColumn, MissingColumn,
-    UnsupportedColumn.
+    UnsupportedColumn, IncompatibleColumn.
     """
     fields: list[NestedField] = list(schema.fields) if schema is not None else []
     next_id = max(last_column_id or 0, schema.highest_field_id if schema is not None else 0) + 1
@@ -89,7 +91,7 @@ def make_plan(
                     f"table's '{field.name}'. Rename or remove one of them."
                 )
             taken[field.field_id] = name
-            _check_fillable(field, found)
+            _check_fillable(field, name, found)
             mapped.append(Column(name, field, inferred=field in new))
         for field in fields:
             if field.required and field.field_id not in taken:
@@ -133,16 +135,21 @@ def _match(index: Mapping[str, NestedField], name: str) -> NestedField | None:
     return index.get(name) or index.get(name.casefold())
 
 
-def _check_fillable(field: NestedField, found: Input) -> None:
-    if reading(field.field_type) is not None:
-        return
-    if found.format is Format.PARQUET and (
-        passes_through(field.field_type) or not isinstance(field.field_type, PrimitiveType)
-    ):
+def _check_fillable(field: NestedField, name: str, found: Input) -> None:
+    if found.arrow is not None:
+        kind = found.arrow.field(name).type
+        is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+        if is_bytes != isinstance(field.field_type, BinaryType) and kind != pa.uuid() and not pa.types.is_null(kind):
+            raise IncompatibleColumn(
+                f"The column '{name}' of '{found.source.name}' is {kind}, the table's '{field.name}' is "
+                f"{field.field_type}. Cast it before sending, or load it into another column."
+            )
+    rule = reading(field.field_type) if found.format is not Format.PARQUET else parquet_reading(field.field_type)
+    if rule is not None:
         return
     raise UnsupportedColumn(
         f"The table's column '{field.name}' is {field.field_type}, which {found.format} can't fill. "
-        f"Leave the column out of '{found.source.name}', or send Parquet."
+        f"Leave the column out of '{found.source.name}'."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -35,7 +36,7 @@ def json_batch(block: Records, names: Sequence[str], connection: duckdb.DuckDBPy
     if not twice and pc.all(pc.equal(found["kind"], pa.scalar("OBJECT"))).as_py():
         return Batch(table, None, (), block, unknown)
     reasons = [
-        "the object has the same key twice" if index in twice else _reason(kind)
+        "the object has the same key twice" if index in twice else _reason(str(kind))
         for index, kind in enumerate(found["kind"].to_pylist())
     ]
     broken = tuple(Broken(index, reason) for index, reason in enumerate(reasons) if reason)
@@ -84,7 +85,7 @@ def _statement(names: Sequence[str], kinds: bool, *, guarded: bool) -> str:
 
 
 def _look_again(
-    lines: pa.Table, odd: pa.Array, names: Sequence[str], connection: duckdb.DuckDBPyConnection
+    lines: pa.Table, odd: Any, names: Sequence[str], connection: duckdb.DuckDBPyConnection
 ) -> tuple[frozenset[int], tuple[str, ...]]:
     """Of the records `odd`: those that have a key twice, and the keys that were not asked for."""
     connection.register("odd", lines.take(odd))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from lakegate_ingest.engine.quarantine import top_reasons
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
-from lakegate_ingest.engine.types import INFERRED, reading
+from lakegate_ingest.engine.types import INFERRED, parquet_reading
 
 _COUNT_BYTES = 1024 * 1024
 Path_ = Literal["typed", "tolerant"]
@@ -330,7 +330,7 @@ class _Load:
     def _start(self, phase: Path_) -> None:
         self.phase, self.bytes_before = phase, 0
 
-    def _on_read(self, found: Input):  # type: ignore[no-untyped-def]
+    def _on_read(self, found: Input) -> Callable[[int], None]:
         total = (
             sum(other.size_bytes for other in self.inputs) if found.arrival is None else found.arrival.expected_bytes
         )
@@ -368,7 +368,7 @@ def arrow_schema(plan: Plan, inputs: Sequence[Input]) -> pa.Schema:
     """Of the tolerant path's data files: the columns that text can fill, with their Iceberg field ids."""
     fields = []
     for field in plan.schema.fields:
-        rule = reading(field.field_type)
+        rule = parquet_reading(field.field_type)
         if rule is not None:
             metadata = {"PARQUET:field_id": str(field.field_id)}
             fields.append(pa.field(field.name, rule.arrow, nullable=not field.required, metadata=metadata))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 # `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
 # `column` and `value` are null when the whole row is at fault. `row` is the raw text.
-SCHEMA = pa.schema(
-    [
-        pa.field("row_id", pa.int64(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),
-        pa.field("column", pa.string()),
-        pa.field("value", pa.string()),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("row", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-    ]
-)
+_FIELDS: list[Any] = [
+    pa.field("row_id", pa.int64(), nullable=False),
+    pa.field("file", pa.string(), nullable=False),
+    pa.field("line", pa.int64(), nullable=False),
+    pa.field("column", pa.string()),
+    pa.field("value", pa.string()),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("row", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+]
+SCHEMA = pa.schema(_FIELDS)
 MAX_REASONS = 100
 _SHOWN_CHARACTERS = 60
 
@@ -44,22 +44,23 @@ class Errors:
         nothing = pa.nulls(len(indices), pa.string())
         self._parts.append(self._part(where, nothing, nothing, pa.array(reasons, pa.string())))
 
-    def add_values(self, indices: pa.Array, column: str, values: pa.Array, noun: str) -> None:
+    def add_values(self, indices: Any, column: str, values: Any, noun: str) -> None:
         """Values of `column` that are not `noun`; a null value means that one is required."""
         missing = values.null_count
         if missing < len(values):
             self.reasons[f"{column}: not {noun}"] += len(values) - missing
         if missing:
             self.reasons[f"{column}: empty, but required"] += missing
+        call = pc.call_function  # the typed wrappers know no mix of arrays and constants
         shown = pc.utf8_slice_codeunits(values, 0, _SHOWN_CHARACTERS)
-        long = pc.greater(pc.utf8_length(values), _SHOWN_CHARACTERS)
-        shown = pc.if_else(long, pc.binary_join_element_wise(shown, "…", ""), shown)
-        reason = pc.binary_join_element_wise("'", shown, f"' is not {noun}", "")
+        long = call("greater", [call("utf8_length", [values]), pa.scalar(_SHOWN_CHARACTERS, pa.int32())])
+        shown = pc.if_else(long, call("binary_join_element_wise", [shown, "…", ""]), shown)
+        reason = call("binary_join_element_wise", ["'", shown, f"' is not {noun}", ""])
         reason = pc.fill_null(reason, "is empty, but the table requires a value")
         names = pa.repeat(pa.scalar(column), len(values))
         self._parts.append(self._part(indices, names, values, reason))
 
-    def _part(self, indices: pa.Array, column: pa.Array, value: pa.Array, reason: pa.Array) -> pa.Table:
+    def _part(self, indices: Any, column: Any, value: Any, reason: Any) -> pa.Table:
         return pa.table({"index": indices, "column": column, "value": _flat(value), "reason": _flat(reason)})
 
     def table(self) -> pa.Table:
@@ -85,7 +86,7 @@ class Errors:
         )
 
 
-def _flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _flat(array: Any) -> Any:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fsspec.spec import AbstractFileSystem
+from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from lakegate_ingest.engine.arrival import Arrival
 from lakegate_ingest.engine.errors import LoadCancelled

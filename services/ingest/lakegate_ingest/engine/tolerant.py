@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -29,7 +29,7 @@ from lakegate_ingest.engine.json_records import keys_of
 from lakegate_ingest.engine.model import EngineLimits
 from lakegate_ingest.engine.quarantine import Errors
 from lakegate_ingest.engine.sinks import ParquetSink
-from lakegate_ingest.engine.types import on, reading
+from lakegate_ingest.engine.types import on, parquet_reading
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Judge:
         self._judged: list[int] = []
         for position, column in enumerate(columns):
             value = f"c{position}"
-            rule = reading(column.kind)
+            rule = parquet_reading(column.kind)
             assert rule is not None
             casts.append(f"{on(rule.cast, value)} AS {value}")
             bad = "false" if rule.bad == "false" else f"({value} IS NOT NULL AND {on(rule.bad, value)})"
@@ -219,7 +219,7 @@ class Judge:
             where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
             if len(where):
                 column = self._columns[position]
-                rule = reading(column.kind)
+                rule = parquet_reading(column.kind)
                 assert rule is not None
                 values = batch.table[f"c{position}"].combine_chunks().take(where)
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
@@ -227,9 +227,8 @@ class Judge:
         return errors
 
 
-def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _as(column: Any, kind: pa.DataType) -> Any:
     if kind == pa.uuid():
-        return pa.chunked_array(
-            [pa.ExtensionArray.from_storage(kind, chunk.cast(pa.binary(16))) for chunk in column.chunks], kind
-        )
+        chunks: list[Any] = [pa.ExtensionArray.from_storage(kind, chunk.cast(pa.binary(16))) for chunk in column.chunks]
+        return pa.chunked_array(chunks) if chunks else pa.chunked_array([pa.nulls(0, kind)])
     return column.cast(kind)

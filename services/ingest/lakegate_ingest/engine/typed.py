@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,7 +26,7 @@ from lakegate_ingest.engine.errors import EngineError
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
-from lakegate_ingest.engine.types import EXACT_DOUBLE, literal, on, quoted, reading
+from lakegate_ingest.engine.types import EXACT_DOUBLE, literal, on, parquet_reading, quoted, reading
 
 _BUFFER_BYTES = 8 * 1024 * 1024  # DuckDB's own 32 MB for each buffer would eat the memory limit; no slower
 _STOP = "a value does not fit"
@@ -124,10 +125,9 @@ class _Choice:
 
 
 def _choice(found: Input, column: Column, wide: frozenset[str]) -> _Choice:
-    rule = reading(column.kind)
+    rule = parquet_reading(column.kind)
     arrow = found.arrow.field(column.source).type if found.arrow is not None else None
-    if rule is None:
-        return _Choice("{v}", "{v}", None)
+    assert rule is not None
     by_text = _Choice(
         "{v}" if arrow is None else "CAST({v} AS VARCHAR)",
         "TRY_CAST({v} AS UUID)" if rule.sql == "UUID" else rule.cast,
@@ -207,7 +207,8 @@ def _data_file(path: Path, found: Input, columns: Sequence[Column], wide: frozen
 def _check_statistics(column: Column, statistics: pq.Statistics) -> None:
     if not statistics.has_min_max:
         return
-    low, high = statistics.min_raw, statistics.max_raw
+    low: Any = statistics.min_raw
+    high: Any = statistics.max_raw
     if isinstance(column.kind, LongType):
         exact = low > -EXACT_DOUBLE and high < EXACT_DOUBLE
     elif isinstance(column.kind, (DoubleType, FloatType)):

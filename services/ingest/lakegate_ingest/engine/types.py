@@ -16,7 +16,6 @@ from pyiceberg.types import (
     DateType,
     DecimalType,
     DoubleType,
-    FixedType,
     FloatType,
     IcebergType,
     IntegerType,
@@ -119,7 +118,7 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
 
 
 def reading(kind: IcebergType) -> Reading | None:
-    """How to read `kind` from text; None for types that text can't fill (struct, list, map, binary, fixed)."""
+    """How to read `kind` from text; None for types that text can't fill (struct, list, map, binary, fixed, variant)."""
     if isinstance(kind, DecimalType):
         return _decimal(kind.precision, kind.scale)
     return _SIMPLE.get(type(kind))
@@ -133,9 +132,12 @@ def _decimal(precision: int, scale: int) -> Reading:
     return Reading(sql, pa.decimal128(precision, scale), noun, f"TRY_CAST({{v}} AS {sql})", bad)
 
 
-def passes_through(kind: IcebergType) -> bool:
-    """Whether only a Parquet source can fill the column."""
-    return isinstance(kind, (BinaryType, FixedType))
+def parquet_reading(kind: IcebergType) -> Reading | None:
+    """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text."""
+    return BYTES if isinstance(kind, BinaryType) else reading(kind)
+
+
+BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "unhex({v})", "false", "BLOB")
 
 
 # First loads: the order in which a column's type is tried; the first that fits every value is taken.

@@ -269,6 +269,15 @@ def test_parquet_values_that_do_not_fit_the_table_are_quarantined(load) -> None:
     assert loaded.rejects[0]["row"] == '{"a": 2.5, "s": [2]}'
 
 
+@pytest.mark.parametrize("late", [3, 2.5])  # typed, tolerant
+def test_parquet_bytes_are_kept(load, late: float) -> None:
+    data = parquet(a=pa.array([1.0, late]), b=pa.array([b"\x00\xff", None]))
+    loaded = load(data, format=Format.PARQUET, schema=table(a=LongType(), b=BinaryType()))
+    assert loaded.rows[0] == {"a": 1, "b": b"\x00\xff"}
+    with pytest.raises(engine.IncompatibleColumn, match="'b'"):
+        load(data, format=Format.PARQUET, schema=table(a=LongType(), b=StringType()))
+
+
 def test_parquet_without_rows_is_refused(load) -> None:
     with pytest.raises(engine.HeaderOnly):
         load(parquet(a=pa.array([], pa.int64())), format=Format.PARQUET)
