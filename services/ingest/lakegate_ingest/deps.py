@@ -7,6 +7,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from lakegate_chassis.auth import Caller
+from lakegate_chassis.problems import Unauthorized
+from lakegate_contracts.identity import DELEGATION_HEADER
 from lakegate_contracts.names import InvalidName, TableName
 from lakegate_ingest.errors import BadTableName
 from lakegate_ingest.resources import Resources
@@ -23,7 +25,16 @@ def _table(namespace: str, table: str) -> TableName:
         raise BadTableName(str(error)) from error
 
 
+def _delegation(request: Request) -> str:
+    delegation = request.headers.get(DELEGATION_HEADER)
+    if not delegation:
+        raise Unauthorized("The gateway sends a delegation with each request to ingest; this one has none.")
+    return delegation
+
+
 R = Annotated[Resources, Depends(_resources)]
 Table = Annotated[TableName, Depends(_table)]
+# What the gateway lets ingest do in the caller's name, for as long as a load may take.
+Delegation = Annotated[str, Depends(_delegation)]
 
-__all__ = ["Caller", "R", "Table"]
+__all__ = ["Caller", "Delegation", "R", "Table"]

@@ -16,12 +16,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from lakegate_chassis.auth import require
-from lakegate_chassis.problems import MEDIA_TYPE, Problem, Unauthorized, problem_response
-from lakegate_contracts.identity import DELEGATION_HEADER, Scope
+from lakegate_chassis.problems import MEDIA_TYPE, Problem, problem_response
+from lakegate_contracts.identity import Scope
 from lakegate_contracts.names import InvalidName, TableName
 from lakegate_contracts.receipts import LoadState, Receipt
 from lakegate_ingest import engine
-from lakegate_ingest.deps import Caller, R, Table
+from lakegate_ingest.deps import Caller, Delegation, R, Table
 from lakegate_ingest.errors import BadCursor, BadParameter, BadTableName
 from lakegate_ingest.loads import rejects as quarantine
 from lakegate_ingest.loads.idempotency import checked_key
@@ -69,6 +69,7 @@ async def create_load(
     request: Request,
     table: Table,
     principal: Caller,
+    delegation: Delegation,
     resources: R,
     mode: Annotated[str, Query(description="append is the only mode so far")] = "append",
     format: Annotated[str | None, Query(description="csv, tsv, ndjson, json or parquet; else found out")] = None,
@@ -90,7 +91,7 @@ async def create_load(
             table=table,
             options=options,
             body=_body_headers(request, name or str(table)),
-            delegation=delegation_of(request),
+            delegation=delegation,
             idempotency_key=checked_key(idempotency_key),
         )
         accepted = await resources.loads.accept(wanted, request.stream())
@@ -185,14 +186,6 @@ async def list_rejects(
     path = f"/v1/loads/{load_id}/rejects?{urlencode({'limit': limit, 'cursor': following})}" if following else None
     page = RejectPage(items=items, next=path)
     return Response(page.model_dump_json().encode(), media_type="application/json")
-
-
-def delegation_of(request: Request) -> str:
-    """The caller's delegation, which the gateway adds. Raises Unauthorized."""
-    delegation = request.headers.get(DELEGATION_HEADER)
-    if not delegation:
-        raise Unauthorized("The gateway sends a delegation with each request to ingest; this one has none.")
-    return delegation
 
 
 def _options(

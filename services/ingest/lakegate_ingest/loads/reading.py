@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import codecs
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
-from functools import cache
 from pathlib import Path
 
 from pyiceberg.schema import Schema
@@ -180,10 +179,15 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
 
 def engine_problem(error: engine.EngineError) -> Problem:
     """The engine names slug, title and status itself; they become a problem as they are."""
-    return _problem_kind(type(error).__name__, error.slug, error.title, error.status)(error.detail)
+    return _PROBLEMS[type(error)](error.detail)
 
 
-@cache
-def _problem_kind(name: str, slug: str, title: str, status: int) -> type[Problem]:
-    base = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}.get(status, Problem)
-    return type(name, (base,), {"slug": slug, "title": title, "status": status})
+def _problems(parent: type[engine.EngineError]) -> Iterator[tuple[type[engine.EngineError], type[Problem]]]:
+    """A problem class for each kind of engine error below `parent`, so that all of them can be listed."""
+    for kind in parent.__subclasses__():
+        base = {507: SpoolFull, 422: UnreadableData, 409: SchemaConflict}.get(kind.status, Problem)
+        yield kind, type(kind.__name__, (base,), {"slug": kind.slug, "title": kind.title, "status": kind.status})
+        yield from _problems(kind)
+
+
+_PROBLEMS = dict(_problems(engine.EngineError))

@@ -9,8 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from lakegate_chassis.auth import require
 from lakegate_contracts.identity import Scope
-from lakegate_ingest.deps import Caller, R, Table
-from lakegate_ingest.loads.endpoints import delegation_of
+from lakegate_ingest.deps import Caller, Delegation, R, Table
 from lakegate_ingest.tables.formats import MEDIA_TYPES, negotiated
 from lakegate_ingest.tables.scan import RowQuery
 
@@ -26,6 +25,7 @@ async def read_rows(
     request: Request,
     table: Table,
     principal: Caller,
+    delegation: Delegation,
     resources: R,
     columns: Annotated[str | None, Query(examples=["carrier,dep_delay"])] = None,
     filter: Annotated[str | None, Query(examples=["dep_delay > 60 and carrier = 'UA'"])] = None,
@@ -38,5 +38,5 @@ async def read_rows(
     wanted = negotiated(format, request.headers.get("accept", ""))
     names = tuple(dict.fromkeys(part.strip() for part in columns.split(",") if part.strip())) if columns else None
     query = RowQuery(columns=names, filter=filter, limit=limit, snapshot_id=snapshot)
-    rows = await resources.rows.open(principal.tenant, table, delegation_of(request), query, wanted)
+    rows = await resources.rows.open(principal.tenant, table, delegation, query, wanted)
     return StreamingResponse(rows, media_type=MEDIA_TYPES[wanted])

@@ -130,7 +130,7 @@ class Scan:
             expression = self._expression(file_schema, missing)
             groups = list(range(file.num_row_groups))
             if expression is not None:
-                fragment = cast(ds.ParquetFileFragment, ds.ParquetFileFormat().make_fragment(source))
+                fragment = cast(Any, ds.ParquetFileFormat().make_fragment(source))
                 groups = [group.id for group in fragment.subset(expression).row_groups]
             for batch in file.iter_batches(
                 self._batch_rows,
