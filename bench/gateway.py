@@ -1,4 +1,4 @@
-"""The gateway's relay beside nginx, in one run: `python bench/gateway.py [--seconds 5] [--connections 64]`.
+"""The gateway's relay beside nginx, in one run: `python -m bench.gateway [--seconds 5] [--connections 64]`.
 
 Both pass the same small request on to the same nginx, which answers 200 at once; wrk asks. The gateway does what it
 does in service: API key, scopes, internal token, ids, one log line and metrics for each request, one trace in ten

@@ -1,6 +1,6 @@
 """Events a second by HTTP, one by one and in batches, beside a plain INSERT of the same JSON in the same run.
 
-python bench/lineage_events.py [--events 6000] [--clients 32] [--batch 100]
+python -m bench.lineage_events [--events 6000] [--clients 32] [--batch 100]
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from uuid import UUID
 import asyncpg
 import orjson
 import psutil
-from lineage_service import TENANT, Service, admin, lineage_service
 from rich.console import Console
 from rich.table import Table
+
+from bench.lineage_service import TENANT, Service, admin, lineage_service
 
 PRODUCER = "https://github.com/apache/airflow/tree/providers-openlineage/2.0.0"
 

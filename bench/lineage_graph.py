@@ -1,6 +1,6 @@
 """Latency of GET /v1/lineage/graph on a synthetic graph.
 
-python bench/lineage_graph.py [--jobs 25000] [--requests 100] [--explain]
+python -m bench.lineage_graph [--jobs 25000] [--requests 100] [--explain]
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from time import perf_counter
 from uuid import UUID, uuid5
 
 import httpx
-from lineage_service import TENANT, Service, admin, lineage_service
 from rich.console import Console
 from rich.table import Table
 
+from bench.lineage_service import TENANT, Service, admin, lineage_service
 from lakegate_lineage import identity
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)

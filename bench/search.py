@@ -1,6 +1,6 @@
 """Search over 100,000 datasets: through HTTP, inside of the process, and PostgreSQL on the same data.
 
-python bench/search.py [--datasets 100000] [--queries 2000]
+python -m bench.search [--datasets 100000] [--queries 2000]
 """
 
 from __future__ import annotations
