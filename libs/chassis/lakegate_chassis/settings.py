@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Literal, TypeVar
 
@@ -80,11 +81,26 @@ S = TypeVar("S", bound=BaseSettings)
 def load(settings: type[S]) -> S:
     """Read the settings or end the process with exit code 78 and one line for each bad variable."""
     try:
-        return settings()
+        read, faults = settings(), unknown(settings)
     except ValidationError as error:
-        for line in explain(settings, error):
+        read, faults = None, [*explain(settings, error), *unknown(settings)]
+    if read is None or faults:
+        for line in faults:
             print(line, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         sys.exit(EX_CONFIG)
+    return read
+
+
+def unknown(settings: type[BaseSettings]) -> list[str]:
+    """Variables with the service's prefix that it does not have: a typing error would be ignored silently.
+
+    Nested ones are refused by the section itself.
+    """
+    prefix = settings.model_config.get("env_prefix", "").upper()
+    fields = {name.upper() for name in settings.model_fields}
+    found = [name for name in map(str.upper, os.environ) if name.startswith(prefix)]  # noqa: TID251 - this is settings
+    strange = sorted(name for name in found if name.removeprefix(prefix).partition("__")[0] not in fields)
+    return [f"setting {name}: there is no such setting; see docs/settings.md" for name in strange]
 
 
 def explain(settings: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -54,6 +54,14 @@ def test_an_unknown_nested_variable_is_refused(
     assert "LIBRARY_POSTGRES__POOL_MAXIMUM" in capsys.readouterr().err
 
 
+def test_a_misspelt_variable_is_refused(complete: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    complete.setenv("LIBRARY_PROT", "8100")
+    with pytest.raises(SystemExit) as stop:
+        load(LibrarySettings)
+    assert stop.value.code == EX_CONFIG
+    assert "setting LIBRARY_PROT: there is no such setting" in capsys.readouterr().err
+
+
 def test_settings_are_frozen_to_the_last_level(complete: pytest.MonkeyPatch) -> None:
     settings = load(LibrarySettings)
     with pytest.raises(ValidationError):
