@@ -32,7 +32,8 @@ def connect(work_dir: Path, *, memory_bytes: int, threads: int) -> Iterator[duck
 
 
 def is_out_of_disk(error: BaseException) -> bool:
-    return "No space left on device" in str(error) or "ENOSPC" in str(error)
+    """No space, or a limit on the size of a file or on the quota: DuckDB and Arrow tell by their message."""
+    return any(said in str(error) for said in ("No space left on device", "File too large", "Disk quota exceeded"))
 
 
 def out_of_disk() -> OutOfDisk:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema
@@ -81,7 +82,7 @@ def write(
     except BaseException as error:
         shutil.rmtree(out_dir, ignore_errors=True)
         shutil.rmtree(quarantine_dir, ignore_errors=True)
-        if isinstance(error, (OSError, pa.ArrowException)) and is_out_of_disk(error):
+        if isinstance(error, (OSError, pa.ArrowException, duckdb.Error)) and is_out_of_disk(error):
             raise out_of_disk() from error
         raise
     finally:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -320,6 +323,30 @@ def test_a_new_column_is_refused_when_the_sender_says_so(load, format: Format) -
     text = "id,extra\n1,2\n" if format is Format.CSV else '{"id": 1}\n' * 50_000 + '{"id": 1, "extra": 2}\n'
     with pytest.raises(engine.NewColumn, match="'extra'"):
         load(text, format=format, schema=TABLE, on_new_column="reject")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from lakegate_ingest import engine
+folder = Path(sys.argv[1])
+source = engine.Source(folder / "in.csv", "in.csv", engine.ReadOptions(engine.Format.CSV))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    engine.write([source], None, out_dir=folder / "o", quarantine_dir=folder / "q", work_dir=folder / "w")
+except engine.OutOfDisk:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("tail", ["", "1,2,3\n"])  # typed, tolerant
+def test_a_full_disk_fails_the_load_and_keeps_nothing(tmp_path: Path, tail: str) -> None:
+    draw = random.Random(1)
+    rows = "".join(f"{draw.getrandbits(60)},{draw.getrandbits(200):x}\n" for _ in range(20_000))
+    (tmp_path / "in.csv").write_text("a,b\n" + rows + tail)
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=False)
+    assert done.returncode == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
 def test_cancelling_keeps_nothing(load, tmp_path: Path) -> None:
