@@ -7,12 +7,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lakegate_chassis.health import HEALTH_PATHS
 from lakegate_chassis.problems import Forbidden, Unauthorized, problem_response
 from lakegate_chassis.tokens import InvalidToken, TokenVerifier
 from lakegate_contracts.identity import Principal
 from lakegate_contracts.identity import Scope as Permission
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/openapi.json"})
+OPEN_PATHS = HEALTH_PATHS | {"/openapi.json"}
 
 
 class AuthMiddleware:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with the head and the first piece of an answer in one write.
+"""A transport that sends the head and the first piece of an answer in one write.
 
 uvicorn writes them one by one, uvloop sends each at once, and a small answer so costs two system calls and wakes the
 client twice: measured at the gateway, about 10 of 100 microseconds a request.
@@ -7,9 +7,7 @@ client twice: measured at the gateway, about 10 of 100 microseconds a request.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 HOLD_BYTES = 16 * 1024
 
@@ -53,18 +51,3 @@ class CoalescingTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-
-class CoalescingProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=CoalescingProtocol)`."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        coalescing = CoalescingTransport(cast(asyncio.Transport, transport), self.loop)
-        super().connection_made(cast(asyncio.Transport, coalescing))
-
-    def handle_websocket_upgrade(self) -> None:
-        # that protocol has its own ideas of when to write
-        coalescing = cast(CoalescingTransport, self.transport)
-        coalescing.flush()
-        self.transport = coalescing._transport
-        super().handle_websocket_upgrade()

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from lakegate_chassis.logs import log
 
+HEALTH_PATHS = frozenset({"/livez", "/readyz", "/startupz"})
 CHECK_TIMEOUT_SECONDS = 2.0
 Check = Callable[[], Awaitable[object]]
 

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 import orjson
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lakegate_chassis import context, logs, tracing
-from lakegate_chassis.health import Health
+from lakegate_chassis.health import HEALTH_PATHS, Health
 from lakegate_chassis.metrics import DISCONNECTS, IN_FLIGHT, LATENCY, REQUESTS
 from lakegate_chassis.problems import problem_response, unforeseen
 
 MAX_REQUEST_ID = 128
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz"})
 
 
 class RequestMiddleware:
@@ -75,6 +75,8 @@ class RequestMiddleware:
         IN_FLIGHT.inc()
         try:
             await self.app(scope, receive, send_with_ids)
+        except ClientDisconnect:
+            pass  # nobody is left to answer; it is counted as incomplete below
         except Exception as error:  # the last handler: whatever it is, the client gets an answer
             problem = unforeseen(error)
             if status:
@@ -100,7 +102,7 @@ class RequestMiddleware:
         latency.observe(seconds)
         if not complete:
             DISCONNECTS.inc()
-        if path in QUIET_PATHS and status == 200:
+        if path in HEALTH_PATHS and status == 200:
             return
         write_access_line(
             self.service, info, scope, method=method, path=path, route=route, status=status, bytes=sent,

@@ -1,6 +1,7 @@
 """RFC 9457 problem details: the one shape of every error under /v1.
 
 Problem (500)
+├── InvalidHttp 400, HeadTooLarge 431, NotImplementedHere 501, ClientTooSlow 408   the request as HTTP
 ├── InvalidRequest 422   what was sent can't be used; `errors[{detail, pointer}]` says where
 ├── Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405, Conflict 409, PreconditionFailed 412
 ├── TooLarge 413, TooManyRequests 429
@@ -18,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from lakegate_chassis import context
 from lakegate_chassis.logs import log
@@ -67,6 +69,22 @@ class Problem(Exception):
         self.errors = errors
         self.headers = headers or {}
         self.extensions = extensions
+
+
+class InvalidHttp(Problem):
+    slug, title, status = "invalid-http", "Not a valid HTTP request", 400
+
+
+class HeadTooLarge(Problem):
+    slug, title, status = "head-too-large", "Request line or headers too large", 431
+
+
+class NotImplementedHere(Problem):
+    slug, title, status = "not-implemented", "Not implemented", 501
+
+
+class ClientTooSlow(Problem):
+    slug, title, status = "client-too-slow", "The request came too slowly", 408
 
 
 class InvalidRequest(Problem):
@@ -167,6 +185,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for refused in UNSTORABLE:
         app.add_exception_handler(refused, _on_unstorable)
+    app.add_exception_handler(asyncpg.DataError, _on_data_error)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -197,13 +216,20 @@ async def _on_unstorable(request: Request, error: Exception) -> Response:
     return problem_response(problem, instance=request.url.path)
 
 
+async def _on_data_error(request: Request, error: Exception) -> Response:
+    # a model should have refused it; the log says which value it was
+    log.warning("data_error", exc_info=error)
+    problem = InvalidRequest("A value of this request lies outside of what can be stored, such as a time or a number.")
+    return problem_response(problem, instance=request.url.path)
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
         return problem_response(NotFound(f"Nothing is served at {path}. The API is described at /docs."), instance=path)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted(_methods(request)))
         problem: Problem = MethodNotAllowed(
             f"{request.method} is not possible here; {path} takes {allowed}.", headers={"allow": allowed}
         )
@@ -211,6 +237,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code < 500:
         return problem_response(InvalidRequest(str(error.detail)), instance=path)
     return problem_response(unforeseen(error), instance=path)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path takes; Starlette names the methods of the first route that matches only."""
+    methods: set[str] = set()
+    for route in request.app.router.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return methods
 
 
 def unforeseen(error: BaseException) -> Problem:

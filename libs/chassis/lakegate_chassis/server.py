@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from lakegate_chassis import logs, tracing
-from lakegate_chassis.coalesce import CoalescingProtocol
 from lakegate_chassis.health import Health
 from lakegate_chassis.logs import log
+from lakegate_chassis.protocol import ServerProtocol
 from lakegate_chassis.settings import ServiceSettings
 
 LONGEST_WAIT_SECONDS = 35  # a request may wait 30 s for its load; then the answer has to be written
@@ -42,6 +43,9 @@ class Server(uvicorn.Server):
 def run(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRouter | None = None) -> None:
     """Serve until SIGTERM or SIGINT. `app.state.health` is told to drain; `management` adds private routes."""
     logs.configure(settings, service)
+    # shells often allow 1,024 files where the system allows many more; each connection is one
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     provider = tracing.configure(settings, service, version(f"lakegate-{service}"))
     # what is loaded by now stays: the collector need not look through it again, nor after every 700 objects that a
     # few requests leave (13 of 100 microseconds a request at the gateway)
@@ -64,7 +68,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             app,
             host=settings.host,
             port=settings.port,
-            http=CoalescingProtocol,
+            http=ServerProtocol,
             # X-Forwarded-For would be believed from every local process, and read for each request
             proxy_headers=False,
             log_config=None,
@@ -82,6 +86,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             management_app(management),
             host=settings.management_host,
             port=settings.management_port,
+            http=ServerProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

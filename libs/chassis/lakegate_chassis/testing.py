@@ -12,24 +12,27 @@ from typing import Literal, TypeVar
 import uvicorn
 from starlette.types import ASGIApp
 
-from lakegate_chassis.coalesce import CoalescingProtocol
+from lakegate_chassis.protocol import ServerProtocol
 from lakegate_chassis.server import Server
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[str]:
-    """Serve `app` with uvicorn on a free port of the loopback; yields its base URL."""
+async def serving(
+    app: ASGIApp, *, lifespan: Literal["on", "off"] = "on", most_served: int | None = None
+) -> AsyncIterator[str]:
+    """Serve `app` with uvicorn on a free port of the loopback; yields its base URL. Over `most_served`: 503."""
     # the socket listens before uvicorn runs, so that a client may connect at once and nobody has to poll
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
-            http=CoalescingProtocol,
+            http=ServerProtocol,
             lifespan=lifespan,
             log_config=None,
             access_log=False,
+            limit_concurrency=most_served,
             timeout_graceful_shutdown=2,
         )
         server = Server(config)
