@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 from lakegate_catalog.resources import Resources
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
+    # async, since FastAPI runs a plain function in a worker thread for every request
     resources = request.app.state.resources
     assert isinstance(resources, Resources)
     return resources

@@ -11,14 +11,15 @@ from lakegate_contracts.identity import Principal, Scope
 from lakegate_gateway.resources import Resources
 
 
-def resources(request: Request) -> Resources:
+async def resources(request: Request) -> Resources:
+    # async, since FastAPI runs a plain function in a worker thread for every request
     return cast(Resources, request.app.state.resources)
 
 
 Opened = Annotated[Resources, Depends(resources)]
 
 
-def client_address(request: Request) -> str:
+async def client_address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 

@@ -14,18 +14,19 @@ from lakegate_ingest.errors import BadTableName
 from lakegate_ingest.resources import Resources
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
+    # async, since FastAPI runs a plain function in a worker thread for every request
     return cast(Resources, request.app.state.resources)
 
 
-def _table(namespace: str, table: str) -> TableName:
+async def _table(namespace: str, table: str) -> TableName:
     try:
         return TableName.of(namespace, table)
     except InvalidName as error:
         raise BadTableName(str(error)) from error
 
 
-def _delegation(request: Request) -> str:
+async def _delegation(request: Request) -> str:
     delegation = request.headers.get(DELEGATION_HEADER)
     if not delegation:
         raise Unauthorized("The gateway sends a delegation with each request to ingest; this one has none.")

@@ -19,6 +19,7 @@ from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.oauth.schemas import ExchangeAnswer, OAuthProblem, TokenAnswer
 from lakegate_gateway.oauth.service import GRANTS
 
+TOKEN_PATHS = ("/oauth/token", "/iceberg/v1/oauth/tokens")
 MAX_FORM_BYTES = 64 * 1024
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -80,7 +81,7 @@ async def read_form(request: Request) -> dict[str, str]:
 Form = Annotated[dict[str, str], Depends(read_form)]
 
 
-def basic_client(request: Request) -> tuple[str, str] | None:
+async def basic_client(request: Request) -> tuple[str, str] | None:
     """client_id and secret from Basic; both are form-encoded in it (RFC 6749 2.3.1)."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
@@ -98,7 +99,7 @@ BasicClient = Annotated[tuple[str, str] | None, Depends(basic_client)]
 
 
 @router.post(
-    "/oauth/token", summary="Get an access token", response_model=TokenAnswer, responses=_ERRORS, openapi_extra=_FORM
+    TOKEN_PATHS[0], summary="Get an access token", response_model=TokenAnswer, responses=_ERRORS, openapi_extra=_FORM
 )
 async def token(form: Form, client: BasicClient, address: Address, opened: Opened) -> JSONResponse:
     answer = await opened.issuer.grant(form, client, address)
@@ -106,7 +107,7 @@ async def token(form: Form, client: BasicClient, address: Address, opened: Opene
 
 
 @router.post(
-    "/iceberg/v1/oauth/tokens",
+    TOKEN_PATHS[1],
     summary="Get an access token, as Iceberg clients ask for it",
     response_model=TokenAnswer,
     responses=_ERRORS,
