@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urljoin
 
 import typer
 from rich.markup import escape
@@ -108,12 +109,25 @@ def _say_problem(options: dict[str, Any], error: Any) -> None:
     if problem.detail:
         print_(f"       {escape(problem.detail)}")
     for field in problem.errors:
+        if field.detail in problem.detail:
+            continue
         at = f"[bold]{escape(field.pointer)}[/]: " if field.pointer else ""
         print_(f"       - {at}{escape(field.detail)}")
-    aside = [f"see {problem.type}"] if problem.type != "about:blank" else []
+    aside = [f"see {_page(problem.type, options)}"] if problem.type != "about:blank" else []
     aside += [f"trace {problem.trace_id}"] if problem.trace_id else []
     if aside:
         print_(f"       {escape(' · '.join(aside))}", style="dim")
+
+
+def _page(type_: str, options: dict[str, Any]) -> str:
+    """The problem's page as a URL that can be opened: the gateway serves it."""
+    from lakegate.options import chosen_profile
+    from lakegate.profiles import ProfileError
+
+    try:
+        return urljoin(f"{chosen_profile(options.get('profile')).url}/", type_)
+    except ProfileError:
+        return type_
 
 
 def _write(document: dict[str, Any]) -> None:

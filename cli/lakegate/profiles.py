@@ -72,7 +72,7 @@ def save_profile(path: Path, profile: Profile) -> None:
 def choose(environment: Environment, name: str | None) -> Profile:
     """The profile to use: an explicit name, LAKEGATE_URL, LAKEGATE_PROFILE, the file's default. Raises ProfileError."""
     if name is None and environment.url is not None:
-        return Profile("environment", environment.url, environment.key)
+        return Profile("environment", environment.url.rstrip("/"), environment.key)
     known = read_profiles(environment.config)
     wanted = name or environment.profile or known.default
     if wanted is None:
@@ -83,7 +83,7 @@ def choose(environment: Environment, name: str | None) -> Profile:
     if profile is None:
         names = ", ".join(sorted(known.profiles)) or "none"
         raise ProfileError(f'There is no profile "{wanted}" in {environment.config}; it has: {names}.')
-    return Profile(profile.name, profile.url, environment.key or profile.key)
+    return Profile(profile.name, profile.url.rstrip("/"), environment.key or profile.key)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import lakegate
-from lakegate.client import AsyncClient, Client, Refused, Retries, ServiceFailed, Unreachable
+from lakegate.client import AsyncClient, BadSetting, Client, Refused, Retries, ServiceFailed, Unreachable
 from lakegate.client.errors import BrokenAnswer, LoadFailed, NotAllowed, NotFound, StillRunning
 
 QUICK = Retries(attempts=3, first_seconds=0.001, longest_seconds=0.01)
@@ -287,3 +287,35 @@ def test_a_progress_stream_that_breaks_off_does_not_end_the_push() -> None:
 
     with client(Failing(begun, problem(503), failed)) as lake, pytest.raises(LoadFailed, match="Empty"):
         lake.push(b"x", "shop.orders", on_event=lambda event: None)
+
+
+@pytest.mark.parametrize("key", ["lgk_s3cret\nX: y", "lgk_s3crët", "lgk s3cret", "", "\n"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_shown(kind: type[Any], key: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        kind("http://gateway", key)
+
+    assert "s3cr" not in str(caught.value)
+
+
+def test_white_space_around_a_key_is_dropped() -> None:
+    failing = Failing(httpx.Response(200, json=COMPLETED_LOAD))
+
+    with Client("http://gateway/", " lgk_x\n", transport=httpx.MockTransport(failing)) as lake:
+        lake.load(LOAD_ID)
+
+    assert failing.requests[0].headers["authorization"] == "Bearer lgk_x"
+
+
+def test_a_request_that_is_no_http_does_not_show_its_headers() -> None:
+    failing = Failing(httpx.LocalProtocolError("Illegal header value b'Bearer lgk_s3cret'"))
+
+    with client(failing) as lake, pytest.raises(Unreachable) as caught:
+        lake.load(LOAD_ID)
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_address_that_is_no_url_is_said_so() -> None:
+    with pytest.raises(BadSetting, match="no URL"):
+        Client("http://[::1", "lgk_x")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suites import Suite
 
 ORDERS = "id,amount,day\n1,10.5,2024-01-01\n2,20,2024-01-02\n3,30,2024-01-03\n"
 Run = Callable[..., Any]
@@ -138,6 +139,8 @@ def test_sql_reads_types_joins_and_is_bounded(orders: Any, answer: Run, run: Run
         ("SELECT * FROM shop.nothing", "no table shop.nothing"),
         ("DROP TABLE shop.orders", "Only queries"),
         ("SELEC", "syntax"),
+        ("SELECT * FROM a.b.c", '"a.b".c'),
+        ("SELECT * FROM a.b.c.d", "double quotes"),
     ],
 )
 def test_sql_says_what_is_wrong(orders: Any, run: Run, query: str, says: str) -> None:
@@ -146,6 +149,64 @@ def test_sql_says_what_is_wrong(orders: Any, run: Run, query: str, says: str) ->
     assert done.returncode in (2, 3)
     assert says in done.stderr
     assert done.stdout == ""
+
+
+def test_sql_reads_timestamps_with_a_zone_and_wide_integers(answer: Run) -> None:
+    answer("push", "-", "shop.moments", stdin=b"id,at\n1,2013-01-01T10:00:00Z\n2,\n3,2013-01-01T12:00:00+02:00\n")
+
+    rows = answer("sql", "SELECT * FROM shop.moments ORDER BY id")["rows"]
+    [grouped] = answer(
+        "sql",
+        "SELECT count(*) AS n, sum(id) AS s, timestamp_ns '2020-01-01 00:00:00.123456789' AS ns, "
+        "now() AS at FROM shop.moments",
+    )["rows"]
+
+    assert [row["at"] for row in rows] == ["2013-01-01 10:00:00+00:00", None, "2013-01-01 10:00:00+00:00"]
+    assert (grouped["n"], grouped["s"]) == (3, 6)
+    assert grouped["ns"] == "2020-01-01 00:00:00.123456789"
+    assert grouped["at"].endswith("+00:00")
+
+
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(run: Run) -> None:
+    for key in ("lgk_s3cret\nx", "lgk_s3crët"):
+        for command in (("ls",), ("sql", "SELECT * FROM shop.orders")):
+            done = run(*command, LAKEGATE_KEY=key, LAKEGATE_URL="http://127.0.0.1:9")
+            assert done.returncode == 1, done.stderr
+            assert "API key" in done.stderr
+            assert "s3cr" not in done.stderr
+
+
+def test_white_space_around_a_key_and_a_slash_behind_the_address_do_no_harm(
+    orders: Any, run: Run, suite: Suite
+) -> None:
+    given = {"LAKEGATE_KEY": f" {suite.key}\n", "LAKEGATE_URL": f"{suite.url}/"}
+
+    for command in (("ls",), ("sql", "SELECT count(*) FROM shop.orders")):
+        done = run(*command, **given)
+        assert done.returncode == 0, done.stderr
+
+
+def test_sql_with_a_wrong_key_or_at_a_wrong_address_says_so(run: Run, suite: Suite) -> None:
+    denied = run("sql", "SELECT 1", LAKEGATE_KEY="lgk_wrong")
+    lost = run("sql", "SELECT 1", LAKEGATE_URL=f"{suite.url}/docs", LAKEGATE_KEY=suite.key)
+
+    assert denied.returncode == 4, denied.stderr
+    assert lost.returncode in (1, 3), lost.stderr
+    assert "Traceback" not in denied.stderr + lost.stderr
+
+
+def test_ls_of_what_is_no_namespace_says_so(orders: Any, run: Run) -> None:
+    assert run("ls", "///").returncode == 2
+    assert "Nothing in the namespace nowhere" in run("ls", "nowhere").stdout
+
+
+def test_a_problem_says_each_thing_once_and_where_it_is_explained(run: Run, suite: Suite) -> None:
+    done = run("push", "-", "shop.orders", "--delimiter", "||", stdin=b"a\n1\n")
+
+    assert done.returncode == 3
+    said = [line.strip(" -") for line in done.stderr.splitlines()]
+    assert len([line for line in said if "delimiter" in line.lower()]) == 1, done.stderr
+    assert f"see {suite.url}/problems/" in done.stderr
 
 
 def test_keys_are_made_listed_used_and_revoked(answer: Run, run: Run, orders: Any) -> None:

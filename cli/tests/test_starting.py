@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,9 @@ from typing import Any
 
 import pytest
 from suites import Suite, until
+
+from lakegate.embedded.layout import Home
+from lakegate.profiles import Profile, save_profile
 
 Lakegate = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,6 +49,10 @@ def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_p
     assert started.returncode == 0, started.stderr
     ready = json.loads(started.stdout)
 
+    logs = tmp_path / "data" / "logs"
+    assert ready["key"]
+    assert not [log.name for log in logs.iterdir() if ready["key"] in log.read_text()]
+    assert stat.S_IMODE(logs.stat().st_mode) == 0o700
     assert lakegate("push", "-", "shop.orders", stdin="a\n1\n").returncode == 0
     again = lakegate("up", "--detach")
     assert again.returncode == 1
@@ -59,15 +68,68 @@ def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_p
     assert json.loads(lakegate("ls", "--json").stdout) == []
 
 
-def test_fresh_asks_before_it_wipes(lakegate: Lakegate, tmp_path: Path) -> None:
-    kept = tmp_path / "data" / "warehouse" / "kept"
-    kept.mkdir(parents=True)
+@pytest.mark.parametrize("kept", ["warehouse/kept", "secrets/admin.key", "spool/kept"])
+def test_fresh_asks_before_it_removes_anything(lakegate: Lakegate, tmp_path: Path, kept: str) -> None:
+    Home.at(tmp_path / "data").make()
+    (tmp_path / "data" / kept).touch()
 
     refused = lakegate("up", "--fresh", "--port", "0", stdin="n\n")
 
     assert refused.returncode == 1
     assert str(tmp_path / "data") in refused.stdout
+    assert (tmp_path / "data" / kept).exists()
+
+
+@pytest.mark.parametrize("options", [["--fresh", "--yes"], ["--fresh", "--yes", "--detach"], []])
+def test_a_folder_that_is_not_ours_is_left_alone(lakegate: Lakegate, tmp_path: Path, options: list[str]) -> None:
+    thesis = tmp_path / "documents" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.touch()
+
+    refused = lakegate("up", "--port", "0", "--home", str(thesis.parent), *options)
+
+    assert refused.returncode == 1
+    assert "no data folder of Lakegate" in refused.stderr
+    assert list(thesis.parent.iterdir()) == [thesis]
+
+
+def test_a_start_that_can_not_succeed_removes_nothing(lakegate: Lakegate, tmp_path: Path) -> None:
+    Home.at(tmp_path / "data").make()
+    kept = tmp_path / "data" / "warehouse" / "kept"
+    kept.touch()
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = lakegate("up", "--fresh", "--yes", "--port", str(port) if port <= 64_500 else "64500")
+
+    assert refused.returncode == 1
+    assert "in use" in refused.stderr
     assert kept.exists()
+
+
+def test_a_config_that_is_no_toml_and_an_address_that_is_none_are_told_before_the_start(
+    lakegate: Lakegate, tmp_path: Path
+) -> None:
+    address = lakegate("up", "--port", "0", LAKEGATE_POSTGRES_URL="garbage s3cret")
+    (tmp_path / "config.toml").write_text("default = ")
+    config = lakegate("up", "--port", "0")
+
+    assert (config.returncode, address.returncode) == (1, 1)
+    assert "config.toml" in config.stderr
+    assert "LAKEGATE_POSTGRES_URL" in address.stderr
+    assert "s3cret" not in address.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_profile_that_still_answers_is_not_taken_over_in_silence(lakegate: Lakegate, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        save_profile(tmp_path / "config.toml", Profile("local", url, "lgk_other"))
+        taken = lakegate("up", "--detach", "--port", "0")
+
+    assert taken.returncode == 0, taken.stderr
+    assert url in taken.stdout
+    assert "--profile" in taken.stdout
 
 
 def test_a_database_that_is_not_there_is_named_without_its_password(lakegate: Lakegate) -> None:

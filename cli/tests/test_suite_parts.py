@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from lakegate.embedded import processes
-from lakegate.embedded.layout import Home, last_lines
+from lakegate.embedded.database import is_postgres_url
+from lakegate.embedded.layout import ForeignFolder, Home, last_lines
 from lakegate.embedded.lock import SuiteLock, SuiteRunning, holder
-from lakegate.embedded.ports import Ports, PortTaken
+from lakegate.embedded.ports import Ports, PortTaken, is_somebodys
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.services import services
 from lakegate.embedded.state import SuiteState, read_state, running, write_state
@@ -112,23 +115,94 @@ def test_secrets_are_made_once_and_private(home: Home) -> None:
     assert stat.S_IMODE(home.secrets.stat().st_mode) == 0o700
 
 
-def test_wiping_keeps_the_lock_and_the_logs(home: Home) -> None:
+def test_wiping_removes_what_we_name_and_nothing_else(home: Home) -> None:
+    (home.warehouse / "table").mkdir()
+    (home.path / "notes.txt").write_text("mine")
+    home.log("suite").write_text("said\n")
+
     with SuiteLock(home.lock):
-        (home.warehouse / "table").mkdir()
         home.wipe()
 
-    assert sorted(entry.name for entry in home.path.iterdir()) == ["lock", "logs"]
+    left = {entry.name for entry in home.path.iterdir() if not entry.is_dir() or any(entry.iterdir())}
+    assert left == {"lock", "logs", "notes.txt", ".gitignore", ".lakegate-home"}
 
 
-def test_logs_start_anew_when_they_are_large(home: Home) -> None:
-    home.log("ingest").write_bytes(b"old\n" * 5_500_000)
+def test_a_folder_of_somebody_elses_is_neither_made_ours_nor_wiped(tmp_path: Path) -> None:
+    (tmp_path / "warehouse").mkdir()
+    (tmp_path / "warehouse" / "thesis.txt").write_text("mine")
+    home = Home.at(tmp_path)
+
+    with pytest.raises(ForeignFolder, match="no data folder of Lakegate"):
+        home.wipe()
+    with pytest.raises(ForeignFolder):
+        home.make()
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["warehouse"]
+    assert (tmp_path / "warehouse" / "thesis.txt").exists()
+
+
+def test_an_empty_folder_is_made_ours(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+
+    home.make()
+    home.make()
+
+    assert home.doomed() == []
+    (home.spool / "part").touch()
+    assert home.doomed() == [home.spool]
+
+
+def test_what_the_suite_writes_is_closed_to_others(home: Home) -> None:
+    for folder in (home.logs, home.warehouse, home.spool, home.search, home.secrets):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_open_logs_of_an_older_version_are_closed(home: Home) -> None:
+    home.logs.chmod(0o755)
+
+    home.make()
+
+    assert stat.S_IMODE(home.logs.stat().st_mode) == 0o700
+
+
+def test_a_look_at_the_lock_does_not_keep_a_suite_from_starting(home: Home) -> None:
+    home.lock.touch()
+    look = home.lock.open()
+    fcntl.flock(look, fcntl.LOCK_SH)
+    release = threading.Timer(0.05, look.close)
+    release.start()
+
+    with SuiteLock(home.lock):
+        assert holder(home.lock) == os.getpid()
+    release.join()
+
+
+def test_logs_are_bounded_under_a_process_that_has_them_open(home: Home) -> None:
+    log = home.log("ingest")
     home.log("catalog").write_bytes(b"small\n")
+    with log.open("ab", buffering=0) as open_in_child:
+        open_in_child.write(b"old\n" * 5_500_000)
 
-    home.rotate_logs()
+        home.bound_logs()
+        open_in_child.write(b"new\n")
 
-    assert not home.log("ingest").exists()
-    assert (home.logs / "ingest.log.1").exists()
-    assert home.log("catalog").exists()
+    assert log.read_bytes() == b"new\n"
+    assert log.with_suffix(".log.1").stat().st_size == 22_000_000
+    assert sorted(entry.name for entry in home.logs.iterdir()) == ["catalog.log", "ingest.log", "ingest.log.1"]
+    assert last_lines(log, after=22_000_000) == "new"
+
+
+def test_a_saved_address_is_somebodys_when_it_answers_or_is_elsewhere() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert is_somebodys(f"http://127.0.0.1:{port}")
+    assert not is_somebodys(f"http://127.0.0.1:{port}")
+    assert is_somebodys("https://lake.example")
+
+
+@pytest.mark.parametrize("url", ["garbage", "mysql://h/db", "postgresql://", "postgresql://h:port/db"])
+def test_what_is_no_postgres_url_is_told_before_anything_starts(url: str) -> None:
+    assert not is_postgres_url(url)
 
 
 def test_the_end_of_a_log_is_what_was_added(home: Home) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lakegate.client.async_client import AsyncClient
 from lakegate.client.client import Client
 from lakegate.client.errors import (
+    BadSetting,
     BrokenAnswer,
     Conflict,
     LakegateError,
@@ -37,6 +38,7 @@ from lakegate.client.retries import Retries
 
 __all__ = [
     "AsyncClient",
+    "BadSetting",
     "BrokenAnswer",
     "Client",
     "Conflict",

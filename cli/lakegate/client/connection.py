@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from typing import Any
 
 import httpx
 
-from lakegate.client.errors import Unreachable
+from lakegate.client.errors import BadSetting, Unreachable
 from lakegate.client.uploads import Upload
 
 # The server answers a load within 30 s (Prefer: wait); reads get twice that, so that its own deadline always wins.
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
+# RFC 6750, 2.1 (b64token), and a little more: whatever is visible ASCII.
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
 def options(
     url: str, key: str | None, timeout: httpx.Timeout | float | None, headers: dict[str, str] | None
 ) -> dict[str, Any]:
-    """Keyword arguments for httpx.Client and httpx.AsyncClient."""
-    sent = {"User-Agent": "lakegate-python/0.1.0", **(headers or {})}
+    """Keyword arguments for httpx.Client and httpx.AsyncClient. Raises BadSetting."""
+    sent = {"User-Agent": f"lakegate-python/{version('lakegate')}", **(headers or {})}
     if key is not None:
-        sent["Authorization"] = f"Bearer {key}"
+        sent["Authorization"] = f"Bearer {checked_key(key)}"
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BadSetting(f"The gateway's address is no URL: {error}") from error
     return {"base_url": url.rstrip("/"), "headers": sent, "timeout": TIMEOUT if timeout is None else timeout}
+
+
+def checked_key(key: str) -> str:
+    """The key without the white space that a shell or a file put around it.
+
+    Raises BadSetting for what can't be sent, and never shows it: an error message ends up in logs.
+    """
+    key = key.strip()
+    if not _KEY.fullmatch(key):
+        raise BadSetting(
+            "The API key is empty or has characters that no key has (a line break, a space, a letter outside ASCII); "
+            "it is not shown here. Copy it again, into LAKEGATE_KEY or the profile."
+        )
+    return key
 
 
 def drop_auth(request: httpx.Request) -> httpx.Request:
@@ -35,6 +59,11 @@ def unreachable(request: httpx.Request, error: httpx.TransportError) -> Unreacha
     if isinstance(error, httpx.TimeoutException):
         kind = type(error).__name__.removesuffix("Timeout").lower()
         return Unreachable(url, f"no answer in time ({kind})")
+    if isinstance(error, httpx.LocalProtocolError):
+        # Its text quotes the header at fault, which may be the key.
+        return Unreachable(
+            url, "the request can't be sent as HTTP; one of its headers has characters that no header has"
+        )
     return Unreachable(url, str(error) or type(error).__name__)
 
 

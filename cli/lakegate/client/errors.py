@@ -1,6 +1,7 @@
 """What the client raises.
 
 LakegateError
+├── BadSetting         the key or the address given can't be used; nothing was sent
 ├── Unreachable        no answer came: refused, name unknown, timed out; the cause says which
 ├── BrokenAnswer       an answer came that is not what the API promises (a proxy's page, cut JSON)
 ├── StillRunning       a load did not settle within the time given; it goes on, and can be waited for again
@@ -25,6 +26,10 @@ from lakegate.client.models import Problem
 
 class LakegateError(Exception):
     """The root of everything the client raises on purpose."""
+
+
+class BadSetting(LakegateError):
+    """The key or the address can't be used; the message does not show the key."""
 
 
 class Unreachable(LakegateError):

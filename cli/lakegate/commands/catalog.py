@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.markup import escape
 
 from lakegate.failures import REFUSED, USAGE, CommandFailed, explained
 from lakegate.options import AsJson, ProfileName, connect
@@ -27,13 +28,18 @@ def ls(
 ) -> None:
     """List the datasets of the catalog."""
     from lakegate.render import catalog as render
+    from lakegate_contracts.names import check_levels
 
+    if namespace is not None:
+        check_levels(namespace.split("."))
     output = Output(as_json=as_json)
     with connect(profile) as lake:
         every = lake.all_datasets(page_size=200)
         wanted = (item for item in every if namespace is None or item.name.startswith(f"{namespace}."))
         items = list(islice(wanted, limit))
     empty = "Nothing yet. Load something: lakegate push FILE namespace.table"
+    if namespace is not None:
+        empty = f"Nothing in the namespace {escape(namespace)}. `lakegate ls` lists all."
     output.result(items, render.datasets(output, items) if items else empty)
 
 

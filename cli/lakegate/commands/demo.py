@@ -34,6 +34,7 @@ def demo(
     if state is None:
         output.heading("0  Start PostgreSQL and four services behind one gateway")
         options = suite.Options(folder, port, LOCAL, environment.config, environment.postgres_url)
+        suite.check(options, output)
         state = suite.start_detached(options)
         started = state.ready_seconds
         output.note(f"Ready after {state.ready_seconds} s at {state.url}; logs are in {folder.logs}.")

@@ -27,8 +27,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when it is ready and leave it running.")
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Wipe the data folder first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before wiping.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove all tables, loads and keys first; asks.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before removing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't show the key when it is ready.")] = False,
     name: Annotated[str, typer.Option("--profile", "-p", help="The profile that is written.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -43,13 +44,19 @@ def up(
         config=environment.config,
         postgres_url=environment.postgres_url,
         fresh=fresh,
+        quiet=quiet,
     )
     output = Output(as_json=as_json)
-    if fresh and not yes and chosen.home.has_data():
-        typer.confirm(f"Wipe {chosen.home.path} with all its tables?", abort=True, err=as_json)
+    suite.check(chosen, output)
+    if fresh and not yes and (doomed := chosen.home.doomed()):
+        names = ", ".join(entry.name for entry in doomed)
+        typer.confirm(f"Remove all tables, loads and keys in {chosen.home.path} ({names})?", abort=True, err=as_json)
     if detach:
         state = suite.start_detached(chosen)
-        output.result(*suite.welcome(output, chosen, state, detached=True))
+        if quiet:
+            output.note(f"Ready at {state.url} after {state.ready_seconds} s.")
+        else:
+            output.result(*suite.welcome(output, chosen, state, detached=True))
     else:
         suite.run(chosen, output)
 

@@ -69,16 +69,15 @@ def server_user(cluster: Path) -> ServerUser:
     )
 
 
-def open_to(user: ServerUser, *paths: Path) -> None:
+def open_to(user: ServerUser, *paths: Path) -> list[Path]:
     """Let `user` reach the paths: search permission (not read) on the folders above them, where it lacks.
 
+    Returns the folders that were changed.
     A checkout under /root, which is 0700, is the case: without this the server can't even be executed.
     """
     if user.uid is None:
-        return
-    for path in paths:
-        for folder in path.resolve().parents:
-            _add(folder, _SEARCH)
+        return []
+    return [folder for path in paths for folder in path.resolve().parents if _add(folder, _SEARCH)]
 
 
 def open_programs_to(user: ServerUser, folder: Path) -> None:
@@ -94,10 +93,12 @@ def _entry(entry: pwd.struct_passwd) -> ServerUser:
     return ServerUser(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def _add(path: Path, bits: int) -> None:
+def _add(path: Path, bits: int) -> bool:
     mode = path.stat().st_mode
-    if mode & bits != bits:
-        path.chmod(stat.S_IMODE(mode) | bits)
+    if mode & bits == bits:
+        return False
+    path.chmod(stat.S_IMODE(mode) | bits)
+    return True
 
 
 def _tree(folder: Path) -> Iterator[Path]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import asyncpg
+from rich.markup import escape
 
+from lakegate.embedded.errors import EmbeddedPostgresError
 from lakegate.embedded.layout import Home
 from lakegate.embedded.ports import SERVICES
 from lakegate.embedded.postgres import EmbeddedPostgres
@@ -20,19 +24,33 @@ from lakegate_chassis.migration_files import MigrationFailed
 
 NAME = "postgres"
 _WATCH_SECONDS = 0.5
+# A server that dies is started again at once, then after 0.5 s, twice as long each time; a minute of life forgives it.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _FORGIVEN_AFTER_SECONDS = 0.5, 15.0, 60.0
 
 
 class DatabaseFailed(Exception):
     """The database can't be reached, refuses us, or can't be migrated; the message says which."""
 
 
-class Database:
-    """Started, provisioned and kept running; with a URL only provisioned."""
+def is_postgres_url(url: str) -> bool:
+    """Whether it has the form of one; nothing is asked there."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("postgres", "postgresql") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
-    def __init__(self, home: Home, url: str | None) -> None:
+
+class Database:
+    """Started, provisioned and kept running; with a URL only provisioned. `say` gets lines of rich markup."""
+
+    def __init__(self, home: Home, url: str | None, say: Callable[[str], None]) -> None:
         self._home = home
         self._url = url
+        self._say = say
         self._server: EmbeddedPostgres | None = None
+        # One thread for all starts: the kernel ends the server together with the thread that started it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="postgres")
         self.state: ProcessState | None = None
 
     async def start(self) -> dict[str, str]:
@@ -45,39 +63,60 @@ class Database:
                 # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for its clients.
                 in_child=die_with_parent(signal.SIGINT),
             )
-            admin_url = self._launch(self._server)
+            admin_url = await self._launch(self._server)
             self.state = ProcessState(name=NAME, port=self._server.port, log=self._server.log_path)
             self._note(self._server)
         passwords = {name: secret(self._home.secrets / f"postgres-{name}") for name in SERVICES}
         try:
             return await provision(admin_url, passwords)
-        except (OSError, asyncpg.PostgresError, MigrationFailed) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, MigrationFailed) as error:
             place = urlsplit(admin_url).netloc.rpartition("@")[2]
             whose = "LAKEGATE_POSTGRES_URL" if self._url else "the embedded PostgreSQL"
             raise DatabaseFailed(f"The database at {place} ({whose}) can't be prepared: {error}") from error
 
-    async def keep(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """Start the server again when it died; the services' pools find it on the same port."""
+    async def keep(self, changed: Callable[[], None]) -> None:
+        """Start the server again whenever it died; the services' pools find it on the same port.
+
+        A start that fails is tried again with back-off: the services answer 503 meanwhile.
+        """
+        pause, started = 0.0, time.monotonic()
         while self._server is not None and self._server.process is not None and self.state is not None:
-            if (code := self._server.process.poll()) is not None:
-                how = how_it_ended(code)
-                say(f"[bold red]postgresql died[/] ({how}); starting it again, see {self._server.log_path}")
-                self.state.phase, self.state.pid, self.state.last_exit = Phase.RESTARTING, None, how
-                self.state.restarts += 1
-                changed()
-                self._launch(self._server)
-                self._note(self._server)
-                changed()
-                say(f"postgresql ready again (restart {self.state.restarts})")
-            await asyncio.sleep(_WATCH_SECONDS)
+            if (code := self._server.process.poll()) is None:
+                await asyncio.sleep(_WATCH_SECONDS)
+                continue
+            how = how_it_ended(code)
+            self._say(f"[bold red]postgresql died[/] ({how}); starting it again, see {self._server.log_path}")
+            self.state.phase, self.state.pid, self.state.last_exit = Phase.RESTARTING, None, how
+            self.state.restarts += 1
+            changed()
+            if time.monotonic() - started > _FORGIVEN_AFTER_SECONDS:
+                pause = 0.0
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+                try:
+                    await self._launch(self._server)
+                except (EmbeddedPostgresError, OSError) as error:
+                    again = f"again in {pause:.2g} s"
+                    self._say(f"[bold red]postgresql does not start[/], {again}: {escape(str(error))}")
+                else:
+                    break
+            started = time.monotonic()
+            self._note(self._server)
+            changed()
+            self._say(f"postgresql ready again (restart {self.state.restarts})")
 
     async def stop(self) -> None:
         if self._server is not None:
-            await asyncio.to_thread(self._server.stop)
+            # In the same thread: a start that is under way comes to its end first.
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._server.stop)
+        self._thread.shutdown()
 
-    def _launch(self, server: EmbeddedPostgres) -> str:
-        # In this thread, although it blocks for a moment: the server's life is tied to the thread that started it.
-        return server.start()
+    async def _launch(self, server: EmbeddedPostgres) -> str:
+        url = await asyncio.get_running_loop().run_in_executor(self._thread, server.start)
+        for folder in server.opened:
+            self._say(f"[yellow]{escape(str(folder))} may now be passed by other users[/] (o+x): PostgreSQL needs it")
+        return url
 
     def _note(self, server: EmbeddedPostgres) -> None:
         if self.state is not None and server.process is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+_ASKED_FOR_SECONDS = 0.2
 
 
 class SuiteRunning(Exception):
@@ -28,12 +31,10 @@ class SuiteLock:
     def __enter__(self) -> SuiteLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file):
             pid = _read_pid(file)
             file.close()
-            raise SuiteRunning(pid, self._path.parent) from None
+            raise SuiteRunning(pid, self._path.parent)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -60,6 +61,20 @@ def holder(path: Path) -> int | None:
         except BlockingIOError:
             return _read_pid(file)
     return None
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether the lock became ours. Asked again for a moment: `holder` takes it too, to see whether it is free."""
+    deadline = time.monotonic() + _ASKED_FOR_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def _read_pid(file: IO[str]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
@@ -59,6 +60,16 @@ def free_ports(count: int) -> list[int]:
         if _is_free(port):
             found.add(port)
     return list(found)
+
+
+def is_somebodys(url: str) -> bool:
+    """Whether a saved address is one to keep: not on this machine, or something listens there now."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:
+        return True
+    return parts.hostname not in (HOST, "localhost") or not _is_free(port)
 
 
 def _is_free(port: int) -> bool:

@@ -90,6 +90,8 @@ class EmbeddedPostgres:
         self._user = binaries.ServerUser(name="")
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
+        # Folders of which the last start had to let others pass, for the caller to say so.
+        self.opened: list[Path] = []
 
     @property
     def port(self) -> int:
@@ -119,7 +121,7 @@ class EmbeddedPostgres:
         self._take_lock()
         try:
             self._user = binaries.server_user(self._cluster)
-            binaries.open_to(self._user, self._cluster, self._bin / "postgres")
+            self.opened = binaries.open_to(self._user, self._cluster, self._bin / "postgres")
             binaries.open_programs_to(self._user, self._bin)
             self._make_cluster()
             self._end_orphan()

@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.text import Text
 
 from lakegate.embedded import lock
-from lakegate.embedded.database import DatabaseFailed
+from lakegate.embedded.database import DatabaseFailed, is_postgres_url
 from lakegate.embedded.errors import EmbeddedPostgresError
+from lakegate.embedded.layout import ForeignFolder, last_lines
 from lakegate.embedded.layout import Home as Home
-from lakegate.embedded.layout import last_lines
 from lakegate.embedded.lock import SuiteLock, SuiteRunning
-from lakegate.embedded.ports import Ports, PortTaken
+from lakegate.embedded.ports import HOST, Ports, PortTaken, is_somebodys
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.state import Phase, SuiteState, read_state, running
 from lakegate.embedded.supervisor import START_SECONDS, SuiteFailed, Supervisor
 from lakegate.failures import CommandFailed
 from lakegate.output import Output
-from lakegate.profiles import Profile, save_profile
+from lakegate.profiles import Profile, read_profiles, save_profile
 
 _POLL_SECONDS = 0.05
 # The gateway may finish a request of 35 s, the others take 15 s behind it.
@@ -44,6 +45,28 @@ class Options:
     config: Path
     postgres_url: str | None
     fresh: bool = False
+    quiet: bool = False
+
+
+def check(options: Options, output: Output) -> None:
+    """What can be said before anything is started or removed. Raises CommandFailed and ProfileError."""
+    if options.postgres_url is not None and not is_postgres_url(options.postgres_url):
+        raise CommandFailed(
+            "LAKEGATE_POSTGRES_URL is no PostgreSQL URL.",
+            hint="It looks like postgresql://user:password@host:5432/postgres",
+        )
+    try:
+        options.home.check_ours()
+    except ForeignFolder as error:
+        raise CommandFailed(str(error)) from error
+    if (pid := lock.holder(options.home.lock)) is not None:
+        raise _already_runs(options.home, SuiteRunning(pid, options.home.path))
+    known = read_profiles(options.config).profiles.get(options.profile)
+    if known is not None and known.url != f"http://{HOST}:{options.port}" and is_somebodys(known.url):
+        output.note(
+            f'[yellow]The profile "{escape(options.profile)}" names the gateway at {escape(known.url)} until now[/]; '
+            "it will name this suite's. Keep both with --profile NAME."
+        )
 
 
 def run(options: Options, output: Output) -> None:
@@ -54,34 +77,40 @@ def run(options: Options, output: Output) -> None:
 
     def ready(state: SuiteState, key: str) -> None:
         save_profile(options.config, Profile(options.profile, state.url, key))
-        output.result(*welcome(output, options, state))
+        if options.quiet:
+            say(f"ready at {state.url} after {state.ready_seconds} s")
+        else:
+            output.result(*welcome(output, options, state))
 
     try:
+        options.home.check_ours()
         with SuiteLock(options.home.lock):
-            if options.fresh:
-                options.home.wipe()
-            options.home.make()
-            options.home.rotate_logs()
             ports = Ports.from_base(options.port)
             supervisor = Supervisor(options.home, ports, options.postgres_url, options.profile, say)
-            asyncio.run(supervisor.run(ready))
+            asyncio.run(supervisor.run(ready, fresh=options.fresh))
     except SuiteRunning as error:
-        state = running(options.home)
-        where = f" It answers at {state.url}." if state else ""
-        raise CommandFailed(f"{error}{where}", hint="`lakegate status` shows it, `lakegate down` stops it.") from error
-    except (PortTaken, SuiteFailed, DatabaseFailed, EmbeddedPostgresError) as error:
+        raise _already_runs(options.home, error) from error
+    except (ForeignFolder, PortTaken, SuiteFailed, DatabaseFailed, EmbeddedPostgresError) as error:
         raise CommandFailed(str(error)) from error
 
 
+def _already_runs(home: Home, error: SuiteRunning) -> CommandFailed:
+    state = running(home)
+    where = f" It answers at {state.url}." if state else ""
+    return CommandFailed(f"{error}{where}", hint="`lakegate status` shows it, `lakegate down` stops it.")
+
+
 def start_detached(options: Options) -> SuiteState:
-    """Start a suite that outlives us, and wait until it is ready. Raises CommandFailed with the end of its log."""
-    if (pid := lock.holder(options.home.lock)) is not None:
-        error = SuiteRunning(pid, options.home.path)
-        raise CommandFailed(str(error), hint="`lakegate status` shows it, `lakegate down` stops it.")
+    """Start a suite that outlives us, and wait until it is ready. Call `check` before.
+
+    Raises CommandFailed with the end of its log.
+    """
     options.home.make()
     log = options.home.log("suite")
     begins = log.stat().st_size if log.exists() else 0
     arguments = ["--home", str(options.home.path), "--port", str(options.port), "--profile", options.profile]
+    # Its output is a file, in which the key has no business.
+    arguments.append("--quiet")
     if options.fresh:
         arguments += ["--fresh", "--yes"]
     with log.open("ab") as file:

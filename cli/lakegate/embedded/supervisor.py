@@ -25,6 +25,7 @@ START_SECONDS = 90.0
 _PROBE_EVERY_SECONDS = 0.05
 # A child that dies is started again after 0.25 s, then twice as long each time; a minute of life forgives it.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _FORGIVEN_AFTER_SECONDS = 0.25, 10.0, 60.0
+_LOGS_EVERY_SECONDS = 5.0
 _EX_CONFIG = 78
 
 Say = Callable[[str], None]
@@ -40,7 +41,7 @@ class Supervisor:
     def __init__(self, home: Home, ports: Ports, postgres_url: str | None, profile: str, say: Say) -> None:
         self._home = home
         self._ports = ports
-        self._database = Database(home, postgres_url)
+        self._database = Database(home, postgres_url, say)
         self._say = say
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -53,10 +54,12 @@ class Supervisor:
             started_at=datetime.now(UTC),
         )
 
-    async def run(self, on_ready: Callable[[SuiteState, str], None]) -> None:
+    async def run(self, on_ready: Callable[[SuiteState, str], None], *, fresh: bool = False) -> None:
         """Start, call `on_ready(state, key)`, and return after SIGTERM or SIGINT, when all has ended.
 
-        Raises SuiteFailed, PortTaken and the errors of the embedded PostgreSQL; nothing is left running then.
+        `fresh` removes the data first, once nothing is left that could hinder the start.
+        Raises ForeignFolder, SuiteFailed, PortTaken and the errors of the embedded PostgreSQL; nothing is left
+        running then.
         """
         self._watch_signals()
         begun = time.monotonic()
@@ -65,6 +68,10 @@ class Supervisor:
         try:
             self._end_leftovers()
             self._ports.check()
+            if fresh:
+                self._home.wipe()
+            self._home.make()
+            self._home.bound_logs()
             self._save()
             admin_key = secret(self._home.secrets / "admin.key", "lgk_")
             urls = await self._prepare()
@@ -81,7 +88,8 @@ class Supervisor:
                 )
             watchers = [asyncio.create_task(self._keep(service, begun)) for service in suite]
             if self._database.state is not None:
-                watchers.append(asyncio.create_task(self._database.keep(self._say, self._save)))
+                watchers.append(asyncio.create_task(self._database.keep(self._save)))
+            watchers.append(asyncio.create_task(self._bound_logs()))
             await self._until_ready(watchers)
             if not self._stop.is_set():
                 self._state.phase = Phase.READY
@@ -174,6 +182,15 @@ class Supervisor:
             await asyncio.sleep(pause)
             lived = time.monotonic() - started
             pause = _FIRST_PAUSE_SECONDS if lived > _FORGIVEN_AFTER_SECONDS else min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOGS_EVERY_SECONDS)
+            try:
+                await asyncio.to_thread(self._home.bound_logs)
+            except OSError as error:
+                # A full disk is what this shall prevent; it is no reason to end a suite that serves.
+                self._say(f"[yellow]the logs can't be bounded[/]: {error}")
 
     async def _announce_ready(self, service: Service, ended: asyncio.Task[int], since: float) -> None:
         """Return once the service says that it is ready, or has died."""
