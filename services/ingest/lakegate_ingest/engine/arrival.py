@@ -13,7 +13,9 @@ class Arrival:
     """
 
     def __init__(self, expected_bytes: int | None = None) -> None:
-        self.expected_bytes = expected_bytes  # Content-Length of the decompressed file, when known
+        # Content-Length of a file that is not compressed. DuckDB's JSON reader believes it and takes no read for short:
+        # JSON must not be read early without it.
+        self.expected_bytes = expected_bytes
         self.records: int | None = None
         self._changed = threading.Condition()
         self._size = 0

@@ -7,6 +7,7 @@ time; in return the engine sees every read: progress, cancelling and waiting for
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ class Spool:
         skip: int = 0,
         arrival: Arrival | None = None,
         on_read: Callable[[int], None] = lambda _: None,
+        positional: bool = False,
     ) -> None:
         self.path = path
+        self.positional = positional
         self.head = head
         self.skip = skip
         self.arrival = arrival
@@ -43,58 +46,73 @@ class Spool:
         arrival = self.arrival
         if arrival is None or arrival.finished:
             return len(self.head) + self.path.stat().st_size - self.skip
-        return arrival.expected_bytes + len(self.head) if arrival.expected_bytes else _UNKNOWN_SIZE
+        return arrival.expected_bytes + len(self.head) - self.skip if arrival.expected_bytes else _UNKNOWN_SIZE
+
+
+class _Place:
+    """Where the next read begins."""
+
+    position = 0
+
+
+class _PlaceOfThread(threading.local):
+    position = 0
 
 
 class _Open:
-    """The part of a Python file that DuckDB calls."""
+    """The part of a Python file that DuckDB calls.
+
+    DuckDB's JSON reader asks for ranges from several threads at once, each as a seek and a read on the one file. In
+    between the other thread may run, so there (`positional`) every thread has a place of its own. Its CSV reader
+    goes on where another thread has stopped, and takes turns by a lock of its own: there the place is shared.
+    """
 
     mode = "rb"
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._descriptor = os.open(spool.path, os.O_RDONLY)
-        self._position = 0
+        self._place = _PlaceOfThread() if spool.positional else _Place()
         self.size = spool.size
 
     def seek(self, position: int, whence: int = 0) -> int:
         if whence == 1:
-            position += self._position
+            position += self._place.position
         elif whence == 2:
             position += self.size
-        self._position = position
+        self._place.position = position
         return position
 
     def tell(self) -> int:
-        return self._position
+        return self._place.position
 
     def seekable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
         try:
-            return self._read(self.size - self._position if size < 0 else size)
+            return self._read(self._place.position, self.size - self._place.position if size < 0 else size)
         except BaseException as error:
             self._spool.failure = error
             raise
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, position: int, size: int) -> bytes:
         spool = self._spool
-        head = spool.head[self._position : self._position + size]
-        start = max(self._position - len(spool.head), 0) + spool.skip
+        head = spool.head[position : position + size]
+        start = max(position - len(spool.head), 0) + spool.skip
         wanted = size - len(head)
         spool.on_read(start)
         if spool.arrival is not None:
-            self._await_bytes(spool.arrival, start + wanted)
+            self._await_bytes(spool.arrival, start, start + wanted)
         body = os.pread(self._descriptor, wanted, start) if wanted else b""
-        self._position += len(head) + len(body)
+        self._place.position = position + len(head) + len(body)
         return head + body if head else body
 
-    def _await_bytes(self, arrival: Arrival, end: int) -> None:
+    def _await_bytes(self, arrival: Arrival, start: int, end: int) -> None:
         while arrival.wait_past(end - 1) < end and not arrival.finished:
             if arrival.aborted:
                 raise LoadCancelled("The body ended before the file did. Send it again.")
-            self._spool.on_read(self._position)
+            self._spool.on_read(start)
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -59,7 +59,8 @@ def write_typed(
 
     `wide` are source columns whose sample has whole numbers beyond 2**53: read as text, not as double.
     """
-    spool = Spool(found.path, skip=found.skip, arrival=found.arrival, on_read=on_read)
+    json_records = found.format in (Format.NDJSON, Format.JSON)
+    spool = Spool(found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=json_records)
     fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
     statement = (
         f"COPY ({_query(found, columns, wide, spool)}) TO {literal(str(out_dir))} "

@@ -155,12 +155,23 @@ class Pipeline:
             return base, await self._reader.read(reading)
 
     def read_early(
-        self, live: LiveLoad, table: TableName, delegation: str, options: LoadOptions, file: StoredFile
+        self,
+        live: LiveLoad,
+        table: TableName,
+        delegation: str,
+        options: LoadOptions,
+        file: StoredFile,
+        expected_bytes: int | None,
     ) -> EarlyRead | None:
-        """Begin to read a file that still arrives; None when no slot is free. Its end is `EarlyRead.finish`."""
+        """Begin to read a file that still arrives, of `expected_bytes` where they are known.
+
+        None when no slot is free, or the format can't be read so. Its end is `EarlyRead.finish`.
+        """
         if not self._reader.has_free_slot or file.format == engine.Format.PARQUET:
             return None
-        early = EarlyRead()
+        if expected_bytes is None and file.format in (engine.Format.JSON, engine.Format.NDJSON):
+            return None
+        early = EarlyRead(expected_bytes)
 
         async def read() -> tuple[TableMetadata | None, engine.WriteResult]:
             async with self._reader.slot(early):

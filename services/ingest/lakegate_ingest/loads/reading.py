@@ -19,6 +19,7 @@ from pathlib import Path
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
+from lakegate_chassis.logs import log
 from lakegate_chassis.problems import Problem
 from lakegate_ingest import engine
 from lakegate_ingest.errors import BadParameter, CatalogUnavailable, SchemaConflict, SpoolFull, UnreadableData
@@ -31,8 +32,8 @@ from lakegate_ingest.settings import EngineSettings
 class EarlyRead:
     """A reading that began before its file was whole. `arrival` is told of every write, and of the end."""
 
-    def __init__(self) -> None:
-        self.arrival = engine.Arrival()
+    def __init__(self, expected_bytes: int | None) -> None:
+        self.arrival = engine.Arrival(expected_bytes)
         self.receiving = True
         self.preempted = False
         self.task: asyncio.Task[tuple[TableMetadata | None, engine.WriteResult]] | None = None
@@ -116,7 +117,11 @@ class Reader:
     async def read(self, reading: Reading) -> engine.WriteResult:
         """Read in a slot that the caller holds. Raises Problem."""
         with PHASE_SECONDS.labels("read").time():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._write, reading)
+            result = await asyncio.get_running_loop().run_in_executor(self._executor, self._write, reading)
+        for note in result.notes:
+            # Usually a bad row; but whatever it is, the tolerant path is several times slower, and says nothing itself.
+            log.info("read_tolerantly", folder=reading.folder.name, reason=note)
+        return result
 
     def _write(self, reading: Reading) -> engine.WriteResult:
         for left in reading.folder.iterdir():

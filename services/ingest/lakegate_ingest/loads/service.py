@@ -173,7 +173,12 @@ class LoadService:
             file = sink.begun
             if file is not None:
                 live.early = self._pipeline.read_early(
-                    live, request.table, request.delegation, request.options, stored(file)
+                    live,
+                    request.table,
+                    request.delegation,
+                    request.options,
+                    stored(file),
+                    expected_bytes=request.body.content_length if sink.as_sent else None,
                 )
             if live.early is not None:
                 sink.follow(live.early.arrival.advance)

@@ -104,6 +104,11 @@ class FileSink:
         advance(self._on_disk)
 
     @property
+    def as_sent(self) -> bool:
+        """Whether the file on disk will be byte for byte what is sent."""
+        return isinstance(self._decoder, Identity)
+
+    @property
     def begun(self) -> SpooledFile | None:
         """The file as far as it is known, once its first bytes have named its format."""
         if self._head is not None:
