@@ -38,7 +38,7 @@ async def fill(service: Service, jobs: int) -> int:
             edges.add((job_ids[number], False, dataset_ids[source]))
     connection = await admin(service)
     common = ["tenant", "id", "namespace", "name", "first_event_at", "last_event_at"]
-    run_columns = ["tenant", "id", "state", "state_order", "state_at", "job_id", "job_at"]
+    run_columns = ["tenant", "id", "run_id", "state", "state_order", "state_at", "job_id"]
     every = range(jobs)
     for name, columns, rows in (
         ("edges", ["tenant", "job_id", "writes", "dataset_id", "first_event_at", "last_event_at"],
@@ -48,7 +48,7 @@ async def fill(service: Service, jobs: int) -> int:
         ("datasets", [*common, "written_by", "written_at"],
          [(TENANT, dataset_ids[n], "db", f"t{n}", T0, T0, run_ids[n], T0) for n in every]),
         ("runs", [*run_columns, "first_event_at", "last_event_at"],
-         [(TENANT, run_ids[n], "completed", 20, T0, job_ids[n], T0, T0, T0) for n in every]),
+         [(TENANT, run_ids[n], run_ids[n], "completed", 20, T0, job_ids[n], T0, T0) for n in every]),
         # one alternative name, so that every level has to look for more
         ("symlinks", ["tenant", "dataset_id", "alias_id", "namespace", "name"],
          [(TENANT, dataset_ids[0], identity.dataset_id("file", "/t0"), "file", "/t0")]),

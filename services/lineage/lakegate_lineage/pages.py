@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
-from fastapi import Query
+from fastapi import Query, Request
 
 from lakegate_chassis.problems import FieldError, InvalidRequest
 
@@ -27,7 +27,7 @@ Cursor = Annotated[
 
 
 class NewestFirst(msgspec.Struct, array_like=True):
-    """After this run in the order of `first_event_at`, descending."""
+    """After this run in the order of `first_event_at`, descending. `id`: the key it is stored under."""
 
     at: Annotated[datetime, msgspec.Meta(tz=True)]
     id: UUID
@@ -54,7 +54,26 @@ def read_cursor(cursor: str | None, position: type[P]) -> P | None:
         raise InvalidRequest(f"{detail}.", errors=[FieldError(detail=detail, pointer="?cursor")]) from None
 
 
-def next_link(path: str, query: Mapping[str, str], position: NewestFirst | ByName) -> str:
+def page_of(
+    rows: list[Any],
+    limit: int,
+    request: Request,
+    *,
+    position: Callable[[Any], NewestFirst | ByName],
+    show: Callable[[Any], dict[str, Any]],
+    may_read: Callable[[Any], bool],
+) -> dict[str, Any]:
+    """The wire form of a page; `rows` holds one more than `limit` where another page follows. Rows that may not be
+    read are left out after counting, so that the cursor goes on."""
+    page = rows[:limit]
+    more = len(rows) > limit
+    return {
+        "items": [show(row) for row in page if may_read(row)],
+        "next": _next_link(request.url.path, request.query_params, position(page[-1])) if more else None,
+    }
+
+
+def _next_link(path: str, query: Mapping[str, str], position: NewestFirst | ByName) -> str:
     """The path of the page after `position`, with the filters of this one."""
     cursor = urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
     return f"{path}?{urlencode({**query, 'cursor': cursor})}"

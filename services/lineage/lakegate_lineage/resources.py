@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 
@@ -12,6 +13,7 @@ from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog, Retention
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
+from lakegate_lineage.events.retention import EventRetention
 from lakegate_lineage.events.writer import EventWriter
 from lakegate_lineage.settings import LineageSettings
 
@@ -33,7 +35,10 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     event_log = PostgresEventLog(pool)
     background.start("run-events", run_event_consumer(event_log, pool).run)
     # one service prunes for all: every service's events are in the one log
-    background.start("event-retention", Retention(event_log).run)
+    keep = timedelta(days=settings.retention.event_log_days)
+    background.start("event-retention", Retention(event_log, keep=keep).run)
+    own = EventRetention(pool, keep_events=timedelta(days=settings.retention.event_days), keep_handled=keep)
+    background.start("lineage-retention", own.run)
     try:
         yield Resources(pool, writer, background)
     finally:

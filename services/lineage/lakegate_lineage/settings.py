@@ -22,9 +22,21 @@ class EventSettings(Section):
     queue_bytes: int = Field(default=64 << 20, ge=1024, description="the same, in bytes")
 
 
+class RetentionSettings(Section):
+    """How long what came in is kept; the graph, the runs and the facets that were folded from it stay."""
+
+    event_days: float = Field(
+        default=90, gt=0, le=36_500, description="events as they were sent, which a run's page is told from"
+    )
+    event_log_days: float = Field(
+        default=7, gt=0, le=36_500, description="events of the event log, once every service is past them"
+    )
+
+
 class LineageSettings(BackendSettings):
     model_config = settings_config("LINEAGE_")
 
     port: int = Field(default=8083, ge=0, le=65535, description="port of the API")
     management_port: int = Field(default=9083, ge=0, le=65535, description="port for /metrics and /loglevel")
     events: EventSettings = EventSettings()
+    retention: RetentionSettings = RetentionSettings()

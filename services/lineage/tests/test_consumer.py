@@ -48,6 +48,23 @@ async def test_a_published_run_event_shows_in_the_graph(client: httpx.AsyncClien
     assert [node["name"] for node in graph["nodes"]] == ["travel.flights", "load travel.flights"]
 
 
+async def test_a_run_of_ours_wins_over_another_job_that_claims_its_id(
+    client: httpx.AsyncClient, pool: asyncpg.Pool, tenant: str
+) -> None:
+    run_id = str(uuid4())
+    forged = observed(run_id).event | {
+        "eventType": "FAIL",
+        "eventTime": "2020-01-01T00:00:00Z",
+        "job": {"namespace": f"lakegate://{tenant}", "name": "load.travel.flights"},
+    }
+    assert (await client.post("/api/v1/lineage", json=forged)).status_code == 201
+    await merge_observed(pool, make_event(observed(run_id), key="travel.flights", tenant=tenant, source="ingest"))
+    found = (await client.get(f"/v1/runs/{run_id}")).json()
+    assert (found["job"]["name"], found["state"], len(found["events"])) == ("load travel.flights", "completed", 1)
+    job = {"job_namespace": f"lakegate://{tenant}", "job_name": "load.travel.flights"}
+    assert (await client.get(f"/v1/runs/{run_id}", params=job)).json()["state"] == "failed"
+
+
 async def test_an_event_that_is_delivered_twice_is_handled_once(pool: asyncpg.Pool, tenant: str) -> None:
     event = make_event(observed(str(uuid4())), key="travel.flights", tenant=tenant, source="ingest")
     for _ in range(2):

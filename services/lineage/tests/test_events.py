@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -83,7 +84,9 @@ async def test_a_run_id_that_is_no_uuid_is_mapped_per_job_and_kept(
     other = event | {"job": {"namespace": "etl", "name": "other"}}
     assert first == again != (await client.post("/api/v1/lineage", json=other)).json()["run_id"]
     async with tenant_transaction(pool, tenant) as connection:
-        assert await connection.fetchval("SELECT external_id FROM runs WHERE id = $1", first) == "manual__2026-03-01"
+        assert (
+            await connection.fetchval("SELECT external_id FROM runs WHERE run_id = $1", first) == "manual__2026-03-01"
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,8 @@ async def test_a_run_id_that_is_no_uuid_is_mapped_per_job_and_kept(
     [
         ({"eventTime": "yesterday"}, "/eventTime"),
         ({"eventTime": ...}, ""),
+        ({"eventTime": (datetime.now(UTC) + timedelta(days=1, minutes=5)).isoformat()}, "/eventTime"),
+        ({"eventTime": "9999-12-31T23:59:59Z"}, "/eventTime"),
         ({"producer": ...}, ""),
         ({"eventType": "DONE"}, "/eventType"),
         ({"job": ...}, "/job"),

@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakegate_chassis.postgres import tenant_transaction
+from lakegate_lineage.datasets.aliases import Aliases
+from lakegate_lineage.datasets.queries import describe_datasets
 from lakegate_lineage.events import queries
-from lakegate_lineage.events.changes import Changes
+from lakegate_lineage.events.changes import Changes, other_names
 from lakegate_lineage.events.openlineage import Event, parse_event
 from lakegate_lineage.events.writer import EventWriter
+from lakegate_lineage.identity import dataset_id
 from lakegate_lineage.settings import EventSettings
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,6 +37,8 @@ TABLES = {
     "column_edges": "dataset_id, field, source_id, source_field",
 }
 
+OURS = "lakegate://t"
+
 # few names and few times, so that events collide
 names = st.sampled_from(["a", "b", "c"])
 times = st.integers(0, 4).map(lambda seconds: (T0 + timedelta(seconds=seconds)).isoformat())
@@ -44,7 +49,12 @@ facets = st.fixed_dictionaries(
         "schema": st.fixed_dictionaries({"fields": st.lists(st.fixed_dictionaries({"name": names}), max_size=2)}),
         "version": st.fixed_dictionaries({"datasetVersion": names}),
         "symlinks": st.fixed_dictionaries(
-            {"identifiers": st.lists(st.fixed_dictionaries({"namespace": st.just("alias"), "name": names}), max_size=2)}
+            {
+                "identifiers": st.lists(
+                    st.fixed_dictionaries({"namespace": st.sampled_from(["alias", "db", OURS]), "name": names}),
+                    max_size=2,
+                )
+            }
         ),
         "columnLineage": st.fixed_dictionaries(
             {
@@ -64,7 +74,9 @@ facets = st.fixed_dictionaries(
         ),
     },
 )
-datasets = st.fixed_dictionaries({"namespace": st.just("db"), "name": names}, optional={"facets": facets})
+datasets = st.fixed_dictionaries(
+    {"namespace": st.sampled_from(["db", "db", OURS]), "name": names}, optional={"facets": facets}
+)
 jobs = st.fixed_dictionaries({"namespace": st.just("etl"), "name": names}, optional={"facets": facets})
 run_facets = st.fixed_dictionaries(
     {},
@@ -101,7 +113,7 @@ any_event = st.one_of(run_events, run_events, job_events, dataset_events)
 def arrivals(draw: st.DrawFn) -> tuple[list[Event], list[list[Event]]]:
     """Events in one batch each, and the same events shuffled, some repeated, cut into batches elsewhere."""
     bodies = draw(st.lists(any_event, min_size=1, max_size=7))
-    events = [parse_event(msgspec.json.encode(body)) for body in bodies]
+    events = [parse_event(msgspec.json.encode(body), own=draw(st.booleans())) for body in bodies]
     again = draw(st.lists(st.sampled_from(events), max_size=4))
     shuffled = draw(st.permutations(events + again))
     cuts = sorted(draw(st.lists(st.integers(0, len(shuffled)), max_size=3)))
@@ -118,6 +130,15 @@ async def dump(connection: Any, tenant: str) -> dict[str, list[tuple[Any, ...]]]
             tuple((name, value) for name, value in row.items() if name not in ("tenant", "received_at")) for row in rows
         ]
     return found
+
+
+async def groups(connection: Any, ask_in: list[UUID]) -> dict[UUID, tuple[UUID, UUID]]:
+    """Of each dataset the root of its group, and whose name the group carries."""
+    aliases = await Aliases.open(connection, "t")
+    for each in ask_in:
+        await aliases.resolve([each])
+    rows = await describe_datasets(connection, ask_in)
+    return {each: (aliases.root(each), aliases.spokesman(aliases.members(aliases.root(each)), rows)) for each in ask_in}
 
 
 async def after(pool: asyncpg.Pool, batches: list[list[Event]]) -> dict[str, list[tuple[Any, ...]]]:
@@ -138,6 +159,36 @@ async def test_order_repeats_and_batches_leave_the_same_state(
 ) -> None:
     events, batches = case
     assert await after(pool, [[event] for event in events]) == await after(pool, batches)
+
+
+@given(arrivals(), st.randoms(use_true_random=False))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+async def test_a_table_of_ours_stands_for_itself_whatever_is_linked_to_it_and_asked_first(
+    pool: asyncpg.Pool, case: tuple[list[Event], list[list[Event]]], chance: random.Random
+) -> None:
+    found = []
+    tables = {dataset_id(OURS, name) for name in "abc"}
+    ids = [*tables, *(dataset_id(namespace, name) for namespace in ("db", "alias") for name in "abc")]
+    for batches in (case[1], [case[0]]):
+        tenant = f"t-{uuid4().hex}"
+        for batch in batches:
+            async with tenant_transaction(pool, tenant) as connection:
+                await queries.merge(connection, tenant, Changes.of(batch))
+        chance.shuffle(ids)
+        async with tenant_transaction(pool, tenant) as connection:
+            found.append(await groups(connection, ids))
+    assert found[0] == found[1]
+    # one that no event has named has no name to be told by
+    named = {each for event in case[0] for each in named_by(event)}
+    assert all(found[0][table] == (table, table) for table in tables & named)
+
+
+def named_by(event: Event) -> set[UUID]:
+    every = [*event.inputs, *event.outputs, *([event.dataset] if event.dataset else [])]
+    names = [(dataset.namespace, dataset.name) for dataset in every]
+    return {dataset_id(*name) for name in [*names, *(name for dataset in every for name in other_names(dataset))]}
 
 
 async def test_two_replicas_that_write_the_same_rows_at_once_leave_the_same_state(pool: asyncpg.Pool) -> None:

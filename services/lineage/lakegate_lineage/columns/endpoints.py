@@ -13,6 +13,7 @@ from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.identity import Scope
 from lakegate_lineage.columns import service
 from lakegate_lineage.columns.schemas import ColumnGraph
+from lakegate_lineage.datasets.aliases import Aliases
 from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.limits import Depth, NodeBudget
 from lakegate_lineage.schemas import Direction
@@ -37,6 +38,8 @@ async def get_columns(
     """The columns that a column is made of (`up`) and those made of it (`down`), by the columnLineage facets."""
     require(caller, Scope.LINEAGE_READ, dataset_scope(caller.tenant, namespace, name))
     async with tenant_transaction(pool, caller.tenant) as connection:
-        walk, aliases = await service.walk_columns(connection, namespace, name, column, direction, depth, limit)
+        aliases = await Aliases.open(connection, caller.tenant)
+        start = await service.find_columns(connection, caller, aliases, namespace, name, column)
+        walk = await service.walk_columns(connection, aliases, start, direction, depth, limit)
         graph = await service.describe(connection, caller, walk, aliases)
     return Response(orjson.dumps(graph, default=str), media_type="application/json")

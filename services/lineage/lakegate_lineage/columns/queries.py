@@ -21,10 +21,10 @@ JOIN column_edges e ON e.source_id = near.id AND e.source_field = near.field
 ORDER BY 1, 2, 3, 4 LIMIT $3
 """
 COLUMNS = """
-SELECT DISTINCT field FROM column_edges WHERE dataset_id = ANY($1::uuid[])
+SELECT dataset_id, field FROM column_edges WHERE dataset_id = ANY($1::uuid[])
 UNION
-SELECT DISTINCT source_field FROM column_edges WHERE source_id = ANY($1::uuid[])
-ORDER BY 1
+SELECT source_id, source_field FROM column_edges WHERE source_id = ANY($1::uuid[])
+ORDER BY 2, 1
 """
 
 
@@ -37,6 +37,6 @@ async def edges_at(
     return [((row[0], row[1]), (row[2], row[3])) for row in rows]
 
 
-async def columns_of(connection: Any, ids: list[UUID]) -> list[str]:
-    """The columns of a dataset that take part in column lineage."""
-    return [row[0] for row in await connection.fetch(COLUMNS, ids)]
+async def columns_of(connection: Any, ids: list[UUID]) -> list[ColumnKey]:
+    """The columns of datasets that take part in column lineage, by name."""
+    return [(row[0], row[1]) for row in await connection.fetch(COLUMNS, ids)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid5
 
-from lakegate_contracts.identity import Principal, Scope
+from lakegate_contracts.identity import Principal
 from lakegate_lineage import identity
 from lakegate_lineage.columns import queries
 from lakegate_lineage.columns.queries import ColumnKey
@@ -14,7 +14,6 @@ from lakegate_lineage.datasets.queries import describe_datasets
 from lakegate_lineage.errors import ColumnUnknown
 from lakegate_lineage.limits import EDGES_PER_NODE
 from lakegate_lineage.schemas import Direction
-from lakegate_lineage.scopes import dataset_scope
 
 
 class ColumnWalk:
@@ -25,6 +24,7 @@ class ColumnWalk:
         self._aliases = aliases
         self._limit = limit
         self.columns: dict[ColumnKey, int] = {}
+        self.told_by: dict[ColumnKey, set[UUID]] = {}  # the names of the dataset that have the column
         self.edges: dict[tuple[ColumnKey, ColumnKey], None] = {}
         self.truncated = False
 
@@ -40,6 +40,8 @@ class ColumnWalk:
         fresh: dict[ColumnKey, None] = {}
         for member, found in pairs[:budget]:
             near, far = asked[member], (self._aliases.root(found[0]), found[1])
+            self.told_by.setdefault(near, set()).add(member[0])
+            self.told_by.setdefault(far, set()).add(found[0])
             if far not in self.columns:
                 if len(self.columns) >= self._limit:
                     self.truncated = True
@@ -52,25 +54,41 @@ class ColumnWalk:
         return list(fresh)
 
 
-async def walk_columns(
-    connection: Any, namespace: str, name: str, column: str | None, direction: Direction, depth: int, limit: int
-) -> tuple[ColumnWalk, Aliases]:
-    """From one column, or from all of a dataset. Raises ColumnUnknown."""
-    aliases = await Aliases.open(connection)
-    start = identity.dataset_id(namespace, name)
-    await aliases.resolve([start])
-    known = await queries.columns_of(connection, aliases.members(start))
-    chosen = known if column is None else [each for each in known if each == column]
-    if not chosen:
+async def find_columns(
+    connection: Any, principal: Principal, aliases: Aliases, namespace: str, name: str, column: str | None
+) -> dict[ColumnKey, set[UUID]]:
+    """The column, or all of the dataset, with the readable names of the dataset that have it. Raises ColumnUnknown."""
+    asked = identity.dataset_id(namespace, name)
+    await aliases.resolve([asked])
+    root = aliases.root(asked)
+    rows = await describe_datasets(connection, aliases.members(root))
+    found: dict[ColumnKey, set[UUID]] = {}
+    for member, field in await queries.columns_of(connection, aliases.readable(principal, rows, rows)):
+        if column is None or field == column:
+            found.setdefault((root, field), set()).add(member)
+    if not found:
         what = f"the column '{column}' of" if column else "columns of"
         raise ColumnUnknown(
             f"No event has told the lineage of {what} '{name}' in '{namespace}'. It comes in the columnLineage facet "
             "of an output, which not every producer sends."
         )
+    return found
+
+
+async def walk_columns(
+    connection: Any,
+    aliases: Aliases,
+    found: dict[ColumnKey, set[UUID]],
+    direction: Direction,
+    depth: int,
+    limit: int,
+) -> ColumnWalk:
+    """From what find_columns found."""
     walk = ColumnWalk(connection, aliases, limit)
-    starts = [(start, each) for each in chosen[:limit]]
-    walk.truncated = len(chosen) > limit
+    starts = list(found)[:limit]
+    walk.truncated = len(found) > limit
     walk.columns = dict.fromkeys(starts, 0)
+    walk.told_by = {start: found[start] for start in starts}
     ups = [up for up, other in ((True, Direction.DOWN), (False, Direction.UP)) if direction != other]
     frontiers = dict.fromkeys(ups, starts)
     seen = {up: set(starts) for up in ups}
@@ -78,7 +96,7 @@ async def walk_columns(
         for up in ups:
             if frontiers[up]:
                 frontiers[up] = await walk.expand(frontiers[up], seen[up], distance, up=up)
-    return walk, aliases
+    return walk
 
 
 async def describe(connection: Any, principal: Principal, walk: ColumnWalk, aliases: Aliases) -> dict[str, Any]:
@@ -88,19 +106,20 @@ async def describe(connection: Any, principal: Principal, walk: ColumnWalk, alia
     ids: dict[ColumnKey, UUID] = {}
     nodes: list[dict[str, Any]] = []
     for (root, column), distance in sorted(walk.columns.items(), key=lambda item: (abs(item[1]), item[1], item[0])):
-        dataset_id = aliases.spokesman(groups[root], rows)
-        name = aliases.name(dataset_id, rows)
-        assert name is not None  # every end of a column edge has a dataset's row
+        readable = aliases.readable(principal, walk.told_by[root, column], rows)
+        # the node is the dataset's, by the name it has for this reader
+        shown = aliases.readable(principal, groups[root], rows) if readable else []
+        dataset_id = aliases.spokesman(shown or groups[root], rows)
+        name = aliases.name(dataset_id, rows) if shown else None
         ids[root, column] = uuid5(dataset_id, column)
-        visible = principal.allows(Scope.LINEAGE_READ, dataset_scope(principal.tenant, *name))
         nodes.append(
             {
                 "id": ids[root, column],
-                "namespace": name[0] if visible else "",
-                "name": name[1] if visible else "",
-                "column": column if visible else "",
+                "namespace": name[0] if name else "",
+                "name": name[1] if name else "",
+                "column": column if name else "",
                 "distance": distance,
-                "restricted": not visible,
+                "restricted": name is None,
             }
         )
     nodes.sort(

@@ -25,15 +25,19 @@ Name = Annotated[str, Query(min_length=1, max_length=2000)]
 
 @router.get("/datasets", response_model=LineageDataset)
 async def get_dataset(caller: Caller, pool: Pool, namespace: Name, name: Name) -> dict[str, Any]:
-    """What events say about one dataset, found by any of its names: facets (schema) and writes (versions)."""
+    """What events say about one dataset, found by any of its names: facets (schema) and writes (versions).
+
+    What is told of it under names that the token may not read is left out.
+    """
     require(caller, Scope.LINEAGE_READ, dataset_scope(caller.tenant, namespace, name))
     asked = identity.dataset_id(namespace, name)
     async with tenant_transaction(pool, caller.tenant) as connection:
-        aliases = await Aliases.open(connection)
+        aliases = await Aliases.open(connection, caller.tenant)
         await aliases.resolve([asked])
-        members = aliases.members(aliases.root(asked))
-        rows = await queries.describe_datasets(connection, members)
-        if not rows:
+        group = aliases.members(aliases.root(asked))
+        rows = await queries.describe_datasets(connection, group)
+        members = aliases.readable(caller, group, rows)
+        if rows.keys().isdisjoint(members):
             raise DatasetUnknown(f"No event has named the dataset '{name}' in '{namespace}'. Names are case-sensitive.")
         facets = await queries.facets_of(connection, members)
         versions = await queries.versions_of(connection, members)

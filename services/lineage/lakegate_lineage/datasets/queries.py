@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 SYMLINKS = """
-SELECT dataset_id, alias_id, namespace, name FROM symlinks WHERE dataset_id = ANY($1::uuid[])
-UNION
-SELECT dataset_id, alias_id, namespace, name FROM symlinks WHERE alias_id = ANY($1::uuid[])
+SELECT s.dataset_id, d.namespace, d.name, s.alias_id, s.namespace, s.name, s.own
+FROM (SELECT * FROM symlinks WHERE dataset_id = ANY($1::uuid[])
+      UNION
+      SELECT * FROM symlinks WHERE alias_id = ANY($1::uuid[])) s
+JOIN datasets d ON d.tenant = s.tenant AND d.id = s.dataset_id
 """
 HAS_SYMLINKS = "SELECT EXISTS (SELECT FROM symlinks)"
 DATASETS = """
-SELECT d.id, d.namespace, d.name, r.id AS run_id, r.state, r.state_at
+SELECT d.id, d.namespace, d.name, r.run_id, r.state, r.state_at
 FROM datasets d LEFT JOIN runs r ON r.tenant = d.tenant AND r.id = d.written_by
 WHERE d.id = ANY($1::uuid[])
 """
@@ -21,17 +23,22 @@ FACETS = """
 SELECT DISTINCT ON (name) name, body FROM facets WHERE owner = ANY($1::uuid[]) ORDER BY name, at DESC, digest DESC
 """
 VERSIONS = """
-SELECT v.run_id, r.state, v.at, v.version
-FROM dataset_versions v LEFT JOIN runs r ON r.tenant = v.tenant AND r.id = v.run_id
+SELECT r.run_id, r.state, v.at, v.version
+FROM dataset_versions v JOIN runs r ON r.tenant = v.tenant AND r.id = v.run_id
 WHERE v.dataset_id = ANY($1::uuid[]) ORDER BY v.at DESC, v.run_id LIMIT 100
 """
 
 
 class Symlink(NamedTuple):
+    """`dataset_…` says that it is also called `namespace`, `name`."""
+
     dataset_id: UUID
+    dataset_namespace: str
+    dataset_name: str
     alias_id: UUID
     namespace: str
     name: str
+    own: bool
 
 
 async def has_symlinks(connection: Any) -> bool:

@@ -111,9 +111,11 @@ def latest(one: R | None, other: R | None) -> R | None:
 
 @dataclass(slots=True)
 class RunChange:
+    run_id: UUID
+    job_id: UUID
     external_id: str | None
+    own: bool
     state: RunState
-    job: tuple[datetime, UUID]
     first: datetime
     last: datetime
     started: datetime | None = None
@@ -123,7 +125,7 @@ class RunChange:
 
 @dataclass(slots=True)
 class NodeChange:
-    """A job, or a dataset; `run` is the latest run of the job, or the latest that wrote the dataset."""
+    """A job, or a dataset; `run` is the key of the job's latest run, or of the latest that wrote the dataset."""
 
     namespace: str
     name: str
@@ -150,7 +152,7 @@ class VersionChange:
 
 @dataclass(slots=True)
 class Changes:
-    """Rows to merge, keyed as the tables are."""
+    """Rows to merge, keyed as the tables are. A run is named by its key (identity.run_key)."""
 
     events: dict[tuple[UUID, datetime, bytes], tuple[str | None, str]] = field(default_factory=dict)
     jobs: dict[UUID, NodeChange] = field(default_factory=dict)
@@ -159,7 +161,7 @@ class Changes:
     edges: dict[tuple[UUID, bool, UUID], Span] = field(default_factory=dict)
     facets: dict[tuple[UUID, str], tuple[datetime, bytes, str]] = field(default_factory=dict)
     versions: dict[tuple[UUID, UUID], VersionChange] = field(default_factory=dict)
-    symlinks: dict[tuple[UUID, UUID], tuple[str, str]] = field(default_factory=dict)
+    symlinks: dict[tuple[UUID, UUID], tuple[str, str, bool]] = field(default_factory=dict)
     columns: dict[tuple[UUID, str, UUID, str], datetime] = field(default_factory=dict)
 
     @classmethod
@@ -170,30 +172,33 @@ class Changes:
         return changes
 
     def add(self, event: Event) -> None:
-        job_id = None
+        job_id = run = None
         if event.job is not None:
             job_id = identity.job_id(event.job.namespace, event.job.name)
-            ran = (event.time, event.run_id) if event.run_id else None
+            run = identity.run_key(job_id, event.run_id) if event.run_id else None
+            ran = (event.time, run) if run else None
             _merge_node(self.jobs, job_id, event.job.namespace, event.job.name, event.time, ran)
             self._add_facets(job_id, event.job.facets, event.time)
-            if event.run_id is not None:
-                self._add_run(event, event.run_id, job_id)
+            if run is not None and event.run_id is not None:
+                self._add_run(event, run, event.run_id, job_id)
         for dataset in event.inputs:
-            self._add_dataset(dataset, event.time, job_id, writes=False, run_id=event.run_id)
+            self._add_dataset(event, dataset, job_id, None)
         for dataset in event.outputs:
-            self._add_dataset(dataset, event.time, job_id, writes=True, run_id=event.run_id)
-        about: UUID | None = event.run_id or job_id
+            self._add_dataset(event, dataset, job_id, run, writes=True)
+        about: UUID | None = run or job_id
         if event.dataset is not None:
-            about = self._add_dataset(event.dataset, event.time, None, writes=False, run_id=None)
+            about = self._add_dataset(event, event.dataset, None, None)
         assert about is not None  # parse_event lets no other shape through
         self.events[about, event.time, event.digest] = (event.type, event.body)
 
-    def _add_run(self, event: Event, run_id: UUID, job_id: UUID) -> None:
+    def _add_run(self, event: Event, key: UUID, run_id: UUID, job_id: UUID) -> None:
         order = STATE_OF_TYPE.get(event.type or "", 0)
         change = RunChange(
+            run_id=run_id,
+            job_id=job_id,
             external_id=event.external_run_id,
+            own=event.own,
             state=RunState(order // 10, event.time, order),
-            job=(event.time, job_id),
             first=event.time,
             last=event.time,
             started=event.time if event.type == "START" else None,
@@ -206,28 +211,29 @@ class Changes:
         error = read_facet(facets.get("errorMessage"), _error)
         if error is not None:
             change.error = (event.time, error.message[:MAX_ERROR_CHARACTERS].replace("\x00", ""))
-        known = self.runs.get(run_id)
-        self.runs[run_id] = merge_runs(known, change) if known else change
+        known = self.runs.get(key)
+        self.runs[key] = merge_runs(known, change) if known else change
 
     def _add_dataset(
-        self, dataset: Dataset, time: datetime, job_id: UUID | None, *, writes: bool, run_id: UUID | None
+        self, event: Event, dataset: Dataset, job_id: UUID | None, run: UUID | None, *, writes: bool = False
     ) -> UUID:
+        """`run`: the key of the run that writes it."""
+        time = event.time
         dataset_id = identity.dataset_id(dataset.namespace, dataset.name)
-        written = (time, run_id) if writes and run_id else None
+        written = (time, run) if run else None
         _merge_node(self.datasets, dataset_id, dataset.namespace, dataset.name, time, written)
         self._add_facets(dataset_id, dataset.facets, time)
         facets = dataset.facets or {}
         if job_id is not None:
             edge = (job_id, writes, dataset_id)
             self.edges.setdefault(edge, Span(time, time)).widen(time)
-        if writes and run_id:
-            self._add_version(dataset_id, run_id, facets, time)
-        if symlinks := read_facet(facets.get("symlinks"), _symlinks):
-            for alias in symlinks.identifiers:
-                if valid_name(alias.namespace, alias.name):
-                    alias_id = identity.dataset_id(alias.namespace, alias.name)
-                    if alias_id != dataset_id:
-                        self.symlinks[dataset_id, alias_id] = (alias.namespace, alias.name)
+        if run:
+            self._add_version(dataset_id, run, facets, time)
+        for name in other_names(dataset):
+            alias_id = identity.dataset_id(*name)
+            if alias_id != dataset_id:
+                _, _, own = self.symlinks.get((dataset_id, alias_id), (*name, False))
+                self.symlinks[dataset_id, alias_id] = (*name, own or event.own)
         if columns := read_facet(facets.get("columnLineage"), _columns):
             self._add_columns(dataset_id, columns, time)
         return dataset_id
@@ -240,8 +246,8 @@ class Changes:
             if known is None or found > known:
                 self.facets[owner, name] = found
 
-    def _add_version(self, dataset_id: UUID, run_id: UUID, facets: Facets, time: datetime) -> None:
-        change = self.versions.setdefault((dataset_id, run_id), VersionChange(time))
+    def _add_version(self, dataset_id: UUID, run: UUID, facets: Facets, time: datetime) -> None:
+        change = self.versions.setdefault((dataset_id, run), VersionChange(time))
         change.at = max(change.at, time)
         version = read_facet(facets.get("version"), _version)
         if version is not None and storable(version.dataset_version):
@@ -259,13 +265,22 @@ class Changes:
                     self.columns[edge] = max(self.columns.get(edge, time), time)
 
 
+def other_names(dataset: Dataset) -> list[tuple[str, str]]:
+    """The names (namespace, name) that the symlinks facet gives the dataset besides its own."""
+    symlinks = read_facet((dataset.facets or {}).get("symlinks"), _symlinks)
+    names = [(alias.namespace, alias.name) for alias in symlinks.identifiers] if symlinks else []
+    return [name for name in names if valid_name(*name)]
+
+
 def merge_runs(one: RunChange, other: RunChange) -> RunChange:
-    """Both changes as one; the order of the two does not matter."""
+    """Both changes of one run as one; the order of the two does not matter."""
     starts = [time for time in (one.started, other.started) if time]
     return RunChange(
+        run_id=one.run_id,
+        job_id=one.job_id,
         external_id=one.external_id or other.external_id,
+        own=one.own or other.own,
         state=max(one.state, other.state),
-        job=max(one.job, other.job),
         first=min(one.first, other.first),
         last=max(one.last, other.last),
         started=min(starts) if starts else None,

@@ -30,7 +30,7 @@ async def merge_observed(pool: asyncpg.Pool, event: Event) -> None:
     if event.type != RunEventObserved.event_type:
         return
     try:
-        observed = parse_event(msgspec.json.encode(event.data["event"]))
+        observed = parse_event(msgspec.json.encode(event.data["event"]), own=True)
     except (InvalidEvent, KeyError) as error:
         raise PermanentFailure(f"not an OpenLineage event: {error}") from error
     async with tenant_transaction(pool, event.tenant) as connection:

@@ -8,7 +8,7 @@ time without an offset is UTC. https://openlineage.io/spec/2-0-2/OpenLineage.jso
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -24,6 +24,7 @@ MAX_NAMESPACE_BYTES = 512
 MAX_NAME_BYTES = 1900
 MAX_FACET_NAME_BYTES = 256
 MAX_RUN_ID = 512
+MAX_AHEAD = timedelta(days=1)  # a later time would win every "latest" until then; clocks are not that wrong
 EVENT_TYPES = ("START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER")
 
 # the canonical spelling only: uuid.UUID would also take braces, "urn:uuid:" and 32 hex digits
@@ -65,7 +66,8 @@ class _Event(msgspec.Struct, rename="camel"):
 
 
 class Event(NamedTuple):
-    """A checked event. Exactly one of these holds: run and job; job alone; dataset alone."""
+    """A checked event. Exactly one of these holds: run and job; job alone; dataset alone. `own`: a service of
+    ours published it, so that it is not a caller's word."""
 
     time: datetime
     type: str | None
@@ -77,6 +79,7 @@ class Event(NamedTuple):
     outputs: list[Dataset]
     body: str
     digest: bytes
+    own: bool = False
 
     @property
     def external_run_id(self) -> str | None:
@@ -88,7 +91,7 @@ _event = msgspec.json.Decoder(_Event)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def parse_event(body: bytes) -> Event:
+def parse_event(body: bytes, *, own: bool = False) -> Event:
     """Read one event. Raises InvalidEvent with a JSON pointer to what is wrong."""
     text = _text(body)
     try:
@@ -109,6 +112,7 @@ def parse_event(body: bytes) -> Event:
         outputs=_datasets(found.outputs, "outputs"),
         body=text,
         digest=digest(body),
+        own=own,
     )
 
 
@@ -226,11 +230,18 @@ def _event_type(found: str | None) -> str | None:
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise _refuse(
             "/eventTime", "eventTime is an RFC 3339 time with its offset, such as 2026-03-01T12:00:00.123Z."
         ) from None
+    if time > (now := datetime.now(UTC)) + MAX_AHEAD:
+        raise _refuse(
+            "/eventTime",
+            f"eventTime may be at most one day ahead of the server's clock, which says {now:%Y-%m-%dT%H:%M:%SZ}; "
+            f"{text} was sent.",
+        )
+    return time
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidEvent:

@@ -47,22 +47,20 @@ ON CONFLICT (tenant, id) DO UPDATE SET
 
 RUNS = """
 INSERT INTO runs AS old (
-    tenant, id, external_id, state, state_order, state_at, job_at, job_id, first_event_at, last_event_at,
+    tenant, id, run_id, job_id, external_id, own, state, state_order, state_at, first_event_at, last_event_at,
     started_at, parent_at, parent_id, error_at, error)
 SELECT $1, x.* FROM unnest(
-    $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::timestamptz[], $7::timestamptz[], $8::uuid[],
-    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::uuid[],
-    $14::timestamptz[], $15::text[]) AS x
+    $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::boolean[], $7::text[], $8::smallint[], $9::timestamptz[],
+    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::uuid[],
+    $15::timestamptz[], $16::text[]) AS x
 ON CONFLICT (tenant, id) DO UPDATE SET
     external_id = coalesce(old.external_id, excluded.external_id),
+    own = old.own OR excluded.own,
     (state, state_order, state_at) = (
         SELECT state, stage, at FROM (VALUES (old.state, old.state_order, old.state_at),
                                              (excluded.state, excluded.state_order, excluded.state_at))
             AS v (state, stage, at)
         ORDER BY stage / 10 DESC, at DESC, stage DESC LIMIT 1),
-    (job_at, job_id) = (
-        SELECT at, job FROM (VALUES (old.job_at, old.job_id), (excluded.job_at, excluded.job_id)) AS v (at, job)
-        ORDER BY at DESC, job DESC LIMIT 1),
     first_event_at = least(old.first_event_at, excluded.first_event_at),
     last_event_at = greatest(old.last_event_at, excluded.last_event_at),
     started_at = least(old.started_at, excluded.started_at),
@@ -106,9 +104,9 @@ ON CONFLICT (tenant, dataset_id, run_id) DO UPDATE SET
 """
 
 SYMLINKS = """
-INSERT INTO symlinks (tenant, dataset_id, alias_id, namespace, name)
-SELECT $1, x.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[]) AS x
-ON CONFLICT DO NOTHING
+INSERT INTO symlinks AS old (tenant, dataset_id, alias_id, namespace, name, own)
+SELECT $1, x.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::boolean[]) AS x
+ON CONFLICT (tenant, dataset_id, alias_id) DO UPDATE SET own = true WHERE excluded.own AND NOT old.own
 """
 
 COLUMNS = """
@@ -120,6 +118,16 @@ WHERE excluded.last_event_at > old.last_event_at
 """
 
 HANDLED = "INSERT INTO handled_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING event_id"
+
+# over all tenants, which the application's role can't see itself
+PRUNE_EVENTS = "SELECT prune_events($1, $2)"
+PRUNE_HANDLED = """
+WITH old AS (
+    DELETE FROM handled_events WHERE event_id = ANY (ARRAY(
+        SELECT event_id FROM handled_events WHERE handled_at < now() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING event_id)
+SELECT count(*) FROM old
+"""
 
 NOTHING = (None, None)
 
@@ -160,8 +168,8 @@ def _nodes(nodes: dict[UUID, Any]) -> Sequence[tuple[Any, ...]]:
 def _runs(changes: Changes) -> Sequence[tuple[Any, ...]]:
     return [
         (
-            run_id, run.external_id, run.state.name, run.state.order, run.state.at, *run.job, run.first, run.last,
-            run.started, *(run.parent or NOTHING), *(run.error or NOTHING),
+            key, run.run_id, run.job_id, run.external_id, run.own, run.state.name, run.state.order, run.state.at,
+            run.first, run.last, run.started, *(run.parent or NOTHING), *(run.error or NOTHING),
         )
-        for run_id, run in sorted(changes.runs.items(), key=_key)
+        for key, run in sorted(changes.runs.items(), key=_key)
     ]  # fmt: skip

@@ -12,11 +12,13 @@ from lakegate_chassis.auth import require
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import FieldError, InvalidRequest
 from lakegate_contracts.identity import Scope
+from lakegate_lineage.datasets.aliases import Aliases
 from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.graph import service
 from lakegate_lineage.graph.schemas import Graph
 from lakegate_lineage.limits import Depth, NodeBudget
 from lakegate_lineage.schemas import Direction
+from lakegate_lineage.scopes import dataset_scope, job_scope
 
 router = APIRouter(prefix="/v1/lineage", tags=["Lineage"])
 
@@ -37,13 +39,17 @@ async def get_graph(
 ) -> Response:
     """The graph around a dataset (`namespace` and `name`, or one of its other names) or a job (`job_…`).
 
-    `up` is where it comes from, `down` what depends on it; `both` joins the two and does not turn around.
+    `up` is where it comes from, `down` what depends on it; `both` joins the two and does not turn around. Names
+    that the token may not read, and the runs told under them, are left out.
     """
     kind, start = _start(namespace, name, job_namespace, job_name)
-    require(caller, Scope.LINEAGE_READ, service.scope_of(caller, kind, start))
-    walk_from = service.walk_from_dataset if kind == "dataset" else service.walk_from_job
+    scope_of, walk_from = (
+        (dataset_scope, service.walk_from_dataset) if kind == "dataset" else (job_scope, service.walk_from_job)
+    )
+    require(caller, Scope.LINEAGE_READ, scope_of(caller.tenant, *start))
     async with tenant_transaction(pool, caller.tenant) as connection:
-        walk, aliases = await walk_from(connection, *start, direction, depth, limit)
+        aliases = await Aliases.open(connection, caller.tenant)
+        walk = await walk_from(connection, aliases, *start, direction, depth, limit)
         graph = await service.describe(connection, caller, walk, aliases)
     # thousands of nodes: straight to JSON, the model above describes them
     return Response(orjson.dumps(graph, default=str, option=orjson.OPT_UTC_Z), media_type="application/json")

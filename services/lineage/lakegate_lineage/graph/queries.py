@@ -16,7 +16,7 @@ SELECT job_id AS near, dataset_id AS far FROM edges WHERE job_id = ANY($1::uuid[
 ORDER BY job_id, dataset_id LIMIT $3
 """
 JOBS = """
-SELECT j.id, j.namespace, j.name, r.id AS run_id, r.state, r.state_at
+SELECT j.id, j.namespace, j.name, r.run_id, r.state, r.state_at
 FROM jobs j LEFT JOIN runs r ON r.tenant = j.tenant AND r.id = j.latest_run_id
 WHERE j.id = ANY($1::uuid[])
 """

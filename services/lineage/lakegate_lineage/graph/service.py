@@ -13,7 +13,7 @@ from lakegate_lineage.errors import DatasetUnknown, JobUnknown
 from lakegate_lineage.graph import queries
 from lakegate_lineage.limits import EDGES_PER_NODE
 from lakegate_lineage.schemas import Direction
-from lakegate_lineage.scopes import dataset_scope, job_scope
+from lakegate_lineage.scopes import job_scope
 
 
 class Walk:
@@ -73,14 +73,13 @@ class Walk:
 
 
 async def walk_from_dataset(
-    connection: Any, namespace: str, name: str, direction: Direction, depth: int, limit: int
-) -> tuple[Walk, Aliases]:
+    connection: Any, aliases: Aliases, namespace: str, name: str, direction: Direction, depth: int, limit: int
+) -> Walk:
     """Raises DatasetUnknown."""
-    aliases = await Aliases.open(connection)
-    start = identity.dataset_id(namespace, name)
-    await aliases.resolve([start])
-    members = aliases.members(aliases.root(start))
-    if len(members) == 1 and not await describe_datasets(connection, [start]):
+    asked = identity.dataset_id(namespace, name)
+    await aliases.resolve([asked])
+    start = aliases.root(asked)
+    if len(aliases.members(start)) == 1 and not await describe_datasets(connection, [asked]):
         raise DatasetUnknown(
             f"No event has named the dataset '{name}' in '{namespace}'. Names are case-sensitive; a table of ours is "
             "in the namespace lakegate://<tenant>, named as in travel.flights."
@@ -88,21 +87,20 @@ async def walk_from_dataset(
     walk = Walk(connection, aliases, limit)
     walk.datasets[start] = 0
     await _walk(walk, start, direction, depth, from_dataset=True)
-    return walk, aliases
+    return walk
 
 
 async def walk_from_job(
-    connection: Any, namespace: str, name: str, direction: Direction, depth: int, limit: int
-) -> tuple[Walk, Aliases]:
+    connection: Any, aliases: Aliases, namespace: str, name: str, direction: Direction, depth: int, limit: int
+) -> Walk:
     """Raises JobUnknown."""
-    aliases = await Aliases.open(connection)
     start = identity.job_id(namespace, name)
     if not await queries.describe_jobs(connection, [start]):
         raise JobUnknown(f"No event has named the job '{name}' in '{namespace}'. Names are case-sensitive.")
     walk = Walk(connection, aliases, limit)
     walk.jobs[start] = 0
     await _walk(walk, start, direction, depth, from_dataset=False)
-    return walk, aliases
+    return walk
 
 
 async def _walk(walk: Walk, start: UUID, direction: Direction, depth: int, *, from_dataset: bool) -> None:
@@ -123,23 +121,25 @@ async def _walk(walk: Walk, start: UUID, direction: Direction, depth: int, *, fr
 
 
 async def describe(connection: Any, principal: Principal, walk: Walk, aliases: Aliases) -> dict[str, Any]:
-    """The wire form of the walk (schemas.Graph). Names that the principal may not read are left out."""
+    """The wire form of the walk (schemas.Graph). What the principal may not read is left out, name by name."""
     jobs = await queries.describe_jobs(connection, walk.jobs)
     members = {root: aliases.members(root) for root in walk.datasets}
     rows = await describe_datasets(connection, (member for group in members.values() for member in group))
     wire_id: dict[UUID, UUID] = {}
     nodes = []
     for job_id, distance in walk.jobs.items():
-        row = jobs[job_id]
-        nodes.append(_node(principal, "job", job_id, (row["namespace"], row["name"]), [], [row], distance))
+        name = (jobs[job_id]["namespace"], jobs[job_id]["name"])
+        visible = principal.allows(Scope.LINEAGE_READ, job_scope(principal.tenant, *name))
+        nodes.append(_node("job", job_id, [name] if visible else [], [jobs[job_id]], distance))
     for root, distance in walk.datasets.items():
-        chosen = aliases.spokesman(members[root], rows)
-        wire_id[root] = chosen
-        name = aliases.name(chosen, rows)
-        assert name is not None  # an edge's dataset has a row, and a symlink's end has the symlink's
-        others = [aliases.name(member, rows) for member in members[root] if member != chosen]
-        runs = [rows[member] for member in members[root] if member in rows]
-        nodes.append(_node(principal, "dataset", chosen, name, [other for other in others if other], runs, distance))
+        readable = aliases.readable(principal, members[root], rows)
+        chosen = wire_id[root] = aliases.spokesman(readable or members[root], rows)
+        others = {member: aliases.name(member, rows) for member in readable}
+        own = others.pop(chosen, None)
+        runs = [rows[member] for member in readable if member in rows]
+        nodes.append(
+            _node("dataset", chosen, [own, *sorted(filter(None, others.values()))] if own else [], runs, distance)
+        )
     nodes.sort(key=lambda node: (abs(node["distance"]), node["distance"], node["namespace"], node["name"]))
     return {
         "nodes": nodes,
@@ -148,33 +148,19 @@ async def describe(connection: Any, principal: Principal, walk: Walk, aliases: A
     }
 
 
-def _node(
-    principal: Principal,
-    kind: str,
-    node_id: UUID,
-    name: tuple[str, str],
-    aliases: list[tuple[str, str]],
-    runs: list[Any],
-    distance: int,
-) -> dict[str, Any]:
-    names = [name, *sorted(aliases)]
-    readable = [pair for pair in names if principal.allows(Scope.LINEAGE_READ, scope_of(principal, kind, pair))]
+def _node(kind: str, node_id: UUID, names: list[tuple[str, str]], runs: list[Any], distance: int) -> dict[str, Any]:
+    """`names`: those that may be shown, the node's own first; none for a restricted node."""
+    namespace, name = names[0] if names else ("", "")
     latest = max((run for run in runs if run["run_id"]), key=lambda run: run["state_at"], default=None)
-    visible = bool(readable)
     return {
         "id": node_id,
         "type": kind,
-        "namespace": name[0] if visible else "",
-        "name": name[1] if visible else "",
-        "aliases": [{"namespace": one, "name": other} for one, other in names[1:]] if visible else [],
+        "namespace": namespace,
+        "name": name,
+        "aliases": [{"namespace": one, "name": other} for one, other in names[1:]],
         "distance": distance,
         "last_run": {"id": latest["run_id"], "state": latest["state"], "at": latest["state_at"]}
-        if latest and visible
+        if latest and names
         else None,
-        "restricted": not visible,
+        "restricted": not names,
     }
-
-
-def scope_of(principal: Principal, kind: str, name: tuple[str, str]) -> str:
-    """The namespace that the principal's patterns are held against."""
-    return (dataset_scope if kind == "dataset" else job_scope)(principal.tenant, *name)

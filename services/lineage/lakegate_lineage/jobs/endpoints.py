@@ -16,7 +16,7 @@ from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.errors import JobUnknown
 from lakegate_lineage.jobs import queries, service
 from lakegate_lineage.jobs.schemas import JobDetail, JobPage
-from lakegate_lineage.pages import ByName, Cursor, Limit, NameFilter, next_link, read_cursor
+from lakegate_lineage.pages import ByName, Cursor, Limit, NameFilter, page_of, read_cursor
 from lakegate_lineage.scopes import job_scope, readable
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
@@ -45,13 +45,14 @@ async def list_jobs(
             rows = [found] if found else []
         else:
             rows = await queries.list_jobs(connection, namespace=namespace, after=after, limit=limit + 1)
-    page = rows[:limit]
-    last = page[-1] if len(rows) > limit else None
-    position = ByName(last["namespace"], last["name"]) if last else None
-    return {
-        "items": [service.to_job(row) for row in page if caller.allows(Scope.LINEAGE_READ, _scope(caller, row))],
-        "next": next_link("/v1/jobs", request.query_params, position) if position else None,
-    }
+    return page_of(
+        rows,
+        limit,
+        request,
+        position=lambda row: ByName(row["namespace"], row["name"]),
+        show=service.to_job,
+        may_read=lambda row: caller.allows(Scope.LINEAGE_READ, _scope(caller, row)),
+    )
 
 
 @router.get("/{job_id}", response_model=JobDetail)

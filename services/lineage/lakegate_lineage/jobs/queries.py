@@ -8,7 +8,7 @@ from uuid import UUID
 from lakegate_lineage.pages import ByName
 
 COLUMNS = """
-    j.id, j.namespace, j.name, j.first_event_at, j.last_event_at, r.id AS run_id, r.state, r.state_at
+    j.id, j.namespace, j.name, j.first_event_at, j.last_event_at, r.run_id, r.state, r.state_at
 FROM jobs j LEFT JOIN runs r ON r.tenant = j.tenant AND r.id = j.latest_run_id
 """
 ONE = f"SELECT {COLUMNS} WHERE j.id = $1"

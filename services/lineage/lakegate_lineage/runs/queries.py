@@ -10,11 +10,15 @@ from lakegate_lineage.pages import NewestFirst
 MAX_EVENTS = 500
 
 COLUMNS = """
-    r.id, r.external_id, j.namespace AS job_namespace, j.name AS job_name, r.state, r.state_order, r.state_at,
-    r.started_at, r.first_event_at, r.last_event_at, r.parent_id, r.error
+    r.id AS key, r.run_id AS id, r.external_id, j.namespace AS job_namespace, j.name AS job_name,
+    r.state, r.state_order, r.state_at, r.started_at, r.first_event_at, r.last_event_at, r.parent_id, r.error
 FROM runs r JOIN jobs j ON j.tenant = r.tenant AND j.id = r.job_id
 """
-ONE = f"SELECT {COLUMNS} WHERE r.id = $1"
+# more jobs than these claim one run_id only to be in the way; any of them is found with its job's name
+OF_RUN_ID = f"""
+SELECT {COLUMNS} WHERE r.run_id = $1 AND ($2::uuid IS NULL OR r.job_id = $2)
+ORDER BY r.own DESC, r.first_event_at, r.id LIMIT 100
+"""
 EVENTS = f"""
 SELECT event_time, event_type, body FROM events WHERE subject = $1
 ORDER BY event_time DESC, digest DESC LIMIT {MAX_EVENTS}
@@ -45,10 +49,11 @@ async def list_runs(
     return list(await connection.fetch(statement, *values))
 
 
-async def find_run(connection: Any, run_id: UUID) -> Any | None:
-    return await connection.fetchrow(ONE, run_id)
+async def find_runs(connection: Any, run_id: UUID, job_id: UUID | None) -> list[Any]:
+    """The runs of that id, of one job or of all: a load of ours first, then the one that began first."""
+    return list(await connection.fetch(OF_RUN_ID, run_id, job_id))
 
 
-async def events_of(connection: Any, run_id: UUID) -> list[Any]:
+async def events_of(connection: Any, key: UUID) -> list[Any]:
     """The latest MAX_EVENTS of a run, latest first."""
-    return list(await connection.fetch(EVENTS, run_id))
+    return list(await connection.fetch(EVENTS, key))

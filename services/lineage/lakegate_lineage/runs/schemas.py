@@ -41,6 +41,8 @@ class RunEvent(BaseModel):
 
 
 class RunDetail(Run):
+    """What its events say in detail; they go after LINEAGE_RETENTION__EVENT_DAYS, and leave what a Run has."""
+
     facets: dict[str, Any]
     inputs: list[RunDataset]
     outputs: list[RunDataset]
