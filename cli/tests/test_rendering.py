@@ -87,6 +87,26 @@ def test_a_reject_shows_control_characters_and_cuts_long_values() -> None:
     assert "x" * 60 not in shown
 
 
+def test_on_a_terminal_rejects_fit_100_columns_and_repeat_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    value = "2013-02-31T13:00:00Z"
+    reason = f"'{value}' is not a date and time like 2013-01-31T23:59:00Z (timestamptz)"
+    items = [
+        Reject(file="dirty.csv", line=7, column="sched_dep_time", value=value, reason=reason),
+        Reject(file="dirty.csv", line=9, row="2013,12,31," * 20, reason="the row has 7 fields, the header has 19"),
+    ]
+
+    console = Console(file=io.StringIO(), width=100)
+    console.print(loads.rejects(Output(), items))
+
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert shown.count(value) == 1
+    assert shown.count("dirty.csv") == 1
+    assert "the row has 7 fields, the" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 100
+
+
 def test_without_a_terminal_a_row_is_one_line() -> None:
     answer = Answer([("name", False), ("n", True)], [("x" * 50, number) for number in range(3)], truncated=False)
 

@@ -16,11 +16,16 @@ from lakegate.settings import read_environment
 
 @explained
 def demo(
-    port: Annotated[int, typer.Option(min=0, max=64_500, help="As of `lakegate up`, when it has to start one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=64_500, help="The gateway's, if one has to be started. 0: a free one.")
+    ] = 8080,
     home: HomeOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start the suite if need be, load real flights and a dirty file, show everything; the suite stays up."""
+    """The whole idea in half a minute: a suite, real flights, a dirty file, and what became of them.
+
+    Uses the suite that runs on the data folder, or starts one, which stays up: `lakegate down` stops it.
+    """
     from lakegate.demo.story import Story
     from lakegate.embedded import suite
     from lakegate.embedded.secret_files import secret

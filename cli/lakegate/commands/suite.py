@@ -33,7 +33,11 @@ def up(
     name: Annotated[str, typer.Option("--profile", "-p", help="The profile that is written.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Start the suite: PostgreSQL and four services behind the gateway. Ctrl-C drains; data stays."""
+    """Start the suite: PostgreSQL and four services behind one gateway.
+
+    Ctrl-C finishes what is under way and stops it; the data stays. Address and key go into a profile, which every
+    other command uses.
+    """
     from lakegate.embedded import suite
 
     environment = read_environment()

@@ -51,6 +51,9 @@ def _quarantined(receipt: Receipt) -> Text:
 
 def rejects(output: Output, items: Sequence[Reject]) -> RenderableType:
     """Where and why each row was set aside."""
+    files = {item.file or "-" for item in items}
+    # On a terminal room is short: one file is named once, and a reason doesn't repeat the value beside it.
+    titled = output.rich and len(files) == 1
     columns = [
         Column("file"),
         Column("line", right=True),
@@ -58,19 +61,24 @@ def rejects(output: Output, items: Sequence[Reject]) -> RenderableType:
         Column("value", style="yellow"),
         Column("reason", wrap=True),
     ]
-    return output.table(
-        columns,
+    rows = [
         (
-            (
-                words.value(item.file, 30),
-                words.count(item.line),
-                words.value(item.column) if item.column else "-",
-                words.value(item.value if item.column else item.row, 34),
-                words.value(item.reason, 400),
-            )
-            for item in items
-        ),
-    )
+            words.value(item.file, 30),
+            words.count(item.line),
+            words.value(item.column) if item.column else "-",
+            words.value(item.value if item.column else item.row, 34),
+            words.value(_reason(item) if output.rich else item.reason, 400),
+        )
+        for item in items
+    ]
+    if titled:
+        title = f"Set aside of {words.safe(files.pop())}"
+        return output.table(columns[1:], [row[1:] for row in rows], title=title)
+    return output.table(columns, rows)
+
+
+def _reason(item: Reject) -> str:
+    return item.reason.removeprefix(f"'{item.value}' is ") if item.column else item.reason
 
 
 def loads(output: Output, items: Sequence[Load]) -> RenderableType:
