@@ -26,6 +26,7 @@ from lakegate_chassis.logs import log
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 # what PostgreSQL says of U+0000 in text and in jsonb
 UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
@@ -241,11 +242,13 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> set[str]:
     """What the path takes; Starlette names the methods of the first route that matches only."""
-    methods: set[str] = set()
-    for route in request.app.router.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return methods
+    # asked for each method, since an included router does not say which it has
+    scope = dict(request.scope)
+    return {
+        method
+        for method in METHODS
+        if any(route.matches(scope | {"method": method})[0] is Match.FULL for route in request.app.router.routes)
+    }
 
 
 def unforeseen(error: BaseException) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,12 +12,12 @@ import httpx
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import StreamingResponse
 from prometheus_client import REGISTRY
 from pydantic import BaseModel, Field, SecretStr
 
-from lakegate_chassis import context, problems
+from lakegate_chassis import context, middleware, problems
 from lakegate_chassis.app import service_app
 from lakegate_chassis.auth import Caller, require
 from lakegate_chassis.http import upstream_client
@@ -26,7 +27,7 @@ from lakegate_chassis.settings import (
     PostgresSettings,
     settings_config,
 )
-from lakegate_chassis.testing import serving
+from lakegate_chassis.testing import eventually, serving
 from lakegate_chassis.tokens import TokenSigner
 from lakegate_contracts.identity import Principal, Scope
 
@@ -206,3 +207,26 @@ async def test_the_openapi_document_promises_problems_for_every_error(client: ht
     schema = responses["default"]["content"]["application/problem+json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ProblemBody"}
     assert set(problems.ProblemBody.model_fields) == set(document["components"]["schemas"]["ProblemBody"]["properties"])
+
+
+async def test_a_client_that_hangs_up_is_no_error_of_ours(
+    app: FastAPI, client: httpx.AsyncClient, signer: TokenSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BaseException] = []
+    monkeypatch.setattr(middleware, "unforeseen", seen.append)
+
+    @app.post("/v1/stream")
+    async def stream(caller: Caller, request: Request) -> None:
+        async for _ in request.stream():
+            arrived.set()
+
+    arrived = asyncio.Event()
+    before = REGISTRY.get_sample_value("lakegate_http_disconnects_total") or 0
+    token = signer.mint(ALICE, "catalog")
+    head = f"POST /v1/stream HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: 9\r\n\r\n"
+    _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    writer.write(head.encode() + b"half")
+    await asyncio.wait_for(arrived.wait(), 10)
+    writer.close()
+    await eventually(lambda: REGISTRY.get_sample_value("lakegate_http_disconnects_total") == before + 1)
+    assert seen == []

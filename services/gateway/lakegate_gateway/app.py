@@ -8,16 +8,19 @@ from functools import partial
 from typing import cast
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakegate_chassis import context
 from lakegate_chassis.app import service_app
 from lakegate_chassis.middleware import RequestMiddleware
 from lakegate_chassis.postgres import ping
-from lakegate_chassis.problems import Problem
+from lakegate_chassis.problems import Problem, problem_response
 from lakegate_chassis.settings import load
 from lakegate_contracts.identity import Principal
 from lakegate_gateway.accounts import endpoints as accounts
+from lakegate_gateway.body_limit import BodyLimit
 from lakegate_gateway.errors import Forbidden, OAuthError
 from lakegate_gateway.keys import endpoints as keys
 from lakegate_gateway.oauth import endpoints as oauth
@@ -100,6 +103,13 @@ def authorize(principal: Principal, route: Route, method: str, path: str) -> Non
     )
 
 
+def refusal(path: str, problem: Problem) -> Response:
+    """A body's problem as the path's clients expect it."""
+    if path in oauth.TOKEN_PATHS:
+        return oauth.oauth_answer(OAuthError("invalid_request", problem.detail, status=problem.status))
+    return problem_response(problem, instance=path)
+
+
 def create_app(settings: GatewaySettings | None = None, resources: Resources | None = None) -> Gateway:
     """The gateway; `resources` that are passed are used as they are and left open."""
     settings = settings or load(GatewaySettings)
@@ -119,6 +129,8 @@ def create_app(settings: GatewaySettings | None = None, resources: Resources | N
     app = service_app(service="gateway", title="Lakegate", settings=settings, lifespan=lifespan)
     # the merged document takes the place of our own, which stays its source
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/openapi.json"]
+    # innermost: within ids, log and metrics, and before FastAPI
+    app.user_middleware.append(Middleware(BodyLimit, settings.limits, refusal))
     app.add_exception_handler(OAuthError, oauth.on_oauth_error)
     if resources is not None:
         app.state.resources = resources

@@ -33,12 +33,6 @@ def render(problem: Problem, dialect: Dialect, *, method: str, path: str) -> Ren
         if method == "POST" and status in _UNKNOWN_OUTCOME:
             kind = "CommitStateUnknownException"
         body = orjson.dumps({"error": {"message": problem.detail, "type": kind, "code": status}})
-    elif dialect is Dialect.OAUTH:
-        media_type = "application/json"
-        error = {401: "invalid_client", 503: "temporarily_unavailable"}.get(
-            status, "server_error" if status >= 500 else "invalid_request"
-        )
-        body = orjson.dumps({"error": error, "error_description": problem.detail})
     else:
         media_type = MEDIA_TYPE
         document = problem_body(problem, path)

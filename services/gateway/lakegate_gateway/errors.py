@@ -3,11 +3,11 @@
 Problem
 ├── Unauthorized 401          no credential, or one that is not (or no longer) valid
 ├── Forbidden 403             valid, but without the scope, the namespace or the tenant
-├── KeyNotFound 404
+├── KeyNotFound, UserNotFound, ClientNotFound 404
 ├── ClientTooSlow 408         the body stopped, or trickles (slow-loris)
 ├── NameTaken 409             a user or client of that name exists
 ├── TooLarge 413              the body is over the route's limit
-├── InvalidScope 422          no such scope, or more than the caller holds
+├── InvalidScope 422          no such scope, or a pattern that is none
 ├── TooManyRequests 429       too many failed logins
 ├── BadUpstream 502           the service broke off or answered no HTTP: what became of the request is unknown
 ├── UpstreamUnreachable 503   nobody took the request: not a byte of it was sent
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from lakegate_chassis.problems import (
     BadUpstream,
+    ClientTooSlow,
     Conflict,
     Forbidden,
     InvalidRequest,
@@ -33,6 +34,7 @@ from lakegate_chassis.problems import (
 
 __all__ = [
     "BadUpstream",
+    "ClientNotFound",
     "ClientTooSlow",
     "Forbidden",
     "InvalidRequest",
@@ -48,15 +50,20 @@ __all__ = [
     "Unavailable",
     "UpstreamTimeout",
     "UpstreamUnreachable",
+    "UserNotFound",
 ]
-
-
-class ClientTooSlow(Problem):
-    slug, title, status = "client-too-slow", "The request came too slowly", 408
 
 
 class KeyNotFound(NotFound):
     slug, title = "key-not-found", "API key not found"
+
+
+class UserNotFound(NotFound):
+    slug, title = "user-not-found", "User not found"
+
+
+class ClientNotFound(NotFound):
+    slug, title = "client-not-found", "Client not found"
 
 
 class NameTaken(Conflict):

@@ -66,7 +66,7 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         stack.callback(relay.close)
         verified = VerificationCache()
         keys = Keys(pool, verified)
-        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute))
+        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified)
         if settings.bootstrap.key is not None:
             await keys.bootstrap(settings.bootstrap.key.get_secret_value(), settings.bootstrap.tenant)
         background = Background()

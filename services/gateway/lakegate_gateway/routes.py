@@ -17,15 +17,7 @@ class Dialect(StrEnum):
 
     PROBLEM = "problem"
     ICEBERG = "iceberg"
-    OAUTH = "oauth"
     OPENLINEAGE = "openlineage"
-
-
-class Retry(StrEnum):
-    """SAFE: a GET or HEAD that reached nobody is sent again, within the budget. NEVER: nothing is."""
-
-    SAFE = "safe"
-    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,6 @@ class Route:
     deadline_seconds: float = 30.0
     idle_seconds: float = 60.0
     body_limit_bytes: int | None = 8 * MIB
-    retry: Retry = Retry.SAFE
     dialect: Dialect = Dialect.PROBLEM
 
     def scopes(self, method: str, path: str) -> tuple[Scope, ...]:
@@ -92,7 +83,6 @@ ROUTES = (
         deadline_seconds=_LOAD_DEADLINE,
         idle_seconds=_STREAM_IDLE,
         body_limit_bytes=None,
-        retry=Retry.SAFE,
     ),
     Route(
         "/v1/tables",

@@ -41,6 +41,9 @@ class IssuerSettings(Section):
 
 class LimitSettings(Section):
     load_bytes: int = Field(default=100 * 1024 * MIB, ge=1, description="largest body of one load")
+    own_bytes: int = Field(
+        default=64 * 1024, ge=1024, description="largest body of what the gateway serves itself: keys, users, tokens"
+    )
     client_idle_seconds: float = Field(default=30, gt=0, description="a client that sends nothing for so long: 408")
     client_min_bytes_per_second: int = Field(
         default=1024, ge=0, description="a body slower than this on average, after client_grace_seconds: 408"

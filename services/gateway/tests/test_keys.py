@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,6 +12,7 @@ import asyncpg
 import pytest
 
 from lakegate_chassis.settings import load
+from lakegate_gateway.keys import queries
 from lakegate_gateway.settings import GatewaySettings
 
 
@@ -100,6 +103,10 @@ async def test_tenants_see_and_revoke_only_their_own(start_gateway: Any) -> None
         ({"name": "x", "scopes": ["datasets:read"], "expires_at": "2001-01-01T00:00:00Z"}, "invalid-request"),
         ({"name": "x", "scopes": ["datasets:read"], "expires_at": "2101-01-01T00:00:00"}, "invalid-request"),
         ({"name": "x", "scopes": ["datasets:read"], "tenant": "other"}, "invalid-request"),
+        ({"name": "a\0b", "scopes": ["datasets:read"]}, "invalid-request"),
+        ({"name": "x", "scopes": ["datasets:read@a\0b"]}, "invalid-scope"),
+        ({"name": "x", "scopes": ["datasets:read"], "expires_at": "9999-12-31T23:59:59-14:00"}, "invalid-request"),
+        ({"name": "x", "scopes": ["datasets:read"], "expires_at": "0001-01-01T00:00:00+14:00"}, "invalid-request"),
     ],
 )
 async def test_a_bad_key_request_is_422(gateway: Any, body: dict[str, Any], slug: str) -> None:
@@ -110,6 +117,59 @@ async def test_a_bad_key_request_is_422(gateway: Any, body: dict[str, Any], slug
 async def test_a_bad_cursor_is_422(gateway: Any) -> None:
     assert (await gateway.admin.get("/v1/keys?cursor=%FF")).status_code == 422
     assert (await gateway.admin.get("/v1/keys?cursor=bm90aGluZw==")).status_code == 422
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        cursor = base64.urlsafe_b64encode(f"{moment} {uuid4()}".encode()).decode()
+        assert (await gateway.admin.get("/v1/keys", params={"cursor": cursor})).status_code == 422
+
+
+async def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await gateway.admin.post("/v1/keys", json={"name": "x", "scopes": ["datasets:read"]})).json()
+    caller = gateway.client(made["key"])
+    keys = gateway.app.resources.keys
+    find, found, go_on = keys.find, asyncio.Event(), asyncio.Event()
+
+    async def overtaken(plaintext: str) -> Any:
+        key = await find(plaintext)
+        if plaintext == made["key"]:
+            found.set()
+            await go_on.wait()
+        return key
+
+    monkeypatch.setattr(keys, "find", overtaken)
+    early = asyncio.create_task(caller.get("/v1/datasets"))
+    await found.wait()
+    assert (await gateway.admin.delete(f"/v1/keys/{made['id']}")).status_code == 204
+    monkeypatch.setattr(keys, "find", find)
+    assert (await caller.get("/v1/datasets")).status_code == 401  # nor does it join the look-up from before
+    go_on.set()
+    await early
+    assert (await caller.get("/v1/datasets")).status_code == 401
+
+
+async def test_uses_that_could_not_be_written_are_written_the_next_time(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await gateway.key("datasets:read")
+    await gateway.client(key).get("/v1/datasets")
+    keys = gateway.app.resources.keys
+
+    async def away(pool: Any, used: Any) -> None:
+        raise ConnectionRefusedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queries, "touch", away)
+        with pytest.raises(ConnectionRefusedError):
+            await keys.flush_used()
+    await keys.flush_used()
+    items = (await gateway.admin.get("/v1/keys?limit=200")).json()["items"]
+    assert next(item for item in items if item["prefix"] == key[:12])["last_used_at"]
+
+
+async def test_what_a_path_takes_is_named_over_all_its_routes(gateway: Any) -> None:
+    answer = await gateway.admin.put("/v1/keys")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,19 @@ async def test_a_name_that_can_t_be_one_is_422(gateway: Any) -> None:
     assert (await gateway.admin.get("/v1/overview/a/b?depth=3")).status_code == 422
 
 
+@pytest.mark.parametrize(("status", "slug"), [(403, "forbidden"), (422, "invalid-request")])
+async def test_what_every_service_refuses_is_refused_and_not_called_away(answers: Any, status: int, slug: str) -> None:
+    problem = {"type": f"/problems/{slug}", "title": "x", "status": status, "detail": "not so", "instance": "/x"}
+    for service in answers.services.values():
+        service.handler = answering(answers, problem, status)
+    answer = await answers.admin.get("/v1/overview/travel/flights")
+    assert (answer.status_code, answer.json()["type"], answer.json()["detail"]) == (
+        status,
+        f"/problems/{slug}",
+        "not so",
+    )
+
+
 async def test_with_every_service_away_it_is_503(start_gateway: Any) -> None:
     away = "http://127.0.0.1:9"
     async with start_gateway(catalog_url=away, ingest_url=away, lineage_url=away) as gateway:

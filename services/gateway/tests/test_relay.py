@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from lakegate_chassis.testing import eventually
+from lakegate_gateway.relay.exchange import Sending
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,11 @@ async def test_a_request_streams_piece_by_piece(gateway: Any) -> None:
     assert (await gateway.admin.post("/v1/loads/a/b", content=pieces())).status_code == 200
 
 
+def stuck_for(call: Any) -> float:
+    """For how many seconds the service has taken nothing of a request."""
+    return float(call.loop.time() - call.sending_since) if call.sending is Sending.TO_UPSTREAM else 0.0
+
+
 async def test_what_the_service_can_t_take_is_not_read_from_the_client(start_gateway: Any) -> None:
     """Of 256 MB that a client offers, only what buffers hold leaves it while the service rests."""
     limits = start_gateway.limits.model_copy(update={"load_bytes": 1 << 30})
@@ -205,10 +211,9 @@ async def test_what_the_service_can_t_take_is_not_read_from_the_client(start_gat
     async with start_gateway(limits=limits) as gateway:
         gateway.services["ingest"].handler = handler
         upload = asyncio.create_task(gateway.admin.post("/v1/loads/a/b", content=pieces()))
-        before = -1
-        while sent != before or not sent:  # until nothing moves for a while
-            before = sent
-            await asyncio.sleep(0.25)
+        await eventually(lambda: gateway.services["ingest"].requests)
+        relay = gateway.app.resources.relay
+        await eventually(lambda: any(stuck_for(call) > 0.5 for call in relay._under_way))
         assert sent < 64 << 20
         resume.set()
         assert (await upload).json() == {"bytes": 256 << 20}

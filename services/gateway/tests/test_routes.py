@@ -13,7 +13,7 @@ from lakegate_chassis.tokens import load_private_key, public_jwk
 from lakegate_contracts.identity import Scope
 from lakegate_gateway import keygen
 from lakegate_gateway.errors import TooManyRequests
-from lakegate_gateway.identity.attempts import MAX_TRACKED, Attempts
+from lakegate_gateway.identity.attempts import ADDRESS_FACTOR, MAX_TRACKED, Attempts
 from lakegate_gateway.identity.scopes import narrow
 from lakegate_gateway.routes import ROUTES, match
 
@@ -81,6 +81,22 @@ def test_attempts_are_counted_by_name_and_address_and_forgotten_after_a_minute()
     attempts.begin("bob", "10.0.0.1")
     now = 61.0
     attempts.begin("ada", "10.0.0.1")
+
+
+def test_failures_of_others_at_an_address_lock_nobody_out_there() -> None:
+    attempts = Attempts(3)
+    for number in range(60):
+        attempts.begin(f"user {number % 30}", "10.0.0.1")
+    attempts.begin("ada", "10.0.0.1")
+
+
+def test_an_address_that_is_far_over_is_refused() -> None:
+    attempts = Attempts(3)
+    for number in range(3 * ADDRESS_FACTOR):
+        attempts.begin(f"user {number}", "10.0.0.1")
+    with pytest.raises(TooManyRequests):
+        attempts.begin("ada", "10.0.0.1")
+    attempts.begin("ada", "10.0.0.2")
 
 
 def test_what_attempts_remember_is_bounded() -> None:

@@ -41,6 +41,66 @@ async def insert_client(pool: asyncpg.Pool, tenant: str, client_id: str, secret_
         raise NameTaken(f"A client is already named {client_id!r}. Choose another name.") from error
 
 
+async def list_users(pool: asyncpg.Pool, tenant: str, after: str, limit: int) -> list[asyncpg.Record]:
+    """By name, those after `after`."""
+    async with tenant_transaction(pool, tenant) as tx:
+        rows: list[asyncpg.Record] = await tx.fetch(
+            "SELECT username AS name, scopes, created_at FROM users WHERE username > $1 ORDER BY username LIMIT $2",
+            after,
+            limit,
+        )
+    return rows
+
+
+async def list_clients(pool: asyncpg.Pool, tenant: str, after: str, limit: int) -> list[asyncpg.Record]:
+    """By client_id, those after `after`."""
+    async with tenant_transaction(pool, tenant) as tx:
+        rows: list[asyncpg.Record] = await tx.fetch(
+            """
+            SELECT client_id AS name, scopes, created_at FROM clients
+            WHERE client_id > $1 ORDER BY client_id LIMIT $2
+            """,
+            after,
+            limit,
+        )
+    return rows
+
+
+async def delete_user(pool: asyncpg.Pool, tenant: str, username: str) -> bool:
+    """With all its logins. False when there is no such user."""
+    async with tenant_transaction(pool, tenant) as tx:
+        found = await tx.fetchval("DELETE FROM users WHERE username = $1 RETURNING true", username)
+        await tx.execute("DELETE FROM refresh_tokens WHERE subject = $1", username)
+    return bool(found)
+
+
+async def set_password(pool: asyncpg.Pool, tenant: str, username: str, password_hash: str) -> bool:
+    """And end all its logins. False when there is no such user."""
+    async with tenant_transaction(pool, tenant) as tx:
+        # the row's lock first: a login or renewal under way holds it too, so what it stores is seen by the DELETE
+        found = await tx.fetchval(
+            "UPDATE users SET password_hash = $2 WHERE username = $1 RETURNING true", username, password_hash
+        )
+        await tx.execute("DELETE FROM refresh_tokens WHERE subject = $1", username)
+    return bool(found)
+
+
+async def delete_client(pool: asyncpg.Pool, tenant: str, client_id: str) -> bool:
+    """False when there is no such client."""
+    async with tenant_transaction(pool, tenant) as tx:
+        found = await tx.fetchval("DELETE FROM clients WHERE client_id = $1 RETURNING true", client_id)
+    return bool(found)
+
+
+async def set_secret(pool: asyncpg.Pool, tenant: str, client_id: str, secret_hash: bytes) -> list[str] | None:
+    """The client's scopes; None when there is no such client."""
+    async with tenant_transaction(pool, tenant) as tx:
+        scopes: list[str] | None = await tx.fetchval(
+            "UPDATE clients SET secret_hash = $2 WHERE client_id = $1 RETURNING scopes", client_id, secret_hash
+        )
+    return scopes
+
+
 async def find_user(pool: asyncpg.Pool, username: str) -> asyncpg.Record | None:
     async with connection(pool) as acquired:
         row: asyncpg.Record | None = await acquired.fetchrow(
@@ -72,11 +132,17 @@ async def insert_refresh_token(
     *,
     family: UUID,
     subject: str,
+    password_hash: str,
     scopes: list[str],
     expires_at: datetime,
-) -> None:
+) -> bool:
+    """Begin a family; False when `password_hash` is no longer the user's."""
     async with tenant_transaction(pool, tenant) as tx:
+        current = await tx.fetchval("SELECT password_hash FROM users WHERE username = $1 FOR SHARE", subject)
+        if current != password_hash:
+            return False
         await _insert_refresh_token(tx, tenant, token_hash, family, subject, scopes, expires_at)
+    return True
 
 
 async def rotate_refresh_token(
@@ -84,6 +150,8 @@ async def rotate_refresh_token(
 ) -> bool:
     """Use the old token up and store the new one; False (and the family is gone) when it had been used before."""
     async with tenant_transaction(pool, old["tenant"]) as tx:
+        # waits for a change of the password, and makes it wait
+        await tx.execute("SELECT FROM users WHERE username = $1 FOR SHARE", old["subject"])
         first = await tx.fetchval(
             "UPDATE refresh_tokens SET used_at = now() WHERE token_hash = $1 AND used_at IS NULL RETURNING family",
             old_hash,

@@ -10,13 +10,16 @@ from lakegate_gateway.errors import TooManyRequests
 
 MAX_TRACKED = 10_000
 WINDOW_SECONDS = 60.0
+NAME_FACTOR = 10
+ADDRESS_FACTOR = 100
 
 
 class Attempts:
     """Counts in this process. What is forgotten first, when there are too many to count, is the oldest.
 
-    A name from one address may fail `per_minute` times; an address with all its names, and a name from all addresses,
-    ten times that: many people share an address, and nobody should be able to lock somebody else out cheaply.
+    A name from one address may fail `per_minute` times, and from all addresses ten times that. An address with all its
+    names may fail a hundred times as often: many people share one (behind a NAT or a proxy, all do), and who guesses
+    there must not lock the others out. That last bound only keeps a machine from trying one password on all names.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,6 +58,6 @@ class Attempts:
         name = name[:256]
         return {
             f"both {address} {name}": self._limit,
-            f"address {address}": 10 * self._limit,
-            f"name {name}": 10 * self._limit,
+            f"address {address}": ADDRESS_FACTOR * self._limit,
+            f"name {name}": NAME_FACTOR * self._limit,
         }

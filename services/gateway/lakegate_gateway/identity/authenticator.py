@@ -30,7 +30,7 @@ class Authenticator:
         self._keys = keys
         self._accounts = accounts
         self._cache = cache
-        self._pending: dict[bytes, asyncio.Task[Principal]] = {}
+        self._pending: dict[tuple[bytes, int], asyncio.Task[Principal]] = {}
 
     def known(self, header: bytes) -> Verified | None:
         """The answer of a moment ago; on the hot path, so without a coroutine."""
@@ -50,18 +50,20 @@ class Authenticator:
             raise Unauthorized("The credential is longer than any that is handed out here.")
         # all that come with the same credential while it is looked up wait for the one answer
         digest = hashlib.sha256(header).digest()
-        pending = self._pending.get(digest)
+        look_up = (digest, self._cache.generation)
+        pending = self._pending.get(look_up)
         if pending is None:
-            pending = self._pending[digest] = asyncio.create_task(self._verify(header, digest, address))
-            pending.add_done_callback(lambda done: self._settled(digest, done))
+            pending = self._pending[look_up] = asyncio.create_task(self._verify(header, digest, address))
+            pending.add_done_callback(lambda done: self._settled(look_up, done))
         return await asyncio.shield(pending)
 
-    def _settled(self, digest: bytes, done: asyncio.Task[Principal]) -> None:
-        del self._pending[digest]
+    def _settled(self, look_up: tuple[bytes, int], done: asyncio.Task[Principal]) -> None:
+        del self._pending[look_up]
         if not done.cancelled():
             done.exception()  # whoever waited has it; perhaps nobody waits any more
 
     async def _verify(self, header: bytes, digest: bytes, address: str) -> Principal:
+        generation = self._cache.generation
         scheme, _, value = header.decode("latin-1").partition(" ")
         match scheme.lower():
             case "bearer":
@@ -70,7 +72,8 @@ class Authenticator:
                 principal, seconds, key_id = await self._basic(value.strip(), address)
             case _:
                 raise Unauthorized(f"The scheme {scheme[:40]!r} is not known here. Use Bearer or Basic.")
-        self._cache.put(digest, principal, valid_seconds=seconds, key_id=key_id)
+        if generation == self._cache.generation:  # else it may have been revoked since it was read
+            self._cache.put(digest, principal, valid_seconds=seconds, key_id=key_id)
         return principal
 
     async def _bearer(self, token: str) -> tuple[Principal, float, UUID | None]:
@@ -91,10 +94,10 @@ class Authenticator:
             raise Unauthorized("The Basic credential is not base64 of `name:password`.")
         if password.startswith(KEY_PREFIX):
             return await self._key(password)
-        principal = await self._accounts.log_in(name, password, address)
-        if principal is None:
+        login = await self._accounts.log_in(name, password, address)
+        if login is None:
             raise Unauthorized("The name or the password is wrong.")
-        return principal, float("inf"), None
+        return login.principal, float("inf"), None
 
     async def _key(self, plaintext: str) -> tuple[Principal, float, UUID | None]:
         key = await self._keys.find(plaintext)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from lakegate_contracts.identity import Principal, Scope, covers
 from lakegate_gateway.errors import InvalidScope
 
-_PATTERN = re.compile(r"[^\s@]{1,256}")
+_PATTERN = re.compile(r"[^\s@\x00-\x1f\x7f]{1,256}")
 _NAMES = frozenset(scope.value for scope in Scope)
 MAX_SCOPES = 64
 

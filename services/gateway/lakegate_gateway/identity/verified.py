@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,6 +32,8 @@ class VerificationCache:
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._entries: OrderedDict[bytes, Verified] = OrderedDict()
         self._max = max_entries
+        # counts revocations: what was looked up before one may not be kept, or joined, after it
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -51,5 +54,13 @@ class VerificationCache:
 
     def forget(self, key_id: UUID) -> None:
         """Take out whatever this API key verified."""
-        for digest in [digest for digest, entry in self._entries.items() if entry.key_id == key_id]:
+        self._drop(lambda entry: entry.key_id == key_id)
+
+    def forget_subject(self, tenant: str, subject: str) -> None:
+        """Take out whatever a user or client proved with password or token."""
+        self._drop(lambda entry: entry.principal.tenant == tenant and entry.principal.subject == subject)
+
+    def _drop(self, revoked: Callable[[Verified], bool]) -> None:
+        self.generation += 1
+        for digest in [digest for digest, entry in self._entries.items() if revoked(entry)]:
             del self._entries[digest]

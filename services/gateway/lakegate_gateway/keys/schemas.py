@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class KeyCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=200, description="what the key is for", examples=["nightly flights"])
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="what the key is for",
+        examples=["nightly flights"],
+    )
     scopes: list[str] = Field(
         min_length=1,
         max_length=64,
@@ -25,6 +34,15 @@ class KeyCreate(BaseModel):
     )
     expires_at: AwareDatetime | None = Field(default=None, description="never, when both are left out")
     expires_in_seconds: int | None = Field(default=None, ge=1, le=100 * 366 * 86_400, description="or as a duration")
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_a_time_that_can_be_kept(cls, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        if not EARLIEST < moment < LATEST:
+            raise ValueError(f"lies before {EARLIEST.year} or after {LATEST.year}")
+        return moment.astimezone(UTC)
 
 
 class Key(BaseModel):

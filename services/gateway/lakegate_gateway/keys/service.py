@@ -120,7 +120,13 @@ class Keys:
         if not self._used:
             return
         used, self._used = self._used, {}
-        await queries.touch(self._pool, {id: datetime.fromtimestamp(at, UTC) for id, at in used.items()})
+        written = False
+        try:
+            await queries.touch(self._pool, {id: datetime.fromtimestamp(at, UTC) for id, at in used.items()})
+            written = True
+        finally:
+            if not written:  # next time, and what was used since is the later
+                self._used = dict(list((used | self._used).items())[-MAX_USED:])
 
 
 def _key(row: asyncpg.Record) -> ApiKey:
@@ -147,6 +153,6 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         return None
     try:
         moment, id = base64.urlsafe_b64decode(cursor).decode().rsplit(" ", 1)
-        return datetime.fromisoformat(moment), UUID(id)
-    except (binascii.Error, ValueError) as error:
+        return datetime.fromisoformat(moment).astimezone(UTC), UUID(id)
+    except (binascii.Error, ValueError, OverflowError) as error:
         raise InvalidRequest("The cursor is not one that was handed out here. Start without it.") from error

@@ -69,20 +69,23 @@ class Issuer:
         username, password = form.get("username"), form.get("password")
         if not username or not password:
             raise OAuthError("invalid_request", "The password grant takes username and password.")
-        principal = await self._accounts.log_in(username, password, address)
-        if principal is None:
+        login = await self._accounts.log_in(username, password, address)
+        if login is None:
             raise OAuthError("invalid_grant", "The name or the password is wrong.")
-        principal = _narrowed(principal, wanted)
+        principal = _narrowed(login.principal, wanted)
         refresh = _new_refresh_token()
-        await queries.insert_refresh_token(
+        stored = await queries.insert_refresh_token(
             self._pool,
             principal.tenant,
             _digest(refresh),
             family=uuid4(),
             subject=principal.subject,
+            password_hash=login.password_hash,
             scopes=list(principal.scopes),
             expires_at=self._refresh_expiry(),
         )
+        if not stored:
+            raise OAuthError("invalid_grant", "The password has been changed just now.")
         return self._answer(principal, refresh)
 
     async def _client_credentials(

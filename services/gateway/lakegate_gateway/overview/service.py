@@ -13,7 +13,14 @@ from lakegate_chassis import context
 from lakegate_chassis.problems import Problem, problem_body
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName, table_dataset
-from lakegate_gateway.errors import BadUpstream, Forbidden, NotFound, UpstreamTimeout, UpstreamUnreachable
+from lakegate_gateway.errors import (
+    BadUpstream,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.overview.schemas import Overview, PartProblem
 
@@ -39,7 +46,9 @@ async def overview(
     *,
     deadline_seconds: float,
 ) -> Overview:
-    """What is known of `table`. Raises NotFound, and UpstreamUnreachable when nobody answered."""
+    """What is known of `table`. Raises NotFound, and, when no part can be had, Forbidden, InvalidRequest or
+    UpstreamUnreachable.
+    """
     namespace, name = table_dataset(principal.tenant, table)
     pair = {"namespace": namespace, "name": name}
     questions = {
@@ -65,6 +74,10 @@ async def overview(
         if isinstance(answer, BaseException)
     ]
     if len(errors) == len(answers):
+        for kind in (Forbidden, InvalidRequest):
+            refusal = next((error for error in errors if error.status == kind.status), None)
+            if refusal is not None:
+                raise kind(refusal.detail)
         raise UpstreamUnreachable("None of the services behind the overview answered. Try again.", retry_after=2)
     datasets, loads, lineage = (None if isinstance(answer, BaseException) else answer for answer in answers.values())
     found = Overview(

@@ -16,7 +16,7 @@ from lakegate_gateway.relay.connection import Broken, Connection, Saturated, Unr
 from lakegate_gateway.relay.exchange import Answering, Budget, ClientGone, Exchange, Sending
 from lakegate_gateway.relay.headers import Outgoing, Pair, outgoing, request_head
 from lakegate_gateway.relay.upstream import Upstream
-from lakegate_gateway.routes import Retry, Route
+from lakegate_gateway.routes import Route
 from lakegate_gateway.settings import LimitSettings
 
 SAFE = frozenset({"GET", "HEAD"})
@@ -61,7 +61,7 @@ class Call(Exchange):
             try:
                 connection = await upstream.acquire(safe=safe)
             except Unreachable as error:
-                may_repeat = safe and self.route.retry is Retry.SAFE and attempt < ATTEMPTS
+                may_repeat = safe and attempt < ATTEMPTS
                 if may_repeat and budget.spend():
                     await asyncio.sleep(FIRST_PAUSE_SECONDS * attempt)
                     attempt += 1

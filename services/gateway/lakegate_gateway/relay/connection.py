@@ -55,7 +55,7 @@ class Broken(UpstreamFailed):
 
 
 class Connection(asyncio.Protocol):
-    """Write a request with `write_head` and `write`, then read its answer with `head` and `read`.
+    """Write a request with `write` and `write_body`, then read its answer with `head` and `read`.
 
     One coroutine may write while another reads. `status` is 0 until the head of the answer has come.
     """

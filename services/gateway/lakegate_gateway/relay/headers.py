@@ -30,6 +30,8 @@ _DROPPED = frozenset(
         b"x-request-id",
     }
 )
+# what says where the body ends is never for one hop only, whatever a Connection header names
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_NAMES: frozenset[bytes] = frozenset()
 
 
@@ -62,7 +64,7 @@ def outgoing(headers: Sequence[Pair]) -> Outgoing:
         elif name == b"expect":
             expects = value.lower() == b"100-continue"
         elif name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-            named = frozenset(token.strip() for token in value.lower().split(b","))
+            named = frozenset(token.strip() for token in value.lower().split(b",")) - _FRAMING
     if named:
         # headers that the client's Connection names are for this hop only
         kept = [headers_of for headers_of in headers if headers_of[0] not in named]
