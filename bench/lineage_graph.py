@@ -99,7 +99,13 @@ async def main() -> None:
                 latencies, sizes, cut = [], [], 0
                 for _ in range(options.requests):
                     name = f"t{chance.randrange(options.jobs // 4, options.jobs * 3 // 4)}"
-                    params = {"namespace": "db", "name": name, "direction": direction, "depth": depth, "limit": limit}
+                    params: dict[str, str | int] = {
+                        "namespace": "db",
+                        "name": name,
+                        "direction": direction,
+                        "depth": depth,
+                        "limit": limit,
+                    }
                     began = perf_counter()
                     answer = await client.get("/v1/lineage/graph", params=params)
                     latencies.append((perf_counter() - began) * 1000)
