@@ -57,7 +57,9 @@ class ServiceSettings(BaseSettings):
         le=60,
         description="after SIGTERM, how long answers say `Connection: close` before the exit",
     )
-    max_connections: int = Field(default=2048, ge=1, description="open connections; more are answered 503")
+    max_connections: int = Field(
+        default=2048, ge=1, description="requests served at once; more are answered 503, health is exempt"
+    )
     postgres: PostgresSettings
     trace: TraceSettings = TraceSettings()
 
