@@ -19,6 +19,7 @@ Problem
 ├── LoadInterrupted             503 the process died and the spool is gone: repeat the load
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
 ├── BadCursor, BadRowFilter, UnknownColumn         422
+├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
 ├── TooManyStreams              503
 ├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
 ├── CatalogUnavailable          503 not reached, or its outcome not settled in time
@@ -147,6 +148,10 @@ class BadCursor(Problem):
 
 class BadRowFilter(Problem):
     slug, title, status = "bad-row-filter", "Row filter can't be used", 422
+
+
+class FileOutsideTable(Problem):
+    slug, title, status = "file-outside-table", "Table names a file outside its folder", 422
 
 
 class UnknownColumn(Problem):

@@ -60,7 +60,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     catalog = Catalog(
         client, TokenExchange(client, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
     )
-    committer = Committer(catalog, settings.commit)
+    committer = Committer(catalog, settings.commit, settings.quarantine.location)
     outcomes = Outcomes(pool, PostgresEventLog(pool), cleanup_seconds=settings.commit.orphan_age_seconds)
     reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
     pipeline = Pipeline(
@@ -87,7 +87,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         background.start("sweep", recovery.sweep)
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, loads=loads, followers=Followers(settings.job),
-            rows=RowService(catalog, settings.rows), recovery=recovery,
+            rows=RowService(catalog, settings.rows, settings.quarantine.location), recovery=recovery,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.

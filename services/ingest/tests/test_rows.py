@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import new_table_metadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.types import LongType, NestedField
 
 from lakegate_chassis.testing import eventually, serving
+from lakegate_contracts.identity import Principal
 from lakegate_ingest.app import create_app
+from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.errors import FileOutsideTable
 from lakegate_ingest.settings import RowsSettings
+from lakegate_ingest.tables.scan import RowQuery, Scan
 
 FLIGHTS = b"carrier,flight,dep_delay,day\nUA,1545,2.5,2013-01-01\nAA,1714,,2013-01-02\nB6,725,-1,2013-01-03\n"
 
@@ -124,3 +137,67 @@ async def test_a_client_that_leaves_gives_its_place_back(
 
         await eventually(free_again)
         await asyncio.sleep(0)
+
+
+def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:
+    """Which of these paths may be opened for the tenant."""
+    files = TenantFiles(f"file://{warehouse}", tenant)
+    found = []
+    for path in paths:
+        try:
+            files.check(path)
+        except FileOutsideTable:
+            found.append(False)
+        else:
+            found.append(True)
+    return found
+
+
+def test_only_files_of_the_tenants_folder_are_opened(tmp_path: Path) -> None:
+    inside = [
+        f"file://{tmp_path}/acme/a/x.parquet",
+        f"{tmp_path}/acme/a/x.parquet",
+        f"file:{tmp_path}/acme/a/x.parquet",
+    ]
+    assert opened(tmp_path, "acme", *inside) == [True] * 3
+    outside = [
+        "file:///etc/passwd", "/etc/passwd", "etc/passwd", f"{tmp_path}/other/a/x", f"{tmp_path}/acme2/x",
+        f"file://{tmp_path}/acme/../other/x", f"file://{tmp_path}/acme/%2e%2e/other/x", f"{tmp_path}/acme/./x",
+        f"{tmp_path}/acme/a/%252e%252e/%2e%2e/x", f"{tmp_path}/acme//x", f"file://{tmp_path}/acme/_quarantine/l/x",
+        f"file://{tmp_path}/acme/%5Fquarantine/l/x", f"file://localhost{tmp_path}/acme/x", f"{tmp_path}/acme",
+        f"s3://{tmp_path}/acme/x", "http://127.0.0.1/x", f"{tmp_path}/acme/x?y", f"//host{tmp_path}/acme/x", "",
+    ]  # fmt: skip
+    assert opened(tmp_path, "acme", *outside) == [False] * len(outside)
+
+
+@pytest.mark.parametrize("where", ["the host", "another tenant"])
+async def test_rows_of_a_file_elsewhere_that_a_client_added_are_not_given(
+    flights: Any, catalog: Any, warehouse: Path, tmp_path: Path, identity: Any, where: str
+) -> None:
+    secret = (tmp_path if where == "the host" else warehouse / "another" / "t") / "secret.parquet"
+    secret.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"carrier": ["secret"], "flight": [1], "dep_delay": [1.5], "day": [date(2020, 1, 1)]})
+    pq.write_table(table, secret)
+    principal = Principal(tenant=flights.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+
+    def add() -> None:
+        iceberg = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token)
+        iceberg.load_table("travel.flights").add_files([f"file://{secret}"])
+
+    await asyncio.to_thread(add)
+    answer = await get(flights)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["type"] == "/problems/file-outside-table"
+    assert "secret" not in answer.text.replace("secret.parquet", "")
+
+
+def test_a_class_that_table_properties_name_is_never_loaded(warehouse: Path) -> None:
+    metadata = new_table_metadata(
+        Schema(NestedField(1, "a", LongType())), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER,
+        f"file://{warehouse}/acme/t", {"py-io-impl": "antigravity.Io", "s3.endpoint": "http://127.0.0.1:9"},
+    )  # fmt: skip
+    files = TenantFiles(f"file://{warehouse}", "acme")
+    assert list(Scan(metadata, files, RowQuery(None, None, None, None), batch_rows=10).batches()) == []
+    assert files.properties == {}
+    assert "antigravity" not in sys.modules

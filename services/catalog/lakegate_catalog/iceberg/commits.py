@@ -12,11 +12,18 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
-from pyiceberg.table.update import AddSnapshotUpdate, AssertCreate, TableUpdate, update_table_metadata
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertCreate,
+    SetPropertiesUpdate,
+    TableUpdate,
+    update_table_metadata,
+)
 
 from lakegate_catalog.datasets.state import DatasetState, changed, read, write
 from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown, IcebergError
 from lakegate_catalog.iceberg.metadata import Document, next_version
+from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
 from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, table_state
 from lakegate_catalog.store.entities import next_change
@@ -53,6 +60,9 @@ class Commits:
         return loaded
 
     async def _commit(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
+        for update in request.updates:
+            if isinstance(update, SetPropertiesUpdate):
+                check_properties(update.updates)
         if any(isinstance(requirement, AssertCreate) for requirement in request.requirements):
             return await self._create(tenant, table, request, actor)
         for _ in range(ATTEMPTS):
@@ -64,6 +74,7 @@ class Commits:
             updated = await asyncio.to_thread(_apply, base, request.updates, base_document.location)
             if updated.location != base.location:
                 self._warehouse.check_location(tenant, updated.location)
+            self._warehouse.check_files(tenant, updated, base)
             document = await self._warehouse.write(updated, next_version(base_document.location))
             try:
                 return Loaded(await self._append(current, updated, document, actor), document)
@@ -104,7 +115,9 @@ class Commits:
             location = self._warehouse.check_location(tenant, metadata.location)
         else:
             location = self._warehouse.table_location(tenant, table, metadata.table_uuid or uuid4())
-        return await self._tables.create(tenant, table, metadata.model_copy(update={"location": location}), actor)
+        metadata = metadata.model_copy(update={"location": location})
+        self._warehouse.check_files(tenant, metadata)
+        return await self._tables.create(tenant, table, metadata, actor)
 
 
 def _check(request: CommitTable, base: TableMetadata) -> None:

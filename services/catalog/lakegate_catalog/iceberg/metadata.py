@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ PARSED_WEIGHT = 12
 _VERSION = re.compile(r"/(\d+)-[^/]*$")
 # Kept out of locations, which are URLs to some engines and plain paths to others; the UUID keeps them unique.
 _UNSAFE = re.compile(r"[^A-Za-z0-9_=-]")
+# What would mean something else in a URL than in a path.
+_MISLEADING = re.compile(r"[%?#\\\x00-\x1f]")
+# The folder of rejected rows, beside those of namespaces.
+RESERVED = "_quarantine"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DELETE_BATCH = 1000
 
@@ -63,9 +68,27 @@ class Warehouse:
         """The location without a trailing slash. Raises BadRequest when it is not below the tenant's folder."""
         clean = location.rstrip("/")
         home = self._home(tenant)
-        if not clean.startswith(home) or any(part in ("", ".", "..") for part in clean[len(home) :].split("/")):
+        parts = clean[len(home) :].split("/")
+        # an escape or a query would be another place to a reader that takes locations for URLs
+        if (
+            not clean.startswith(home)
+            or any(part in ("", ".", "..") for part in parts)
+            or _MISLEADING.search(clean, len(home))
+            or parts[0] == RESERVED
+        ):
             raise BadRequest(f"A table of this tenant has to be below {home}, not at {location[:500]}.")
         return clean
+
+    def check_files(self, tenant: str, metadata: TableMetadata, known: TableMetadata | None = None) -> None:
+        """Raises BadRequest when a list or statistics file, unless `known` had it, is not in the table's folder."""
+        home = self.check_location(tenant, metadata.location) + "/"
+        before = set() if known is None else {*_files(known)}
+        for file in _files(metadata):
+            if file in before:
+                continue
+            self.check_location(tenant, file)
+            if not file.startswith(home):
+                raise BadRequest(f"A file of this table has to be below {home}, not at {file[:500]}.")
 
     def _home(self, tenant: str) -> str:
         """The tenant's folder, with a slash at its end: nothing of one tenant may begin like another's."""
@@ -139,6 +162,15 @@ class Warehouse:
 
     def _forget(self, location: str) -> None:
         self._cached.pop(location, None)
+
+
+def _files(metadata: TableMetadata) -> Iterator[str]:
+    for snapshot in metadata.snapshots:
+        yield snapshot.manifest_list
+    for statistics in metadata.statistics:
+        yield statistics.statistics_path
+    for partitions in metadata.partition_statistics:
+        yield partitions.statistics_path
 
 
 def _local(location: str) -> Path:

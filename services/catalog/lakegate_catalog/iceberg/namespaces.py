@@ -16,6 +16,8 @@ from lakegate_catalog.iceberg.dialect import (
     NoSuchNamespace,
     UnprocessableEntity,
 )
+from lakegate_catalog.iceberg.metadata import RESERVED
+from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.store.entities import CLAIM_GRACE, Entities, NameTaken, first_change, next_change
 from lakegate_catalog.store.port import Change, Claim, Name, SequenceTaken, Space
 from lakegate_contracts.names import InvalidName, TableName, check_levels
@@ -43,8 +45,11 @@ class Namespaces:
 
     async def create(self, tenant: str, namespace: str, properties: dict[str, str]) -> dict[str, str]:
         """Create it, and what is missing above it. Raises AlreadyExists."""
+        check_properties(properties)
         _check_size(properties)
         levels = namespace.split(".")
+        if levels[0] == RESERVED:
+            raise InvalidName(f"{RESERVED} is the folder of rejected rows, and can't be a namespace.")
         for depth in range(1, len(levels)):
             above = ".".join(levels[:depth])
             if not await self.exists(tenant, above):
@@ -82,6 +87,7 @@ class Namespaces:
         self, tenant: str, namespace: str, removals: list[str], updates: dict[str, str]
     ) -> tuple[list[str], list[str], list[str]]:
         """Keys that were removed, updated and missing. Raises NoSuchNamespace, UnprocessableEntity, CommitFailed."""
+        check_properties(updates)
         both = sorted(set(removals) & set(updates))
         if both:
             raise UnprocessableEntity(f"A property can't be both removed and updated: {', '.join(both)}.")

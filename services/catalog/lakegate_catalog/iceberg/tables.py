@@ -34,6 +34,7 @@ from lakegate_catalog.iceberg.dialect import (
 )
 from lakegate_catalog.iceberg.metadata import Document, Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
+from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CreateTable
 from lakegate_catalog.store.entities import Entities, NameTaken, Refused, first_change, next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
@@ -87,6 +88,7 @@ class Tables:
 
     def stage(self, tenant: str, namespace: str, request: CreateTable) -> TableMetadata:
         """Metadata of a table to be created, with ids assigned and a location; nothing is stored."""
+        check_properties(request.properties)
         table_uuid = uuid4()
         location = self.warehouse.table_location(tenant, TableName.of(namespace, request.name), table_uuid)
         if request.location:
@@ -129,7 +131,10 @@ class Tables:
             document, metadata = await self.warehouse.parse(metadata_location)
         except (FileNotFoundError, obstore.exceptions.NotFoundError, ValidationError, ValueError) as error:
             raise BadRequest(f"{metadata_location} can't be read as table metadata: {error}") from error
-        self.warehouse.check_location(tenant, metadata.location)
+        check_properties(metadata.properties)
+        self.warehouse.check_files(tenant, metadata)
+        if not metadata_location.startswith(f"{metadata.location.rstrip('/')}/"):
+            raise BadRequest(f"{metadata_location} is not in the folder of the table that it describes.")
         change = await self.adopt(tenant, table, metadata, metadata_location, "registered", actor)
         return Loaded(change, document)
 

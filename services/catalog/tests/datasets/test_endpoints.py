@@ -155,11 +155,12 @@ async def test_versions_carry_schema_and_snapshot_and_come_in_pages(
 ) -> None:
     dataset = await table()
     path = f"{iceberg}/namespaces/travel/tables/flights"
+    location = (await client.get(path)).json()["metadata"]["location"]
     added = {
         "snapshot-id": 5,
         "sequence-number": 1,
         "timestamp-ms": 1_767_323_045_678,
-        "manifest-list": "file:///nowhere/5.avro",
+        "manifest-list": f"{location}/metadata/5.avro",
         "summary": {"operation": "append", "total-records": "336776", "total-files-size": "1234"},
         "schema-id": 0,
     }

@@ -41,13 +41,13 @@ def create(client: httpx.AsyncClient, travel: str) -> Create:
     return make
 
 
-def snapshot(snapshot_id: int, sequence: int, parent: int | None = None, **summary: str) -> dict[str, Any]:
-    """The updates that append a snapshot to main; its files don't exist, which the catalog does not look at."""
+def snapshot(at: str, snapshot_id: int, sequence: int, parent: int | None = None, **summary: str) -> dict[str, Any]:
+    """The updates that append a snapshot to main, for a table at the location `at`; its files don't exist."""
     added: dict[str, Any] = {
         "snapshot-id": snapshot_id,
         "sequence-number": sequence,
         "timestamp-ms": int(time.time() * 1000),
-        "manifest-list": f"file:///nowhere/{snapshot_id}.avro",
+        "manifest-list": f"{at}/metadata/snap-{snapshot_id}.avro",
         "summary": {"operation": "append", **summary},
         "schema-id": 0,
     }

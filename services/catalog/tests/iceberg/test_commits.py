@@ -60,7 +60,8 @@ async def test_an_unknown_outcome_is_said_and_the_metadata_file_is_kept(
     tables: Tables, tenant: str, lose: str, stored: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables.store, "lose", lose)
-    request = CommitTable.model_validate(snapshot(11, 1))
+    at = (await tables.current(tenant, FLIGHTS)).state["location"]  # type: ignore[index]
+    request = CommitTable.model_validate(snapshot(at, 11, 1))
     with pytest.raises(CommitStateUnknown):
         await Commits(tables).commit(tenant, FLIGHTS, request, "ann")
     monkeypatch.setattr(tables.store, "lose", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,8 @@ async def test_tables_with_bad_names_schemas_or_places_are_refused(
         {"name": "t", "schema": SCHEMA, "location": "file:///etc"},
         {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/another-tenant/t"},
         {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/{tenant}/../another-tenant/t"},
+        {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/{tenant}/%2e%2e/another-tenant/t"},
+        {"name": "t", "schema": SCHEMA, "location": f"file://{warehouse}/{tenant}/_quarantine/t"},
         {"name": "t", "schema": SCHEMA, "properties": {"format-version": "9"}},
     ]
     for body in bodies:
@@ -191,7 +194,8 @@ async def test_tables_with_bad_names_schemas_or_places_are_refused(
 
 async def test_a_commit_answers_the_version_and_a_token(client: httpx.AsyncClient, travel: str, create: Create) -> None:
     created = await create()
-    answer = await client.post(f"{travel}/tables/flights", json=snapshot(11, 1))
+    at = created["metadata"]["location"]
+    answer = await client.post(f"{travel}/tables/flights", json=snapshot(at, 11, 1))
     assert answer.status_code == 200, answer.text
     assert answer.headers["lakegate-catalog-version"] == "2"
     assert int(answer.headers["lakegate-consistency-token"]) > 0
@@ -205,17 +209,18 @@ async def test_a_commit_whose_requirement_fails_changes_nothing_and_leaves_no_fi
     client: httpx.AsyncClient, travel: str, create: Create
 ) -> None:
     created = await create()
-    await client.post(f"{travel}/tables/flights", json=snapshot(11, 1))
+    at = created["metadata"]["location"]
+    await client.post(f"{travel}/tables/flights", json=snapshot(at, 11, 1))
     folder = Path(created["metadata-location"].removeprefix("file://")).parent
     files = sorted(folder.iterdir())
     for late in (
-        snapshot(12, 2),  # main has a snapshot by now
+        snapshot(at, 12, 2),  # main has a snapshot by now
         {
             "requirements": [{"type": "assert-table-uuid", "uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1"}],
             "updates": [],
         },
         {"requirements": [{"type": "assert-create"}], "updates": []},
-        {"requirements": [], "updates": snapshot(13, 1, 11)["updates"]},  # numbered behind the table
+        {"requirements": [], "updates": snapshot(at, 13, 1, 11)["updates"]},  # numbered behind the table
     ):
         answer = await client.post(f"{travel}/tables/flights", json=late)
         assert error(answer) == (409, "CommitFailedException")
@@ -245,9 +250,10 @@ async def test_of_commits_on_one_base_exactly_one_wins_and_the_losers_files_are_
     client: httpx.AsyncClient, travel: str, create: Create
 ) -> None:
     created = await create()
+    at = created["metadata"]["location"]
     parent = None
     for sequence in range(1, 4):
-        rivals = [snapshot(sequence * 100 + number, sequence, parent) for number in range(8)]
+        rivals = [snapshot(at, sequence * 100 + number, sequence, parent) for number in range(8)]
         answers = await asyncio.gather(*(client.post(f"{travel}/tables/flights", json=rival) for rival in rivals))
         won = [answer for answer in answers if answer.status_code == 200]
         lost = [answer for answer in answers if answer.status_code != 200]
@@ -277,8 +283,8 @@ async def test_commits_that_do_not_exclude_each_other_all_succeed(
 async def test_a_commit_for_another_table_than_the_path_names_is_refused(
     client: httpx.AsyncClient, travel: str, create: Create
 ) -> None:
-    await create()
-    body = {"identifier": {"namespace": ["travel"], "name": "other"}, **snapshot(11, 1)}
+    at = (await create())["metadata"]["location"]
+    body = {"identifier": {"namespace": ["travel"], "name": "other"}, **snapshot(at, 11, 1)}
     answer = await client.post(f"{travel}/tables/flights", json=body)
     assert error(answer) == (400, "BadRequestException")
 
@@ -323,14 +329,14 @@ async def test_a_rename_needs_the_right_in_both_namespaces(
 async def test_scopes_decide_who_may_do_what(
     client: httpx.AsyncClient, connect: Connect, iceberg: str, travel: str, create: Create
 ) -> None:
-    await create()
+    at = (await create())["metadata"]["location"]
     await client.post(f"{iceberg}/namespaces", json={"namespace": ["secret"]})
     reader, producer = connect("datasets:read@travel.*"), connect("loads:write@travel.*")
     assert (await reader.get(f"{travel}/tables/flights")).status_code == 200
     assert (await reader.get(f"{iceberg}/namespaces")).json()["namespaces"] == [["travel"]]
     refused = [
         await reader.post(f"{travel}/tables", json={"name": "t", "schema": SCHEMA}),
-        await reader.post(f"{travel}/tables/flights", json=snapshot(11, 1)),
+        await reader.post(f"{travel}/tables/flights", json=snapshot(at, 11, 1)),
         await reader.get(f"{iceberg}/namespaces/secret"),
         await reader.post(f"{iceberg}/namespaces", json={"namespace": ["mine"]}),
         await producer.delete(f"{travel}/tables/flights"),
@@ -339,7 +345,7 @@ async def test_scopes_decide_who_may_do_what(
         await connect("lineage:read").get(f"{travel}/tables/flights"),
     ]
     assert {error(answer) for answer in refused} == {(403, "ForbiddenException")}
-    assert (await producer.post(f"{travel}/tables/flights", json=snapshot(11, 1))).status_code == 200
+    assert (await producer.post(f"{travel}/tables/flights", json=snapshot(at, 11, 1))).status_code == 200
     assert (await producer.post(f"{travel}/tables", json={"name": "t", "schema": SCHEMA})).status_code == 200
 
 
@@ -363,6 +369,73 @@ async def test_a_table_is_registered_from_its_tenants_folder_only(
         assert error(answer) == (400, "BadRequestException")
     answer = await client.post(f"{travel}/register", json={"name": "again", "metadata-location": location})
     assert answer.json()["metadata-location"] == location
+
+
+FOREIGN_PROPERTIES = (
+    "py-io-impl", "PY-IO-IMPL", "py-catalog-impl", "io-impl", "write.py-location-provider.impl", "s3.endpoint",
+    "gcs.token", "adls.account-key", "hdfs.host", "client.region", "header.x-api", "rest.sigv4-enabled",
+    "oauth2-server-uri", "warehouse", "uri", "token", "credential",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", FOREIGN_PROPERTIES)
+async def test_properties_that_name_code_or_credentials_are_refused_everywhere(
+    client: httpx.AsyncClient, iceberg: str, travel: str, create: Create, warehouse: Path, key: str
+) -> None:
+    created = await create()
+    bad = {key: "x"}
+    table = {"name": "other", "schema": SCHEMA, "properties": bad}
+    update = {"action": "set-properties", "updates": bad}
+    document = Path(created["metadata-location"].removeprefix("file://"))
+    copy = document.with_name("copy.metadata.json")
+    metadata = created["metadata"]
+    copy.write_text(json.dumps({**metadata, "properties": {**metadata["properties"], **bad}}))
+    for answer in (
+        await client.post(f"{travel}/tables", json=table),
+        await client.post(f"{travel}/tables", json={**table, "stage-create": True}),
+        await client.post(f"{travel}/tables/flights", json={"requirements": [], "updates": [update]}),
+        await client.post(
+            f"{travel}/tables/new", json={"requirements": [{"type": "assert-create"}], "updates": [update]}
+        ),
+        await client.post(f"{travel}/register", json={"name": "again", "metadata-location": f"file://{copy}"}),
+        await client.post(f"{iceberg}/namespaces", json={"namespace": ["other"], "properties": bad}),
+        await client.post(f"{travel}/properties", json={"updates": bad}),
+    ):
+        assert error(answer) == (400, "BadRequestException")
+        assert key in answer.json()["error"]["message"]
+
+
+async def test_a_snapshot_or_statistics_out_of_the_tables_folder_is_refused(
+    client: httpx.AsyncClient, travel: str, create: Create, warehouse: Path, tenant: str
+) -> None:
+    created, other = await create(), await create("other")
+    at = created["metadata"]["location"]
+    for place in (
+        "file:///nowhere", f"{warehouse}/{tenant}/x", f"file://{warehouse}/another/x", f"{at}/../x", f"{at}/%2e%2e/x",
+        other["metadata"]["location"], f"file://{warehouse}/{tenant}/_quarantine/x", f"{at}-x",
+    ):  # fmt: skip
+        answer = await client.post(f"{travel}/tables/flights", json=snapshot(place, 11, 1))
+        assert error(answer) == (400, "BadRequestException"), place
+        copy = Path(created["metadata-location"].removeprefix("file://")).with_name("copy.metadata.json")
+        added = snapshot(place, 11, 1)["updates"][0]["snapshot"]
+        copy.write_text(json.dumps({**created["metadata"], "snapshots": [added], "last-sequence-number": 1}))
+        location = f"{at}/metadata/copy.metadata.json"
+        answer = await client.post(f"{travel}/register", json={"name": "again", "metadata-location": location})
+        assert error(answer) == (400, "BadRequestException"), place
+        copy.unlink()
+    statistics = {
+        "snapshot-id": 11, "statistics-path": "file:///etc/passwd", "file-size-in-bytes": 1,
+        "file-footer-size-in-bytes": 1, "blob-metadata": [],
+    }  # fmt: skip
+    body = snapshot(at, 11, 1)
+    body["updates"].append({"action": "set-statistics", "snapshot-id": 11, "statistics": statistics})
+    assert error(await client.post(f"{travel}/tables/flights", json=body)) == (400, "BadRequestException")
+
+
+async def test_the_folder_of_rejected_rows_is_no_namespace(client: httpx.AsyncClient, iceberg: str) -> None:
+    for levels in (["_quarantine"], ["_quarantine", "x"]):
+        answer = await client.post(f"{iceberg}/namespaces", json={"namespace": levels})
+        assert error(answer) == (400, "BadRequestException")
 
 
 async def test_page_tokens_that_are_not_ours_are_refused(client: httpx.AsyncClient, travel: str) -> None:

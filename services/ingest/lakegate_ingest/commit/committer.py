@@ -22,6 +22,7 @@ from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots, warehouse
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
+from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
@@ -61,9 +62,10 @@ class Committed:
 class Committer:
     """Turns plans into snapshots; blocking work runs in threads."""
 
-    def __init__(self, catalog: Catalog, settings: CommitSettings) -> None:
+    def __init__(self, catalog: Catalog, settings: CommitSettings, warehouse_location: str) -> None:
         self._catalog = catalog
         self._settings = settings
+        self._warehouse_location = warehouse_location
 
     async def commit(self, plan: CommitPlan, *, resumed: bool) -> Committed:
         """Move the files in and commit them.
@@ -74,9 +76,12 @@ class Committer:
         loaded = await self._first_look(plan, resumed=resumed)
         if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
             return _committed(loaded)
+        files = TenantFiles(self._warehouse_location, plan.tenant)
+        for _, url in plan.data:
+            files.check(url)
         await asyncio.to_thread(_move_all, plan.data)
         new = plan.staged is not None
-        build = _Build(plan)
+        build = _Build(plan, files)
         for attempt in range(self._settings.attempts):
             requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
             try:
@@ -163,8 +168,9 @@ class Committer:
 class _Build:
     """The parts of a commit that survive a lost race: data files and their manifest."""
 
-    def __init__(self, plan: CommitPlan) -> None:
+    def __init__(self, plan: CommitPlan, io: TenantFiles) -> None:
         self._plan = plan
+        self._io = io
         self._written: tuple[Any, Any, Any] | None = None
         self.manifest_list = ""
 
@@ -185,7 +191,7 @@ class _Build:
         requirements, updates = snapshots.schema_updates(metadata, target, new=new)
         after = snapshots.with_schema(metadata, updates, new=new)
         if self._written is None:
-            io = snapshots.file_io(metadata)
+            io = self._io
             try:
                 files = snapshots.data_files(io, after, [url for _, url in plan.data])
             except ValueError as error:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from pyiceberg.avro.codecs import AvroCompressionCodec
-from pyiceberg.io import FileIO, load_file_io
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
 from pyiceberg.manifest import (
     DataFile,
@@ -66,10 +66,6 @@ class Append:
     requirements: list[TableRequirement]
     updates: list[TableUpdate]
     manifest_list: str
-
-
-def file_io(metadata: TableMetadata) -> FileIO:
-    return load_file_io(dict(metadata.properties), metadata.location)
 
 
 def manifest_url(metadata: TableMetadata, load_id: str, attempt: int) -> str:

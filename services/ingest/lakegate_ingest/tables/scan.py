@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
-from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import (
     ArrowScan,
     _get_column_projection_values,
@@ -31,6 +30,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
+from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
 
 READ_BUFFER_BYTES = 1 << 20
@@ -50,14 +50,14 @@ class RowQuery:
 class Scan:
     """A planned read of one snapshot. Blocks; used from one thread at a time."""
 
-    def __init__(self, metadata: TableMetadata, query: RowQuery, *, batch_rows: int) -> None:
+    def __init__(self, metadata: TableMetadata, files: TenantFiles, query: RowQuery, *, batch_rows: int) -> None:
         """Check the query against the schema. Raises BadRowFilter, UnknownColumn, SnapshotNotFound."""
         if query.snapshot_id is not None and metadata.snapshot_by_id(query.snapshot_id) is None:
             raise SnapshotNotFound(f"The table has no snapshot {query.snapshot_id}, or has expired it.")
         self._metadata = metadata
         self._limit = query.limit
         self._batch_rows = batch_rows
-        self._io = load_file_io(dict(metadata.properties), metadata.location)
+        self._io = files
         self._filter = _parsed(query.filter)
         self._scan = DataScan(
             table_metadata=metadata,
@@ -87,7 +87,14 @@ class Scan:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Batches of at most `batch_rows` rows in the projection's schema, up to the limit."""
         left = self._limit
-        for task in self._scan.plan_files():
+        snapshot = self._scan.snapshot()
+        if snapshot is not None:
+            self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
+        tasks = list(self._scan.plan_files())
+        for task in tasks:
+            for file in (task.file, *task.delete_files):
+                self._io.check(file.file_path)
+        for task in tasks:
             if left == 0:
                 return
             for batch in self._of_task(task):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
+from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import TableNotFound, TooManyStreams
 from lakegate_ingest.metrics import ROW_STREAMS
 from lakegate_ingest.settings import RowsSettings
@@ -20,8 +21,9 @@ from lakegate_ingest.tables.scan import RowQuery, Scan
 class RowService:
     """Bounded downloads: each has at most one batch in a thread and one on its way to the client."""
 
-    def __init__(self, catalog: Catalog, settings: RowsSettings) -> None:
+    def __init__(self, catalog: Catalog, settings: RowsSettings, warehouse_location: str) -> None:
         self._catalog = catalog
+        self._warehouse_location = warehouse_location
         self._settings = settings
         self._open = 0
         self._threads = ThreadPoolExecutor(settings.max_streams, "rows")
@@ -43,7 +45,8 @@ class RowService:
             loop = asyncio.get_running_loop()
 
             def plan() -> tuple[Iterator[bytes], bytes]:
-                scan = Scan(loaded.metadata, query, batch_rows=self._settings.batch_rows)
+                files = TenantFiles(self._warehouse_location, tenant)
+                scan = Scan(loaded.metadata, files, query, batch_rows=self._settings.batch_rows)
                 chunks = _encoded(scan, format_)
                 return chunks, next(chunks)
 

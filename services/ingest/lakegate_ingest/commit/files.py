@@ -1,0 +1,69 @@
+"""Files of tables, opened only below their tenant's folder of the warehouse.
+
+What a table's metadata and manifests name was written by clients: neither a path nor a property of theirs may decide
+which file is opened, with which credentials, or by which code.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit
+
+from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+from lakegate_ingest.errors import FileOutsideTable
+
+QUARANTINE = "_quarantine"
+S3_SCHEMES = ("s3", "s3a", "s3n")
+
+
+class TenantFiles(PyArrowFileIO):
+    """FileIO without any property of a table: credentials come from this process's own environment."""
+
+    def __init__(self, warehouse: str, tenant: str) -> None:
+        """`warehouse` is the URL of the folder that has the folders of all tenants."""
+        super().__init__({})
+        self._scheme, self._netloc, root = _parts(warehouse)
+        raw = tuple(root.rstrip("/").split("/"))
+        # a plain path has no escapes; a URL may have them
+        self._roots = {(*raw, quote(tenant, safe="")), (*(unquote(part) for part in raw), tenant)}
+
+    def new_input(self, location: str) -> PyArrowFile:
+        self.check(location)
+        return super().new_input(location)
+
+    def new_output(self, location: str) -> PyArrowFile:
+        self.check(location)
+        return super().new_output(location)
+
+    def check(self, location: str) -> None:
+        """Raises FileOutsideTable for what is not below the tenant's folder, or is in its quarantine."""
+        if not self._is_inside(location):
+            raise FileOutsideTable(
+                f"The table names the file {location[:500]}, which is not in this tenant's folder of the warehouse. "
+                "It is not read."
+            )
+
+    def _is_inside(self, location: str) -> bool:
+        if any(character in location for character in "?#\\\0"):
+            return False
+        try:
+            scheme, netloc, path = _parts(location)
+        except ValueError:
+            return False
+        if (scheme, netloc) != (self._scheme, self._netloc):
+            return False
+        segments = tuple(path.split("/"))
+        # some readers decode escapes and some don't: neither way may lead out
+        decoded = unquote(unquote(path)).split("/")
+        if any(segment in (".", "..") for segment in (*segments, *decoded)) or "" in segments[1:]:
+            return False
+        depth = len(next(iter(self._roots)))
+        return segments[:depth] in self._roots and len(segments) > depth and unquote(segments[depth]) != QUARANTINE
+
+
+def _parts(location: str) -> tuple[str, str, str]:
+    if location.startswith("/"):
+        return "file", "", location
+    parts = urlsplit(location)
+    scheme = parts.scheme.lower()
+    return ("s3" if scheme in S3_SCHEMES else scheme), parts.netloc, parts.path
