@@ -10,6 +10,7 @@ from lakegate_chassis.auth import Caller
 from lakegate_chassis.problems import Unauthorized
 from lakegate_contracts.identity import DELEGATION_HEADER
 from lakegate_contracts.names import InvalidName, TableName
+from lakegate_ingest.commit.files import QUARANTINE
 from lakegate_ingest.errors import BadTableName
 from lakegate_ingest.resources import Resources
 
@@ -21,9 +22,12 @@ async def _resources(request: Request) -> Resources:
 
 async def _table(namespace: str, table: str) -> TableName:
     try:
-        return TableName.of(namespace, table)
+        name = TableName.of(namespace, table)
     except InvalidName as error:
         raise BadTableName(str(error)) from error
+    if name.levels[0] == QUARANTINE:
+        raise BadTableName(f"{QUARANTINE} is the folder of rejected rows, and can't be a namespace.")
+    return name
 
 
 async def _delegation(request: Request) -> str:

@@ -69,7 +69,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     )  # fmt: skip
     jobs = Jobs(
         pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
-        retry_seconds=min(settings.job.sweep_seconds, 5.0),
+        retry_seconds=min(settings.job.sweep_seconds, 5.0), owner=owner.owner,
     )  # fmt: skip
     recovery = Recovery(
         pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, committer=committer,

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from lakegate_chassis.postgres import open_pool, tenant_transaction
+from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually, serving
+from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
+from lakegate_ingest.loads import jobs, queries, service
 from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
+from lakegate_ingest.loads.schemas import LoadOptions
 from lakegate_ingest.settings import CommitSettings
 
 ROWS = b"a,b\n1,x\n2,y\n"
@@ -110,6 +118,19 @@ async def test_a_catalog_that_is_away_while_a_load_is_read_fails_it_with_a_hint_
     assert answer.headers["retry-after"]
 
 
+@pytest.mark.parametrize(
+    "request_", [LOAD_TABLE, ("POST", "/namespaces"), ("POST", "/namespaces/shop/tables")], ids=["load", "ns", "stage"]
+)
+async def test_a_catalog_that_is_away_for_a_moment_while_a_load_is_read_costs_nothing(
+    gated: Any, gate: Any, request_: tuple[str, str]
+) -> None:
+    gate.on(*request_, "lose")
+    answer = await gated.load("shop.orders", ROWS)
+    assert gate.reached.is_set()
+    assert answer.status_code == 201, answer.text
+    assert len(await gated.rows("shop.orders")) == 2
+
+
 async def test_ingest_killed_while_it_receives_reports_the_load_failed(
     start_ingest: Any, catalog: Any, make: Any, tenant: str, tmp_path: Path
 ) -> None:
@@ -169,6 +190,67 @@ async def test_ingest_killed_at_any_later_point_completes_the_load_once(
     assert len(await api.rows("shop.orders")) == (2 if first else 4)
     assert (await events(database, load["load_id"])).count("load.completed.v1") == 1
     await eventually(lambda: not (tmp_path / "spool" / load["load_id"]).exists())
+
+
+async def test_a_load_whose_database_goes_away_while_its_body_arrives_is_failed_once_it_is_back(
+    settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = asyncio.Event()
+    tried = asyncio.Event()
+
+    @asynccontextmanager
+    async def failing(pool: Any, of: str) -> AsyncIterator[Any]:
+        if away.is_set():
+            tried.set()
+            raise Unavailable("injected")
+        async with tenant_transaction(pool, of) as connection:
+            yield connection
+
+    monkeypatch.setattr(service, "tenant_transaction", failing)
+    monkeypatch.setattr(jobs, "tenant_transaction", failing)
+    async with serving(create_app(settings(catalog.url, tmp_path / "spool"))) as url:
+        api = make(url, tenant)
+
+        async def body() -> Any:
+            yield b"a,b\n"
+            await only_load(api)
+            away.set()
+            yield b"1,x\n"
+
+        first = await api.load("shop.orders", body(), idempotency_key="k")
+        assert first.status_code == 503
+        # the retry finds the database still away: it must come again, as a failure and not as work
+        tried.clear()
+        await asyncio.wait_for(tried.wait(), 10)
+        away.clear()
+        load = await api.ended(first.json()["load_id"])
+        assert load["state"] == "failed"
+        assert load["problem"]["status"] == 503
+        again = await api.load("shop.orders", ROWS, idempotency_key="k")
+        assert again.status_code == 201, again.text
+        assert len(await api.rows("shop.orders")) == 2
+        await eventually(lambda: not (tmp_path / "spool" / load["load_id"]).exists())
+
+
+async def test_a_load_of_this_process_that_nobody_works_on_is_failed_by_the_sweep(
+    settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    made = settings(catalog.url, tmp_path / "spool")
+    async with serving(create_app(made)) as url:
+        api = make(url, tenant)
+        file = tmp_path / "spool" / ".owner"
+        owner = await eventually(lambda: file.exists() and file.read_text())
+        lost = queries.NewLoad(
+            load_id=uuid4(), tenant=tenant, table=TableName("shop", "orders"), options=LoadOptions(), subject="ana",
+            delegation="", request_id="r", trace_id="0" * 32, traceparent=f"00-{'1' * 32}-{'1' * 16}-01",
+            run_id=uuid4(),
+        )  # fmt: skip
+        pool = await open_pool(made.postgres, "ingest")
+        async with tenant_transaction(pool, tenant) as connection:
+            await queries.insert_load(connection, lost, owner)
+        await pool.close()
+        load = await api.ended(str(lost.load_id))
+        assert load["problem"]["type"] == "/problems/load-interrupted"
 
 
 async def test_a_folder_in_the_spool_that_belongs_to_no_load_is_removed(

@@ -39,6 +39,20 @@ async def test_a_table_name_with_a_dot_is_refused(api: Any) -> None:
     assert answer.json()["type"] == "/problems/bad-table-name"
 
 
+async def test_the_folder_of_rejected_rows_is_no_namespace(api: Any) -> None:
+    answer = await api.client.post("/v1/loads/_quarantine/orders", content=ROWS)
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "/problems/bad-table-name"
+
+
+@pytest.mark.parametrize("charset", ["zlib", "rot13", "hex", "undefined", "idna", "unicode_escape", "klingon"])
+async def test_a_charset_that_is_no_text_encoding_is_refused(api: Any, charset: str) -> None:
+    answer = await api.load("shop.orders", ROWS, content_type=f"text/csv; charset={charset}")
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["type"] == "/problems/bad-load-parameter"
+    assert charset in answer.json()["detail"]
+
+
 async def test_a_token_without_the_scope_for_the_namespace_may_not_load(
     ingest_url: str, make: Any, tenant: str
 ) -> None:
@@ -87,6 +101,23 @@ async def test_an_idempotency_key_with_another_body_or_other_options_is_refused(
         assert answer.status_code == 422
         assert answer.json()["type"] == "/problems/idempotency-key-reused"
     assert len(await api.rows("shop.orders")) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("text/csv; charset=utf-8", "text/csv; charset=latin-1"),
+        ("text/csv", "text/tab-separated-values"),
+        ("text/csv; header=present", "text/csv; header=absent"),
+    ],
+)
+async def test_an_idempotency_key_with_another_content_type_is_refused(api: Any, first: str, second: str) -> None:
+    assert (await api.load("shop.orders", ROWS, idempotency_key="k7", content_type=first)).status_code == 201
+    answer = await api.load("shop.orders", ROWS, idempotency_key="k7", content_type=second)
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "/problems/idempotency-key-reused"
+    again = await api.load("shop.orders", ROWS, idempotency_key="k7", content_type=first)
+    assert again.headers["idempotency-replayed"] == "true"
 
 
 async def test_an_idempotency_key_whose_first_request_still_runs_is_409_before_the_body_is_read(api: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from lakegate_ingest.app import create_app
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import FileOutsideTable
 from lakegate_ingest.settings import RowsSettings
+from lakegate_ingest.tables.formats import Encoder, RowFormat
 from lakegate_ingest.tables.scan import RowQuery, Scan
 
 FLIGHTS = b"carrier,flight,dep_delay,day\nUA,1545,2.5,2013-01-01\nAA,1714,,2013-01-02\nB6,725,-1,2013-01-03\n"
@@ -95,6 +97,12 @@ async def test_a_read_that_finds_nothing_is_a_whole_answer(flights: Any, format_
         ({"snapshot": "42"}, 404, "snapshot-not-found", "42"),
         ({"format": "xml"}, 422, "bad-load-parameter", "xml"),
         ({"limit": "-1"}, 422, "invalid-request", "limit"),
+        ({"limit": str(10**25)}, 422, "invalid-request", "limit"),
+        ({"filter": "flight = 1544.5"}, 422, "bad-row-filter", "whole numbers"),
+        ({"filter": "flight > 1.5 and carrier = 'UA'"}, 422, "bad-row-filter", "1.5"),
+        ({"filter": "flight not in (2.5, 1.5) or carrier = 'AA'"}, 422, "bad-row-filter", ".5"),
+        ({"filter": "flight = '1544.5'"}, 422, "bad-row-filter", "1544.5"),
+        ({"filter": "flight = 'inf'"}, 422, "bad-row-filter", "inf"),
     ],
 )
 async def test_what_can_not_be_read_is_named(
@@ -104,6 +112,20 @@ async def test_what_can_not_be_read_is_named(
     assert answer.status_code == status, answer.text
     assert answer.json()["type"] == f"/problems/{slug}"
     assert hint in answer.json()["detail"]
+
+
+async def test_a_whole_number_may_be_written_with_a_point(flights: Any) -> None:
+    assert [row["carrier"] for row in await flights.rows("travel.flights", filter="flight = 1545.0")] == ["UA"]
+    assert [row["carrier"] for row in await flights.rows("travel.flights", filter="dep_delay = 2.5")] == ["UA"]
+
+
+def test_a_uuid_is_text_in_every_text_format() -> None:
+    value = UUID("9c12d441-03fe-4693-9a96-a0705ddf69c1")
+    column = pa.array([value.bytes, None], pa.uuid())
+    batch = pa.record_batch([column], names=["id"])
+    csv, ndjson = (Encoder(kind, batch.schema).batch(batch) for kind in (RowFormat.CSV, RowFormat.NDJSON))
+    assert csv.decode().splitlines() == [f'"{value}"', ""]
+    assert ndjson.decode().splitlines() == [f'{{"id":"{value}"}}', '{"id":null}']
 
 
 async def test_a_table_that_is_not_there_is_404(api: Any) -> None:

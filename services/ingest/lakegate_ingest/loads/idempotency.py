@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from email.message import Message
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import LoadState
 from lakegate_ingest.errors import BadIdempotencyKey, IdempotencyKeyReused, IdempotencyKeyRunning
 from lakegate_ingest.loads.queries import LoadRow, get_load
 from lakegate_ingest.loads.schemas import LoadOptions
+from lakegate_ingest.spool.receiving import BodyHeaders
 
 MAX_KEY_CHARS = 255
 RETRY_AFTER_SECONDS = 2
@@ -29,13 +33,21 @@ def checked_key(key: str | None) -> str | None:
 
 
 async def claim(
-    connection: Any, *, tenant: str, table: TableName, key: str, load_id: UUID, options: LoadOptions, hours: int
+    connection: Any,
+    *,
+    tenant: str,
+    table: TableName,
+    key: str,
+    load_id: UUID,
+    options: LoadOptions,
+    body: BodyHeaders,
+    hours: int,
 ) -> LoadRow | None:
     """Take the key for `load_id`, or give the completed load that holds it, whose body is then to be compared.
 
     Raises IdempotencyKeyRunning at once, before a body is read, and IdempotencyKeyReused when the options differ.
     """
-    wanted = hashlib.sha256(options.model_dump_json().encode()).hexdigest()
+    wanted = _fingerprint(options, body)
     await connection.execute(
         """DELETE FROM idempotency_keys WHERE (tenant, namespace, table_name, key) IN (
                SELECT tenant, namespace, table_name, key FROM idempotency_keys
@@ -75,8 +87,19 @@ async def claim(
     return first
 
 
+def _fingerprint(options: LoadOptions, body: BodyHeaders) -> str:
+    """Everything but the body that decides what the load becomes; the boundary of a multipart body is random."""
+    header = Message()
+    header["content-type"] = " ".join(body.content_type.split())
+    parameters = header.get_params(failobj=[], unquote=True)
+    kept = sorted([name.lower(), value] for name, value in parameters if name.lower() != "boundary")
+    encoding = (body.content_encoding or "").strip().lower()
+    parts = [options.model_dump_json(), kept, encoding, body.file_name]
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
 def reused(first: LoadRow) -> IdempotencyKeyReused:
     return IdempotencyKeyReused(
-        f"This key belongs to load {first.load_id}, with another body or other options. A new load needs a new key.",
+        f"This key belongs to load {first.load_id}, with another body, type or options. A new load needs a new key.",
         load_id=str(first.load_id),
     )

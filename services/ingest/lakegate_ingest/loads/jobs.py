@@ -17,6 +17,8 @@ from lakegate_ingest.loads.pipeline import CommitPending, LostLease, Pipeline
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.spool.folders import Spool
 
+LONGEST_PAUSE_SECONDS = 15.0
+
 
 class Jobs:
     """Runs each submitted load to its end. The queue is bounded by what LiveLoads admits."""
@@ -31,6 +33,7 @@ class Jobs:
         spool: Spool,
         workers: int,
         retry_seconds: float,
+        owner: str,
     ) -> None:
         self._pool = pool
         self._pipeline = pipeline
@@ -39,6 +42,7 @@ class Jobs:
         self._spool = spool
         self._workers = workers
         self._retry_seconds = retry_seconds
+        self._owner = owner
         self._queue: asyncio.Queue[LiveLoad] = asyncio.Queue()
 
     def start(self, background: Background) -> None:
@@ -57,7 +61,11 @@ class Jobs:
 
     async def _run(self, live: LiveLoad) -> None:
         try:
-            await self._pipeline.run(live)
+            if live.failure is not None:
+                if not await self.fail(live, live.failure):
+                    return
+            else:
+                await self._pipeline.run(live)
         except LostLease:
             log.warning("load_lease_lost", load_id=str(live.load_id))
         except CommitPending as pending:
@@ -80,19 +88,24 @@ class Jobs:
         self._live.end(live.load_id)
 
     async def fail(self, live: LiveLoad, problem: Problem) -> bool:
-        """Record the failure; False when the database is away, and the load will be taken up again."""
+        """Record the failure; False when the database is away: that is tried again until it is back."""
         if live.cancelled.is_set():
             return False  # the process is ending: whoever comes next resumes the load
         try:
             async with tenant_transaction(self._pool, live.tenant) as connection:
                 load = await queries.get_load(connection, live.load_id)
-            if load is not None:
+                ours = await queries.is_owner(connection, live.load_id, self._owner)
+            if load is not None and ours:  # else it has ended, or somebody took it over while the database was away
                 await self._outcomes.fail(load, problem)
-        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            live.failure = problem
+            log.warning("load_failure_put_off", load_id=str(live.load_id), reason=type(error).__name__)
             self._later(live)
             return False
         log.info("load_failed", load_id=str(live.load_id), problem=problem.slug, detail=problem.detail)
         return True
 
     def _later(self, live: LiveLoad) -> None:
-        asyncio.get_running_loop().call_later(self._retry_seconds, self._queue.put_nowait, live)
+        pause = min(self._retry_seconds * 2 ** min(live.put_off, 10), max(self._retry_seconds, LONGEST_PAUSE_SECONDS))
+        live.put_off += 1
+        asyncio.get_running_loop().call_later(pause, self._queue.put_nowait, live)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from lakegate_chassis.problems import Problem
 from lakegate_ingest.errors import QueueFull
 from lakegate_ingest.loads.schemas import Progress
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class LiveLoad:
-    """`progress` is replaced as a whole (engine threads write it); `ended` is set once the load's row is final."""
+    """`progress` is replaced as a whole (engine threads write it); `ended` is set once the load's row is final.
+
+    `failure` is how the load ended while the database was away: recorded as soon as it is back.
+    """
 
     load_id: UUID
     tenant: str
@@ -26,6 +30,8 @@ class LiveLoad:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
     early: EarlyRead | None = None
+    failure: Problem | None = None
+    put_off: int = 0
 
 
 class LiveLoads:
@@ -37,9 +43,6 @@ class LiveLoads:
 
     def get(self, load_id: UUID) -> LiveLoad | None:
         return self._loads.get(load_id)
-
-    def ids(self) -> set[UUID]:
-        return set(self._loads)
 
     def in_state(self, *states: str) -> int:
         return sum(live.state in states for live in self._loads.values())

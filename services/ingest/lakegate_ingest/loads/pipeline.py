@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import asyncpg
@@ -18,7 +21,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest import engine
 from lakegate_ingest.commit import snapshots, warehouse
 from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
-from lakegate_ingest.commit.committer import CommitPlan, Committed, Committer, SchemaMoved
+from lakegate_ingest.commit.committer import LONGEST_PAUSE_SECONDS, CommitPlan, Committed, Committer, SchemaMoved
 from lakegate_ingest.errors import (
     CatalogUnavailable,
     CommitConflict,
@@ -37,6 +40,9 @@ from lakegate_ingest.spool.folders import Spool
 MAX_ROUNDS = 4
 ATTEMPT_STEP = 100  # attempt 2, round 1 is 201: names of files never repeat
 EARLY_ATTEMPT = 99  # the folder of what is read before the first attempt
+
+
+T = TypeVar("T")
 
 
 class CommitPending(Exception):
@@ -108,11 +114,9 @@ class Pipeline:
             staged = None
             if base is None and result.rows_written and not load.options.dry_run:
                 try:
-                    await self._catalog.ensure_namespace(load.tenant, load.table, load.delegation or "")
-                    loaded = await self._catalog.stage(load.tenant, load.table, result.schema, load.delegation or "")
+                    staged = await self._patiently(live, partial(self._stage, load, result.schema))
                 except Conflict:
                     continue  # created since we looked: read again against its schema
-                staged = loaded.metadata
                 if staged.schema().fields != result.schema.fields:
                     schema = staged.schema()  # the catalog numbers the columns its own way
                     continue
@@ -130,6 +134,11 @@ class Pipeline:
             headers={"retry-after": "5"},
         )
 
+    async def _stage(self, load: LoadRow, schema: Schema) -> TableMetadata:
+        delegation = load.delegation or ""
+        await self._catalog.ensure_namespace(load.tenant, load.table, delegation)
+        return (await self._catalog.stage(load.tenant, load.table, schema, delegation)).metadata
+
     async def _read(
         self, load: LoadRow, live: LiveLoad, schema: Schema | None, attempt: int
     ) -> tuple[TableMetadata | None, engine.WriteResult]:
@@ -141,7 +150,7 @@ class Pipeline:
                 return outcome
         folder = self._spool.path(load.load_id)
         async with self._reader.slot():
-            base = await self._table(load.tenant, load.table, load.delegation or "")
+            base = await self._patiently(live, lambda: self._table(load.tenant, load.table, load.delegation or ""))
             reading = Reading(
                 live=live,
                 folder=folder,
@@ -191,6 +200,20 @@ class Pipeline:
 
         early.task = asyncio.create_task(read())
         return early
+
+    async def _patiently(self, live: LiveLoad, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the catalog, waiting out one that restarts. Raises CatalogUnavailable after commit.settle_seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.commit.settle_seconds
+        pause = self._settings.commit.backoff_seconds
+        while True:
+            try:
+                return await ask()
+            except CatalogUnavailable:
+                if live.cancelled.is_set() or loop.time() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _table(self, tenant: str, table: TableName, delegation: str) -> TableMetadata | None:
         try:

@@ -254,6 +254,17 @@ async def take_leases_of(connection: Any, owner: str, former: str) -> list[tuple
     return [(record["load_id"], record["tenant"]) for record in records]
 
 
+async def leases_of(connection: Any, owner: str) -> list[tuple[UUID, str]]:
+    """(load id, tenant) of every load that this owner has not ended."""
+    records = await connection.fetch("SELECT load_id, tenant FROM leases WHERE owner = $1", owner)
+    return [(record["load_id"], record["tenant"]) for record in records]
+
+
+async def is_owner(connection: Any, load_id: UUID, owner: str) -> bool:
+    found = await connection.fetchval("SELECT TRUE FROM leases WHERE load_id = $1 AND owner = $2", load_id, owner)
+    return found is not None
+
+
 async def leased(connection: Any, load_ids: list[UUID]) -> set[UUID]:
     records = await connection.fetch("SELECT load_id FROM leases WHERE load_id = ANY($1)", load_ids)
     return {record["load_id"] for record in records}

@@ -28,6 +28,9 @@ from lakegate_ingest.loads.schemas import LoadOptions, Progress, StoredFile
 from lakegate_ingest.metrics import EARLY_READS, PHASE_SECONDS
 from lakegate_ingest.settings import EngineSettings
 
+# Encodings of Python's own for names, source code and tests; their errors are not those of a damaged file.
+NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
+
 
 class EarlyRead:
     """A reading that began before its file was whole. `arrival` is told of every write, and of the end."""
@@ -170,9 +173,9 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
     header["content-type"] = content_type or "text/csv"
     charset = header.get_content_charset()
     try:
-        encoding = codecs.lookup(charset).name if charset else None
-    except LookupError as error:
-        raise BadParameter(f"The charset '{charset}' of the Content-Type is not known. Use UTF-8.") from error
+        encoding = _text_encoding(charset) if charset else None
+    except (LookupError, ValueError) as error:
+        raise BadParameter(f"The charset '{charset}' of the Content-Type can't be read. Use UTF-8.") from error
     return engine.ReadOptions(
         format=engine.Format(format_name),
         delimiter=options.delimiter,
@@ -180,6 +183,15 @@ def read_options(format_name: str, content_type: str, options: LoadOptions) -> e
         header=options.header,
         encoding=None if encoding == "utf-8" else encoding,
     )
+
+
+def _text_encoding(charset: str) -> str:
+    """Python's name of the encoding. Raises LookupError for codecs that are no charset, ValueError for a bad name."""
+    name = codecs.lookup(charset).name
+    if name.replace("-", "_") in NO_CHARSETS:
+        raise LookupError(charset)
+    "".encode(name)  # raises for what translates bytes into bytes (zlib), or text into text (rot13)
+    return name
 
 
 def engine_problem(error: engine.EngineError) -> Problem:

@@ -105,7 +105,9 @@ class Recovery:
     async def sweep_once(self) -> None:
         async with acquire(self._pool) as connection:
             taken = await queries.take_stale_leases(connection, self._owner.owner, self._settings.lease_seconds)
-        await self._recover_all(taken)
+            # A load of ours that nobody here works on: its INSERT was done, and the answer to it lost.
+            ours = await queries.leases_of(connection, self._owner.owner)
+        await self._recover_all(list(dict.fromkeys([*taken, *ours])))
         await self._remove_stray_folders()
         async with acquire(self._pool) as connection:
             due = await queries.due_cleanups(connection, CLEANUPS_A_SWEEP)
@@ -134,9 +136,7 @@ class Recovery:
             what = "its body had arrived" if load.state is LoadState.RECEIVING else "it was committed"
             await self._outcomes.fail(
                 load,
-                LoadInterrupted(
-                    f"The process that ran this load ended before {what}. Nothing was loaded; send it again."
-                ),
+                LoadInterrupted(f"This load was interrupted before {what}. Nothing was loaded; send it again."),
             )
             await asyncio.to_thread(self._spool.remove, load_id)
             action = "failed"

@@ -114,7 +114,7 @@ class LoadService:
             if request.idempotency_key is not None:
                 first = await idempotency.claim(
                     connection, tenant=tenant, table=request.table, key=request.idempotency_key, load_id=load_id,
-                    options=request.options, hours=self._settings.job.idempotency_hours,
+                    options=request.options, body=request.body, hours=self._settings.job.idempotency_hours,
                 )  # fmt: skip
                 if first is not None:
                     return first

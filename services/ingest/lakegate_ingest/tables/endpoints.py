@@ -29,7 +29,7 @@ async def read_rows(
     resources: R,
     columns: Annotated[str | None, Query(examples=["carrier,dep_delay"])] = None,
     filter: Annotated[str | None, Query(examples=["dep_delay > 60 and carrier = 'UA'"])] = None,
-    limit: Annotated[int | None, Query(ge=0)] = None,
+    limit: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
     snapshot: Annotated[int | None, Query(description="Iceberg snapshot id; else the current one")] = None,
     format: Annotated[str | None, Query(description="ndjson, csv or arrow; else by Accept")] = None,
 ) -> StreamingResponse:

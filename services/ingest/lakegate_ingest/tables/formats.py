@@ -98,14 +98,14 @@ def _csv(batch: pa.RecordBatch) -> bytes:
 
 
 def _flat(column: pa.Array[Any]) -> pa.Array[Any]:
-    """Lists, structs and bytes have no CSV form of their own: JSON text and base64."""
+    """Lists, structs, bytes and UUIDs have no CSV form of their own: JSON text, base64, and text."""
     if pa.types.is_nested(column.type):
         return pa.array(
             [None if value is None else orjson.dumps(value, default=_plain).decode() for value in column.to_pylist()],
             pa.string(),
         )
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    if any(is_kind(column.type) for is_kind in kinds):
+    if isinstance(column.type, pa.BaseExtensionType) or any(is_kind(column.type) for is_kind in kinds):
         return pa.array([None if value is None else _plain(value) for value in column.to_pylist()], pa.string())
     return column
 

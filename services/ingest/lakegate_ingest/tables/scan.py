@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    LiteralPredicate,
+    Not,
+    Or,
+    Reference,
+    SetPredicate,
+)
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
 from pyiceberg.io.pyarrow import (
@@ -27,7 +37,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import DataScan, FileScanTask
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import ListType, MapType
+from pyiceberg.types import DecimalType, IcebergType, IntegerType, ListType, LongType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TenantFiles
@@ -72,8 +82,9 @@ class Scan:
             if column not in known:
                 raise UnknownColumn(f"The table has no column '{column[:100]}'. It has: {', '.join(known[:50])}.")
         try:
+            _check_literals(self._filter, self._table_schema)
             self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise BadRowFilter(f"The filter does not fit the table: {error}") from error
         self.projection: Schema = self._scan.projection()
         self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
@@ -166,6 +177,39 @@ class Scan:
             self._bound, file_schema, case_sensitive=True, projected_field_values=missing
         )
         return expression_to_pyarrow(bind(file_schema, translated, case_sensitive=True), file_schema)
+
+
+def _check_literals(expression: BooleanExpression, schema: Schema) -> None:
+    """pyiceberg rounds a literal to the column's type, and `a = 1.5` would find 2. Raises BadRowFilter."""
+    left: list[BooleanExpression] = [expression]
+    while left:
+        part = left.pop()
+        if isinstance(part, And | Or):
+            left += [part.left, part.right]
+        elif isinstance(part, Not):
+            left.append(part.child)
+        elif isinstance(part, LiteralPredicate | SetPredicate):
+            kind = schema.find_field(cast(Reference, part.term).name).field_type
+            literals = part.literals if isinstance(part, SetPredicate) else {part.literal}
+            for literal in literals:
+                _check_digits(part, kind, literal.value)
+
+
+def _check_digits(part: LiteralPredicate | SetPredicate, kind: IcebergType, value: Any) -> None:
+    if not isinstance(kind, IntegerType | LongType | DecimalType) or not isinstance(value, float | Decimal | str):
+        return
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return  # no number at all: bind says so
+    places = kind.scale if isinstance(kind, DecimalType) else 0
+    if number.is_finite() and number == round(number, places):
+        return
+    what = f"{places} decimal places" if isinstance(kind, DecimalType) else "whole numbers"
+    raise BadRowFilter(
+        f"The column '{cast(Reference, part.term).name}' holds {what} ({kind}), and {str(value)[:50]} is none. "
+        "Compare it with a value that it can have."
+    )
 
 
 def _parsed(text: str | None) -> BooleanExpression:
