@@ -162,26 +162,22 @@ def test_latin_1_is_never_taken_for_utf_8(lake: httpx.Client, push: Push, table:
         assert "utf-8" in answer.text.lower()
 
 
-def test_nan_and_infinity_are_numbers_or_set_aside_and_never_zero(lake: httpx.Client, push: Push, table: str) -> None:
+def test_nan_and_infinity_are_numbers_of_a_double_column(lake: httpx.Client, push: Push, table: str) -> None:
     push(table, b"a,x\n1,1.5\n")
 
     receipt = push(table, b"a,x\n2,NaN\n3,Infinity\n4,2.5\n").json()
 
-    assert receipt["rows_in"] == receipt["rows_written"] + receipt["quarantine"]["rows"] == 3
+    assert (receipt["rows_in"], receipt["rows_written"], receipt["quarantine"]["rows"]) == (3, 3, 0)
     namespace, _, name = table.rpartition(".")
-    values = lake.get(f"/v1/tables/{namespace}/{name}/rows", params={"columns": "x", "format": "csv"}).text.split()[1:]
-    assert "0" not in values
-    assert "0.0" not in values
+    lines = lake.get(f"/v1/tables/{namespace}/{name}/rows", params={"format": "csv"}).text.splitlines()[1:]
+    assert sorted(lines) == ["1,1.5", "2,nan", "3,inf", "4,2.5"]
 
 
-def test_an_empty_column_name_is_named_or_refused(lake: httpx.Client, push: Push, table: str) -> None:
+def test_an_empty_column_name_is_refused(push: Push, table: str) -> None:
     answer = push(table, b"a,,c\n1,2,3\n")
 
-    if answer.is_success:
-        assert all(name for name in loaded(lake, table)[0])
-    else:
-        assert answer.status_code == 422
-        assert "empty" in answer.text.lower() or "name" in answer.text.lower()
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["type"] == "/problems/empty-column-name"
 
 
 def test_a_long_line_does_not_take_the_rest_with_it(lake: httpx.Client, push: Push, table: str) -> None:
@@ -253,7 +249,7 @@ def test_a_client_that_hangs_up_half_way_leaves_nothing(lake: httpx.Client, suit
         items: list[dict[str, Any]] = lake.get("/v1/loads", params={"table": table}).json()["items"]
         return items
 
-    until(lambda: all(item["state"] == "failed" for item in loads()))
+    until(lambda: [item["state"] for item in loads()] == ["failed"])
     assert lake.get(f"/v1/tables/{namespace}/{name}/rows").status_code == 404
 
 
