@@ -16,6 +16,7 @@ from lakegate_ingest.engine.counting import too_long
 from lakegate_ingest.engine.delimited import delimited_batch
 from lakegate_ingest.engine.elements import Elements, ElementSplitter
 from lakegate_ingest.engine.errors import TruncatedParquet
+from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input, first_rows
 from lakegate_ingest.engine.json_records import json_batch
 from lakegate_ingest.engine.model import EngineLimits, Format
@@ -102,7 +103,7 @@ def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.
         kind = block.table.schema.field(name).type
         nested = pa.types.is_nested(kind)
         text = f"to_json({column})::VARCHAR" if nested else f"CAST({column} AS VARCHAR)"
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if is_bytes(kind):
             text = f"hex({column})"
         fields.append(f"CASE WHEN {column} IS NOT NULL THEN {text} END AS c{position}")
     connection.register("rows", block.table)

@@ -23,6 +23,7 @@ from pyiceberg.types import DateType, DoubleType, FloatType, LongType, Timestamp
 from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
 from lakegate_ingest.engine.errors import EngineError
+from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
@@ -147,6 +148,8 @@ def _choice(found: Input, column: Column, wide: frozenset[str]) -> _Choice:
 def _same(kind: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         kind = pa.string()
+    if is_bytes(kind):
+        kind = pa.binary()
     return bool(kind == target) or (
         pa.types.is_timestamp(kind) and pa.types.is_timestamp(target) and kind.tz == target.tz
     )

@@ -281,3 +281,22 @@ def test_parquet_bytes_are_kept(load, late: float) -> None:
 def test_parquet_without_rows_is_refused(load) -> None:
     with pytest.raises(engine.HeaderOnly):
         load(parquet(a=pa.array([], pa.int64())), format=Format.PARQUET)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_parquet_decimals_beyond_38_digits_are_refused(load, nested: bool) -> None:
+    values = pa.array([Decimal(10**59 + 1)], pa.decimal256(60, 0))
+    data = parquet(d=pa.array([[Decimal(1)]], pa.list_(values.type)) if nested else values)
+    with pytest.raises(engine.IncompatibleColumn, match=r"'d' of .* 38 digits"):
+        load(data, format=Format.PARQUET)
+    with pytest.raises(engine.IncompatibleColumn, match=r"'d' of .* 38 digits"):
+        load(data, format=Format.PARQUET, schema=table(d=StringType()))
+
+
+@pytest.mark.parametrize("late", [3, 2.5])  # typed, tolerant
+def test_parquet_bytes_of_a_fixed_size_are_binary_on_a_first_load(load, late: float) -> None:
+    data = parquet(b=pa.array([b"ab", None], pa.binary(2)))
+    assert load(data, format=Format.PARQUET).types == {"b": "binary"}
+    data = parquet(a=pa.array([1.0, late]), b=pa.array([b"ab", None], pa.binary(2)))
+    loaded = load(data, format=Format.PARQUET, schema=table(a=LongType(), b=BinaryType()))
+    assert loaded.rows[0] == {"a": 1, "b": b"ab"}
