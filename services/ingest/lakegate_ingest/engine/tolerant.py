@@ -227,7 +227,7 @@ class Judge:
     def _errors(self, batch: Batch, judged: pa.Table) -> Errors:
         raws, lines = batch.source.records()
         errors = Errors(self._found.source.name, raws, lines)
-        errors.add_broken([item.index for item in batch.broken], [item.reason for item in batch.broken])
+        errors.add_broken(batch.broken)
         for position in self._judged:
             where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
             if len(where):
@@ -236,7 +236,7 @@ class Judge:
                 assert rule is not None
                 values = batch.table[f"c{position}"].combine_chunks().take(where)
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
-                errors.add_values(indices, column.source, values, rule.noun)
+                errors.add_values(indices, column.source, values, rule.noun, rule.range)
         return errors
 
 
