@@ -1,12 +1,13 @@
 """MongoDB: LAKEGATE_TEST_MONGODB (a URI), else Docker, else a stand-in that speaks its wire protocol, by Maven.
 
 No genuine mongod comes as a package. The stand-in (mongo-java-server) is atomic for single documents and keeps unique
-indexes; it has no sessions, transactions, change streams or replica sets, and it accepts partial indexes, TTL indexes
-and validators and ignores them. `MongoDB.genuine` tells a test which of the two it has.
+indexes; it has no sessions, transactions, change streams or replica sets. Partial indexes, TTL indexes and validators,
+which it would accept and ignore, it is made to refuse. `MongoDB.genuine` tells a test which of the two it has.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from dataclasses import dataclass
@@ -27,23 +28,47 @@ _COORDINATES = (
     "org.eclipse.jdt:ecj:3.33.0",
 )
 # Its own versions announce wire version 8 at most, and current drivers demand 9: so it is given another.
+# What it would accept and ignore it is made to refuse, so that no test is green by it.
 _MAIN = """
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerError;
+import de.bwaldvogel.mongo.wire.message.MongoMessage;
 import java.util.List;
 
-public class StandIn {
+public class StandIn extends MemoryBackend {
+    @Override public Document handleMessage(MongoMessage message) {
+        Document command = message.getDocument();
+        if (command.containsKey("createIndexes")) {
+            for (Object index : (Iterable<?>) command.get("indexes")) {
+                refuse((Document) index, "partialFilterExpression", "expireAfterSeconds");
+            }
+        }
+        if (command.containsKey("create") || command.containsKey("collMod")) refuse(command, "validator");
+        return super.handleMessage(message);
+    }
+
+    private static void refuse(Document document, String... ignored) {
+        for (String name : ignored) {
+            if (document.containsKey(name)) {
+                throw new MongoServerError(20, "IllegalOperation", "this stand-in would ignore " + name);
+            }
+        }
+    }
+
     public static void main(String[] arguments) {
         MongoVersion version = new MongoVersion() {
             public List<Integer> getVersionArray() { return List.of(5, 0, 0); }
             public String toVersionString() { return "5.0.0"; }
             public int getWireVersion() { return 13; }
         };
-        new MongoServer(new MemoryBackend().version(version)).bind("127.0.0.1", Integer.parseInt(arguments[0]));
+        new MongoServer(new StandIn().version(version)).bind("127.0.0.1", Integer.parseInt(arguments[0]));
     }
 }
 """
+_STAND_IN_NOTE = "STAND-IN, no MongoDB (no sessions, transactions, replica sets)"
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,10 @@ def from_address(_: Path) -> Found | None:
     address = os.environ.get(ADDRESS)
     if not address:
         raise Missing(f"{ADDRESS} is not set")
-    return Found(MongoDB(address, True, None), "address", address.rpartition("@")[2])
+    shown = address.rpartition("@")[2].removeprefix("mongodb://")
+    if _is_genuine(address):
+        return Found(MongoDB(address, True, None), "address", shown)
+    return Found(MongoDB(address, False, None), "address", f"{_STAND_IN_NOTE}: {shown}")
 
 
 def from_docker(_: Path) -> Found | None:
@@ -72,7 +100,8 @@ def from_docker(_: Path) -> Found | None:
 
 def from_packages(folder: Path) -> Found | None:
     program = java()
-    classes = jars(f"mongo-java-server-{STAND_IN}", _COORDINATES, finish=_compile_main)
+    edition = hashlib.sha256(_MAIN.encode()).hexdigest()[:8]
+    classes = jars(f"mongo-java-server-{STAND_IN}-{edition}", _COORDINATES, finish=_compile_main)
     (port,) = free_ports(1)
     options = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{classes}:{classes}/*"]
     process = ServerProcess(
@@ -81,7 +110,7 @@ def from_packages(folder: Path) -> Found | None:
         ready=lambda: listens(port),
     )
     process.start()
-    note = f"STAND-IN, no MongoDB: mongo-java-server {STAND_IN} by Maven (no sessions, transactions, replica sets)"
+    note = f"{_STAND_IN_NOTE}: mongo-java-server {STAND_IN} by Maven"
     return Found(MongoDB(f"mongodb://127.0.0.1:{port}", False, process), "packages", note, process.stop)
 
 
@@ -113,3 +142,17 @@ def _answers(port: int) -> bool:
     finally:
         client.close()
     return True
+
+
+def _is_genuine(address: str) -> bool:
+    """Whether the server has sessions, which every MongoDB since 3.6 has and stand-ins have not. Raises Missing."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    client: MongoClient[dict[str, object]] = MongoClient(address, serverSelectionTimeoutMS=5000)
+    try:
+        return "logicalSessionTimeoutMinutes" in client.admin.command("isMaster")
+    except PyMongoError as error:
+        raise Missing(f"{ADDRESS} does not answer: {error}") from error
+    finally:
+        client.close()
