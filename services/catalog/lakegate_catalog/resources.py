@@ -49,6 +49,7 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         stack.push_async_callback(close_pool, pool)
         event_log = PostgresEventLog(pool)
         checks: dict[str, Check] = {"postgres": lambda: ping(pool)}
+        index_folder = settings.search.dir
         loops: dict[str, Callable[[], Awaitable[None]]] = {}
         store: CatalogStore = PostgresCatalogStore(pool, event_log)
         if settings.store.mongodb.url is not None:
@@ -57,10 +58,12 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
             store = MongoCatalogStore(collections, relay)
             checks["mongodb"] = collections.ping
             loops["catalog_relay"] = relay.run
+            # the index of one store goes on from a position that says nothing of what the other holds
+            index_folder = index_folder / "mongodb"
         entities = Entities(store)
         namespaces = Namespaces(entities)
         tables = Tables(entities, namespaces, Warehouse(settings.warehouse, settings.metadata.cache_bytes))
-        index = await asyncio.to_thread(SearchIndex, settings.search.dir, settings.search.heap_bytes)
+        index = await asyncio.to_thread(SearchIndex, index_folder, settings.search.heap_bytes)
         stack.push_async_callback(asyncio.to_thread, index.close)
         stack.push_async_callback(tables.finish)
         replica = SearchReplica(index, store, event_log, settings.search.commit_interval_seconds)
