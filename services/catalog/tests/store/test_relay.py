@@ -18,7 +18,7 @@ from lakegate_catalog.store.mongodb import relay as relaying
 from lakegate_catalog.store.mongodb.adapter import Collections, MongoCatalogStore, MongoOutbox, open_mongodb
 from lakegate_catalog.store.mongodb.documents import Waiting
 from lakegate_catalog.store.mongodb.relay import Relay, publishable
-from lakegate_catalog.store.port import Change, Space
+from lakegate_catalog.store.port import Change, SequenceTaken, Space
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Event, PostgresEventLog, make_event
 from lakegate_chassis.problems import Unavailable
@@ -204,6 +204,53 @@ async def test_without_the_log_changes_are_stored_and_relayed_when_it_is_back(
         after = await store.append(change(tenant, 6, entity_id))
         assert after.position is not None
     assert await published(log, tenant) == [(str(entity_id), version) for version in range(1, 7)]
+
+
+async def test_a_store_that_hangs_for_a_while_loses_nothing_that_it_acknowledged(
+    mongodb: Any, collections: Collections, log: PostgresEventLog, pool: asyncpg.Pool, tenant: str
+) -> None:
+    if mongodb.control is None:
+        pytest.skip("a server given by address is not ours to stop")
+    entities = [uuid4() for _ in range(4)]
+    acknowledged: dict[UUID, int] = dict.fromkeys(entities, 0)
+    refused = 0
+    name = collections.changes.database.name
+    settings = StoreSettings.model_validate({"mongodb": {"url": mongodb.uri, "database": name, "timeout_seconds": 0.3}})
+    async with open_mongodb(settings.mongodb) as impatient:
+        relay = Relay(MongoOutbox(impatient), log, pool)
+        store = MongoCatalogStore(impatient, relay)
+
+        async def write(entity_id: UUID) -> None:
+            nonlocal refused
+            while refused < 8 or acknowledged[entity_id] < resumed_at + 5:
+                try:
+                    current = await store.current(tenant, entity_id)
+                    sequence = current.sequence + 1 if current else 1
+                    await store.append(change(tenant, sequence, entity_id))
+                    acknowledged[entity_id] = sequence
+                except Unavailable:
+                    refused += 1
+                except SequenceTaken:
+                    continue  # an insert that was given up arrived after all
+
+        resumed_at = 10**9
+        async with running(relay):
+            writers = asyncio.gather(*(write(entity_id) for entity_id in entities))
+            await eventually(lambda: min(acknowledged.values()) >= 5)
+            mongodb.control.pause()
+            try:
+                await eventually(lambda: refused >= 8)
+            finally:
+                mongodb.control.resume()
+            resumed_at = max(acknowledged.values())
+            await writers
+            await eventually(lambda: none_waiting(MongoOutbox(collections)))
+    found = await published(log, tenant)
+    for entity_id in entities:
+        last = await MongoCatalogStore(collections, relay).current(tenant, entity_id)
+        assert last is not None
+        assert last.sequence >= acknowledged[entity_id]
+        assert [version for key, version in found if key == str(entity_id)] == list(range(1, last.sequence + 1))
 
 
 def waiting(entity: str, sequence: int, since: datetime) -> Waiting:
