@@ -43,7 +43,6 @@ class Container:
                 self._running.start()
         except docker.errors.DockerException as error:
             raise Missing(f"the container did not start: {error}") from error
-
         deadline = time.monotonic() + 120
         while not self._ready():
             if time.monotonic() > deadline:

@@ -74,9 +74,9 @@ def from_packages(folder: Path) -> Found | None:
     program = java()
     classes = jars(f"mongo-java-server-{STAND_IN}", _COORDINATES, finish=_compile_main)
     (port,) = free_ports(1)
+    options = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{classes}:{classes}/*"]
     process = ServerProcess(
-        [program, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{classes}:{classes}/*"]
-        + ["StandIn", str(port)],
+        [program, *options, "StandIn", str(port)],
         folder=folder,
         ready=lambda: listens(port),
     )

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from lakegate_chassis.testing import eventually
 from servers.finding import Found, Servers
 from servers.kafka import Kafka
 from servers.mongodb import MongoDB
 from servers.processes import Missing, ServerProcess
-
-from lakegate_chassis.testing import eventually
 
 
 def absent(_: Path) -> Found | None:
@@ -64,14 +64,18 @@ process.start()
 print(process.pid, flush=True)
 time.sleep(600)
 """
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    pid = int(run.stdout.readline())
+    run, pid = _run(program)
     assert _lives(pid)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    run.stdout.close()
     await eventually(lambda: not _lives(pid))
+
+
+def _run(program: str) -> tuple[subprocess.Popen[str], int]:
+    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    with run.stdout:
+        return run, int(run.stdout.readline())
 
 
 def _lives(pid: int) -> bool:
