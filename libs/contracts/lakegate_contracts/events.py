@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,7 +14,29 @@ from lakegate_contracts.receipts import Receipt
 LOADS = "lakegate.loads"
 LINEAGE = "lakegate.lineage"
 DATASETS = "lakegate.datasets"
-TOPICS = (LOADS, LINEAGE, DATASETS)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How a topic is made where topics have to be made. Its partitions are for ever: a key's place depends on them.
+
+    `retention_days` None: the last event of each key stays for ever, and every event for a week (compaction).
+    """
+
+    name: str
+    key: str
+    partitions: int
+    retention_days: int | None
+
+
+TOPICS = {
+    topic.name: topic
+    for topic in (
+        Topic(LOADS, key="the load's id", partitions=6, retention_days=7),
+        Topic(LINEAGE, key="the table, or the job of a run", partitions=6, retention_days=7),
+        Topic(DATASETS, key="the dataset's id", partitions=6, retention_days=None),
+    )
+}
 
 
 class EventData(BaseModel):

@@ -1,0 +1,136 @@
+"""The event log with Kafka: written and read by position in PostgreSQL, consumed by groups from Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+from aiokafka.structs import TopicPartition
+
+from lakegate_chassis.eventlog import metrics
+from lakegate_chassis.eventlog.kafka.connections import Connections, translated
+from lakegate_chassis.eventlog.kafka.groups import Control, Groups
+from lakegate_chassis.eventlog.kafka.membership import KafkaMembership
+from lakegate_chassis.eventlog.kafka.progress import from_committed
+from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
+from lakegate_chassis.eventlog.kafka.relay import Relay
+from lakegate_chassis.eventlog.kafka.topics import Topics
+from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupState, Membership
+from lakegate_chassis.eventlog.postgres import PostgresEventLog
+from lakegate_chassis.settings import KafkaSettings
+
+
+class KafkaEventLog:
+    """Publishing, reading everything and positions are the outbox's; groups are Kafka's, many members each.
+
+    Run `relay.run` under Background in each process that has one of these.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, settings: KafkaSettings) -> None:
+        self._outbox = PostgresEventLog(pool)
+        self._connections = Connections(settings)
+        self._groups = Groups(pool)
+        self._topics = Topics(self._connections)
+        self.relay = Relay(self._outbox, self._connections)
+
+    async def publish(self, transaction: Any, *events: Event) -> None:
+        await self._outbox.publish(transaction, *events)
+
+    def read(
+        self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
+    ) -> AsyncIterator[list[Event]]:
+        return self._outbox.read(topics, after, limit, follow=follow)
+
+    async def head(self) -> int:
+        return await self._outbox.head()
+
+    async def position_before(self, time: datetime) -> int:
+        return await self._outbox.position_before(time)
+
+    @asynccontextmanager
+    async def join(self, group: str, topics: Sequence[str], *, from_head: bool = False) -> AsyncIterator[Membership]:
+        start = await self._outbox.head() if from_head else 0
+        await self._topics.ensure(topics)
+        await self._groups.enter(group, topics, start)
+        member = KafkaMembership(self._connections, self._groups, self._topics, group, list(topics))
+        try:
+            await member.enter()
+            metrics.ACTIVE.labels(group).set(1)
+            yield member
+        finally:
+            metrics.ACTIVE.labels(group).set(0)
+            await member.leave()
+
+    async def rewind(self, group: str, position: int) -> None:
+        if not await self._groups.rewind(group, position):
+            raise KeyError(group)
+
+    async def groups(self) -> list[GroupState]:
+        controls = await self._groups.all()
+        if not controls:
+            return []
+        relayed, unsent = await self._relayed()
+        async with self._connections.admin() as admin, self._connections.reader() as reader:
+            with translated():
+                return [await self._state(control, admin, reader, relayed, unsent) for control in controls]
+
+    async def _relayed(self) -> tuple[int, int]:
+        """The relay's position, and how many positions it is behind the head."""
+        for state in await self._outbox.groups():
+            if state.group == RELAY:
+                return state.position, state.lag
+        return 0, await self._outbox.head()
+
+    async def _state(self, control: Control, admin: Any, reader: Any, relayed: int, unsent: int) -> GroupState:
+        partitions = []
+        for topic in control.topics:
+            # the first question brings the metadata of the topic
+            reader.assign([TopicPartition(topic, 0)])
+            await reader.beginning_offsets([TopicPartition(topic, 0)])
+            partitions += [TopicPartition(topic, place) for place in reader.partitions_for_topic(topic) or ()]
+        reader.assign(partitions)
+        beginnings = await reader.beginning_offsets(partitions)
+        ends = await reader.end_offsets(partitions)
+        committed = await admin.list_consumer_group_offsets(control.group, partitions=partitions)
+        lag, position, attempts = 0, relayed, 0
+        for partition in partitions:
+            offset = committed[partition].offset if partition in committed else -1
+            made = from_committed(committed[partition]) if offset >= 0 else None
+            rewound = made is None or made.epoch < control.epoch
+            missing = ends[partition] - max(
+                beginnings[partition] if made is None else made.offset, beginnings[partition]
+            )
+            lag += missing
+            if missing or rewound:
+                position = min(position, control.start if made is None or rewound else made.position)
+            attempts = max(attempts, made.attempts if made else 0)
+        return GroupState(
+            group=control.group,
+            topics=control.topics,
+            position=position,
+            lag=lag + unsent,
+            attempts=attempts,
+            dead_letters=control.dead_letters,
+            updated_at=control.updated_at,
+        )
+
+    async def forget_group(self, group: str) -> None:
+        """Its offsets in Kafka run out by themselves, a week after its last member left."""
+        if group == RELAY:
+            raise ValueError("the relay's progress is the log's own: without it every event would be sent again")
+        await self._groups.forget(group)
+
+    async def dead_letters(
+        self, group: str | None = None, *, limit: int = 100, before_id: int | None = None
+    ) -> list[DeadLetter]:
+        return await self._outbox.dead_letters(group, limit=limit, before_id=before_id)
+
+    async def request_replay(self, group: str, letter_ids: Sequence[int] | None = None) -> int:
+        return await self._outbox.request_replay(group, letter_ids)
+
+    async def prune(self, keep: timedelta, limit: int) -> int:
+        """Of the outbox; Kafka's topics have retentions of their own."""
+        return await self._outbox.prune(keep, limit)
