@@ -20,7 +20,7 @@ from lakegate_catalog.settings import CatalogSettings
 from lakegate_catalog.store.entities import Entities
 from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.eventlog import open_event_log
 from lakegate_chassis.postgres import close_pool, open_pool
 
 STOP_SECONDS = 5.0
@@ -42,14 +42,14 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
     """Open everything and start the search replica; both end with the block."""
     pool = await open_pool(settings.postgres, "catalog")
     try:
-        event_log = PostgresEventLog(pool)
+        background = Background()
+        event_log = open_event_log(pool, settings.kafka, background)
         store = PostgresCatalogStore(pool, event_log)
         entities = Entities(store)
         namespaces = Namespaces(entities)
         tables = Tables(entities, namespaces, Warehouse(settings.warehouse, settings.metadata.cache_bytes))
         index = await asyncio.to_thread(SearchIndex, settings.search.dir, settings.search.heap_bytes)
         replica = SearchReplica(index, store, event_log, settings.search.commit_interval_seconds)
-        background = Background()
         background.start("search_replica", replica.run)
         try:
             yield Resources(settings, pool, namespaces, tables, Commits(tables), Datasets(entities), replica)

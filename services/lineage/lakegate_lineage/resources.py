@@ -10,7 +10,7 @@ from datetime import timedelta
 import asyncpg
 
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog, Retention
+from lakegate_chassis.eventlog import Retention, open_event_log
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.retention import EventRetention
@@ -32,7 +32,7 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     background = Background()
     writer = EventWriter(pool, settings.events)
     background.start("event-writer", writer.run)
-    event_log = PostgresEventLog(pool)
+    event_log = open_event_log(pool, settings.kafka, background)
     background.start("run-events", run_event_consumer(event_log, pool).run)
     # one service prunes for all: every service's events are in the one log
     keep = timedelta(days=settings.retention.event_log_days)

@@ -132,6 +132,7 @@ async def test_a_time_is_found_again_as_a_position(log, topic) -> None:
     assert numbers(await topic.read(after=position)) == [2]
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_old_events_go_once_every_group_has_passed_them(log, adapter, topic) -> None:
     await topic.publish(1, 2)
     await adapter.age(topic.name, days=8)

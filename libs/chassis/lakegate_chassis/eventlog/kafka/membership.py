@@ -59,6 +59,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._open = False
+        # a commit was refused: what we know of our partitions may be wrong, so nothing more is said of them
+        self._lost = False
         self._control_due = 0.0
 
     @property
@@ -92,6 +94,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._forget()
+        self._lost = False
         self._assigned = set(assigned)
         log.info("partitions_assigned", group=self._group, partitions=len(assigned))
 
@@ -239,12 +242,14 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             self._progress[partition] = progress
 
     async def _commit(self, progress: dict[TopicPartition, Progress]) -> None:
+        self._lost = True
         try:
             with translated():
                 async with asyncio.timeout(END_SECONDS):
                     await self._consumer.commit({partition: made.committed() for partition, made in progress.items()})
         except TimeoutError as error:
             raise ConnectionError(f"Kafka: a commit of group {self._group} took more than {END_SECONDS} s") from error
+        self._lost = False
 
     async def _commit_orderly(self) -> None:
         """What has had its effect, and that the rest was given back. Nobody waits for it: it may come again."""
@@ -261,7 +266,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         }
         if self._hand is not None and self._hand.partition in self._progress:
             left[self._hand.partition] = self._progress[self._hand.partition].left()
-        if not left:
+        if not left or self._lost:
             return
         try:
             await self._commit(left)
