@@ -106,6 +106,7 @@ async def test_a_reader_survives_the_loss_of_its_notifications(log, adapter, top
         assert numbers(await waiting) == [1]
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_the_listening_connection_goes_with_the_last_reader(log, adapter, topic) -> None:
     async with asyncio.timeout(15), aclosing(log.read([topic.name], 0)) as batches:
         await topic.publish(1)
