@@ -83,7 +83,10 @@ class Connections:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Any]:
         """A consumer outside of groups, for offsets and single records."""
-        consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False, max_partition_fetch_bytes=64 * 1024)
+        # Short fetches: a question about offsets waits behind them on the same connection.
+        consumer = AIOKafkaConsumer(
+            **self._options, enable_auto_commit=False, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=50
+        )
         await _start(consumer)
         try:
             yield consumer

@@ -8,15 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
-from aiokafka.structs import TopicPartition
 
 from lakegate_chassis.eventlog import metrics
-from lakegate_chassis.eventlog.kafka.connections import Connections, translated
-from lakegate_chassis.eventlog.kafka.groups import Control, Groups
+from lakegate_chassis.eventlog.kafka.connections import Connections
+from lakegate_chassis.eventlog.kafka.groups import Groups
 from lakegate_chassis.eventlog.kafka.membership import KafkaMembership
-from lakegate_chassis.eventlog.kafka.progress import from_committed
 from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.eventlog.kafka.relay import Relay
+from lakegate_chassis.eventlog.kafka.states import group_states
 from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupState, Membership
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
@@ -70,12 +69,8 @@ class KafkaEventLog:
 
     async def groups(self) -> list[GroupState]:
         controls = await self._groups.all()
-        if not controls:
-            return []
-        relayed, unsent = await self._relayed()
-        async with self._connections.admin() as admin, self._connections.reader() as reader:
-            with translated():
-                return [await self._state(control, admin, reader, relayed, unsent) for control in controls]
+        relayed, unsent = await self._relayed() if controls else (0, 0)
+        return await group_states(self._connections, controls, relayed, unsent)
 
     async def _relayed(self) -> tuple[int, int]:
         """The relay's position, and how many positions it is behind the head."""
@@ -83,39 +78,6 @@ class KafkaEventLog:
             if state.group == RELAY:
                 return state.position, state.lag
         return 0, await self._outbox.head()
-
-    async def _state(self, control: Control, admin: Any, reader: Any, relayed: int, unsent: int) -> GroupState:
-        partitions = []
-        for topic in control.topics:
-            # the first question brings the metadata of the topic
-            reader.assign([TopicPartition(topic, 0)])
-            await reader.beginning_offsets([TopicPartition(topic, 0)])
-            partitions += [TopicPartition(topic, place) for place in reader.partitions_for_topic(topic) or ()]
-        reader.assign(partitions)
-        beginnings = await reader.beginning_offsets(partitions)
-        ends = await reader.end_offsets(partitions)
-        committed = await admin.list_consumer_group_offsets(control.group, partitions=partitions)
-        lag, position, attempts = 0, relayed, 0
-        for partition in partitions:
-            offset = committed[partition].offset if partition in committed else -1
-            made = from_committed(committed[partition]) if offset >= 0 else None
-            rewound = made is None or made.epoch < control.epoch
-            missing = ends[partition] - max(
-                beginnings[partition] if made is None else made.offset, beginnings[partition]
-            )
-            lag += missing
-            if missing or rewound:
-                position = min(position, control.start if made is None or rewound else made.position)
-            attempts = max(attempts, made.attempts if made else 0)
-        return GroupState(
-            group=control.group,
-            topics=control.topics,
-            position=position,
-            lag=lag + unsent,
-            attempts=attempts,
-            dead_letters=control.dead_letters,
-            updated_at=control.updated_at,
-        )
 
     async def forget_group(self, group: str) -> None:
         """Its offsets in Kafka run out by themselves, a week after its last member left."""

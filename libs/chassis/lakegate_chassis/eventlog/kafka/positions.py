@@ -23,7 +23,6 @@ async def offsets_after(
     """
     async with connections.reader() as reader:
         with translated():
-            reader.assign(list(partitions))
             beginnings: dict[TopicPartition, int] = await reader.beginning_offsets(list(partitions))
             if position <= 0:
                 return beginnings
