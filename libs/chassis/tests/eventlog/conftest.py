@@ -17,9 +17,11 @@ from servers.kafka import Kafka
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Event, EventLog, PostgresEventLog, make_event
 from lakegate_chassis.eventlog.kafka import KafkaEventLog
+from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.eventlog.membership import LEASE
 from lakegate_chassis.postgres import open_pool
 from lakegate_chassis.settings import KafkaSettings, PostgresSettings
+from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import RunEventObserved
 
 
@@ -46,14 +48,17 @@ class PostgresAdapter:
 
     async def kill_member(self, group: str) -> None:
         """The connection that holds the group's lease ends, as it does when its process is killed."""
-        killed = await self._admin.fetchval(
+        assert await self.end_lease(group)
+
+    async def end_lease(self, group: str) -> bool | None:
+        """None when nobody holds it."""
+        return await self._admin.fetchval(
             f"""
             SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_locks
             WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = {LEASE}
             """,
             group,
         )
-        assert killed
 
     async def kill_listeners(self) -> int:
         return await self._admin.fetchval(
@@ -98,6 +103,10 @@ class KafkaAdapter(PostgresAdapter):
             background.start("relay", log.relay.run)
             self._stack.push_async_callback(background.stop)
         return log
+
+    async def kill_relay(self) -> None:
+        """It is back after a moment, or another one is."""
+        await eventually(lambda: self.end_lease(RELAY))
 
     async def kill_member(self, group: str) -> None:
         """The broker drops every member that has partitions, as it does when their sessions run out."""

@@ -17,7 +17,7 @@ Offsets = dict[TopicPartition, int]
 async def group_states(
     connections: Connections, controls: Collection[Control], relayed: int, unsent: int
 ) -> list[GroupState]:
-    """One for each control. `relayed` is the relay's position, `unsent` what it has before it. Raises ConnectionError."""
+    """One for each control; the relay is at `relayed` with `unsent` before it. Raises ConnectionError."""
     if not controls:
         return []
     async with connections.admin() as admin, connections.reader() as reader:
