@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -148,7 +148,7 @@ class EventLog(Protocol):
 
     def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
-    ) -> AsyncIterator[list[Event]]:
+    ) -> AsyncGenerator[list[Event], None]:
         """Every event after a position, in batches, outside of groups.
 
         It waits for more for ever; with `follow=False` it ends at the head. The next batch is read when it is

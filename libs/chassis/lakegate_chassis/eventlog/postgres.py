@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,7 +57,7 @@ class PostgresEventLog:
 
     async def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
-    ) -> AsyncIterator[list[Event]]:
+    ) -> AsyncGenerator[list[Event], None]:
         async with self._wakeups.listening() if follow else nullcontext():
             while True:
                 ticket = self._wakeups.ticket(EVENTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +40,7 @@ class KafkaEventLog:
 
     def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
-    ) -> AsyncIterator[list[Event]]:
+    ) -> AsyncGenerator[list[Event], None]:
         return self._outbox.read(topics, after, limit, follow=follow)
 
     async def head(self) -> int:
