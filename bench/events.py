@@ -32,13 +32,14 @@ from lakegate_chassis.eventlog.kafka.records import to_record
 from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.postgres import open_pool
 from lakegate_chassis.settings import KafkaSettings, PostgresSettings
-from lakegate_contracts.events import RunEventObserved
+from lakegate_contracts.events import DATASETS, RunEventObserved
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from servers import Servers
 from servers.kafka import SOURCES
 
 ROUNDS = 5
+WRITES_PER_SECOND = 200
 TEXT = "a run event of about a kilobyte is what a load publishes " * 16
 
 
@@ -48,16 +49,23 @@ def event(number: int) -> Event:
 
 
 async def write_for(pool: asyncpg.Pool, log: KafkaEventLog, seconds: float) -> list[float]:
-    """Milliseconds of each write: one transaction with a row of its own and its event, one after the other."""
-    took = []
-    until = perf_counter() + seconds
-    while perf_counter() < until:
+    """Milliseconds of each write: one transaction with a row of its own and its event, 200 a second."""
+    took: list[float] = []
+    first = perf_counter()
+    while perf_counter() < first + seconds:
+        await asyncio.sleep(max(0.0, first + len(took) / WRITES_PER_SECOND - perf_counter()))
         began = perf_counter()
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("INSERT INTO bench_rows VALUES ($1, $2)", uuid4(), TEXT)
             await log.publish(connection, event(len(took)))
         took.append((perf_counter() - began) * 1000)
     return took
+
+
+async def follow(log: KafkaEventLog) -> None:
+    """A reader by position, as every catalog process has one, with Kafka or without: it numbers the events."""
+    async for _ in log.read([DATASETS], await log.head()):
+        pass
 
 
 async def drained(log: KafkaEventLog, head: int) -> None:
@@ -70,8 +78,10 @@ async def drained(log: KafkaEventLog, head: int) -> None:
 
 
 async def cost_of_a_write(pool: asyncpg.Pool, log: KafkaEventLog, seconds: float) -> tuple[float, float]:
-    """Mean milliseconds without and with the relay running, from alternating rounds."""
+    """Mean milliseconds without and with the relay in the same process, from alternating rounds."""
     without, beside = [], []
+    reading = Background()
+    reading.start("reader", lambda: follow(log))
     for _ in range(ROUNDS):
         without += await write_for(pool, log, seconds / 2)
         background = Background()
@@ -79,6 +89,7 @@ async def cost_of_a_write(pool: asyncpg.Pool, log: KafkaEventLog, seconds: float
         await drained(log, await log.head())
         beside += await write_for(pool, log, seconds / 2)
         await background.stop()
+    await reading.stop()
     return statistics.fmean(without), statistics.fmean(beside)
 
 

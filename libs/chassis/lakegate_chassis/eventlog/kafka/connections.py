@@ -132,6 +132,12 @@ async def _end(ending: Any) -> None:
     try:
         async with asyncio.timeout(END_SECONDS):
             await ending
+    except asyncio.CancelledError:
+        # aiokafka lets the cancellation of its own heartbeat through when a group lookup is under way
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        log.warning("kafka_client_left_behind", error="its end was cancelled by itself")
     except (TimeoutError, OSError, KafkaError) as error:
         log.warning("kafka_client_left_behind", error=f"{type(error).__name__}: {error}")
 

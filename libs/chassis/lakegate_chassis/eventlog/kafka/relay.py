@@ -21,7 +21,7 @@ GROUP = "kafka-relay"
 PAGE = 2_000
 _POLL_SECONDS = 5.0
 # What comes within this time travels together: a turn for every event would cost each write more than its own row.
-_GATHER_SECONDS = 0.03
+_GATHER_SECONDS = 0.05
 _DRAIN_SECONDS = 3.0
 
 Place = tuple[str, int]
