@@ -89,21 +89,21 @@ async def test_two_members_share_the_partitions_and_each_key_keeps_its_order(par
 
         return handle
 
-    async def publish_until_shared() -> int:
-        number = 0
+    async def publish_until_shared(number: int) -> int:
         async with asyncio.timeout(30):
             while number < 60 or not (shares["first"] and shares["second"]):
                 await publish_by_key(topic, number)
                 number += 1
+                await eventually(lambda goal=number - 20: effects.count >= goal)
         return number
 
     async with consuming(partitioned, topic, member("first")):
         for number in range(KEYS):
             await publish_by_key(topic, number)
         await eventually(lambda: effects.count == KEYS)
-        effects = Effects()
+        shares.clear()
         async with consuming(await adapter.open(), topic, member("second")):
-            total = await publish_until_shared()
+            total = await publish_until_shared(KEYS)
             await eventually(lambda: effects.count == total, within_seconds=30)
         # the one that stays gets the partitions of the one that left
         await publish_by_key(topic, total)
