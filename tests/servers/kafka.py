@@ -39,6 +39,7 @@ _SETTINGS = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": "8388608",
+    "group.min.session.timeout.ms": "500",
     "broker.session.timeout.ms": "1500",
     "broker.heartbeat.interval.ms": "300",
 }

@@ -21,7 +21,7 @@ from lakegate_catalog.store.mongodb.relay import Relay
 from lakegate_catalog.store.port import CatalogStore
 from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.eventlog import open_event_log
 from lakegate_chassis.health import Check
 from lakegate_chassis.postgres import close_pool, open_pool, ping
 
@@ -47,7 +47,8 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.postgres, "catalog")
         stack.push_async_callback(close_pool, pool)
-        event_log = PostgresEventLog(pool)
+        background = Background()
+        event_log = open_event_log(pool, settings.kafka, background)
         checks: dict[str, Check] = {"postgres": lambda: ping(pool)}
         index_folder = settings.search.dir
         loops: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -68,7 +69,6 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         stack.push_async_callback(tables.finish)
         replica = SearchReplica(index, store, event_log, settings.search.commit_interval_seconds)
         loops["search_replica"] = replica.run
-        background = Background()
         stack.push_async_callback(background.stop, STOP_SECONDS)
         for name, run in loops.items():
             background.start(name, run)
