@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lakegate_ingest.engine.arrival import Arrival
 from lakegate_ingest.engine.counting import RecordCounter
-from lakegate_ingest.engine.detect import detect, detect_bytes
+from lakegate_ingest.engine.detect import detect_bytes
 from lakegate_ingest.engine.errors import (
     CountMismatch,
     DuplicateColumn,
@@ -25,6 +25,7 @@ from lakegate_ingest.engine.errors import (
     NoMatchingColumn,
     NotText,
     OutOfDisk,
+    OutOfMemory,
     TooManyColumns,
     TruncatedParquet,
     UnknownFormat,
@@ -67,6 +68,7 @@ __all__ = [
     "NotText",
     "OnNewColumn",
     "OutOfDisk",
+    "OutOfMemory",
     "Progress",
     "ProgressCallback",
     "ReadOptions",
@@ -79,7 +81,6 @@ __all__ = [
     "UnsupportedColumn",
     "WriteResult",
     "WrongDelimiter",
-    "detect",
     "detect_bytes",
     "write",
 ]

@@ -21,6 +21,8 @@ class Broken:
 
     index: int
     reason: str
+    column: str | None = None
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

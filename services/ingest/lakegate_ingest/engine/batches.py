@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakegate_ingest.engine.batch import Batch, Records
+from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
 from lakegate_ingest.engine.counting import too_long
 from lakegate_ingest.engine.delimited import delimited_batch
 from lakegate_ingest.engine.elements import Elements, ElementSplitter
 from lakegate_ingest.engine.errors import TruncatedParquet
+from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input, first_rows
 from lakegate_ingest.engine.json_records import json_batch
 from lakegate_ingest.engine.model import EngineLimits, Format
+from lakegate_ingest.engine.precision import TOO_PRECISE, nanoseconds_as_text, too_precise
 from lakegate_ingest.engine.records import Block, check_utf8, last_record_end, read_blocks, record_pattern
 from lakegate_ingest.engine.types import quoted
 
@@ -35,7 +38,7 @@ class ParquetRows:
     first_row: int
 
     def records(self) -> tuple[list[bytes], list[int]]:
-        raws = [json.dumps(row, default=str).encode() for row in self.table.to_pylist()]
+        raws = [json.dumps(row, default=str).encode() for row in nanoseconds_as_text(self.table).to_pylist()]
         return raws, list(range(self.first_row, self.first_row + len(raws)))
 
 
@@ -102,13 +105,22 @@ def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.
         kind = block.table.schema.field(name).type
         nested = pa.types.is_nested(kind)
         text = f"to_json({column})::VARCHAR" if nested else f"CAST({column} AS VARCHAR)"
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if is_bytes(kind):
             text = f"hex({column})"
         fields.append(f"CASE WHEN {column} IS NOT NULL THEN {text} END AS c{position}")
-    connection.register("rows", block.table)
+    broken: dict[int, Broken] = {}
+    for name in names:
+        for row in pc.indices_nonzero(too_precise(block.table[name])).to_pylist():
+            value = str(block.table[name][row].cast(pa.string()))
+            broken.setdefault(row, Broken(row, TOO_PRECISE, name, value))
+    rows = block.table
+    if broken:
+        rows = rows.filter(pa.array([row not in broken for row in range(rows.num_rows)], pa.bool_()))
+    connection.register("rows", rows)
     table = connection.execute(f"SELECT {', '.join(fields)} FROM rows AS r").to_arrow_table()
     connection.unregister("rows")
-    return Batch(table, None, (), block)
+    gone = tuple(broken[row] for row in sorted(broken))
+    return Batch(table, positions_of(table.num_rows, gone), gone, block)
 
 
 def _parquet_blocks(found: Input, on_read: Callable[[int], None]) -> Iterator[ParquetRows]:

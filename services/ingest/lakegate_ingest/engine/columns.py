@@ -18,6 +18,7 @@ from lakegate_ingest.engine.errors import (
     TooManyColumns,
     UnsupportedColumn,
 )
+from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import Format, OnNewColumn
 from lakegate_ingest.engine.types import parquet_reading, reading
@@ -138,8 +139,16 @@ def _match(index: Mapping[str, NestedField], name: str) -> NestedField | None:
 def _check_fillable(field: NestedField, name: str, found: Input) -> None:
     if found.arrow is not None:
         kind = found.arrow.field(name).type
-        is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-        if is_bytes != isinstance(field.field_type, BinaryType) and kind != pa.uuid() and not pa.types.is_null(kind):
+        if _has_wide_decimal(kind):
+            raise IncompatibleColumn(
+                f"The column '{name}' of '{found.source.name}' is {kind}: a decimal has at most 38 digits here. "
+                "Cast it before sending: to a decimal of 38 digits, or to text."
+            )
+        if (
+            is_bytes(kind) != isinstance(field.field_type, BinaryType)
+            and kind != pa.uuid()
+            and not pa.types.is_null(kind)
+        ):
             raise IncompatibleColumn(
                 f"The column '{name}' of '{found.source.name}' is {kind}, the table's '{field.name}' is "
                 f"{field.field_type}. Cast it before sending, or load it into another column."
@@ -151,6 +160,15 @@ def _check_fillable(field: NestedField, name: str, found: Input) -> None:
         f"The table's column '{field.name}' is {field.field_type}, which {found.format} can't fill. "
         f"Leave the column out of '{found.source.name}'."
     )
+
+
+def _has_wide_decimal(kind: pa.DataType) -> bool:
+    """DuckDB reads decimals of more than 38 digits as doubles, and wrong ones."""
+    if pa.types.is_dictionary(kind):
+        return _has_wide_decimal(kind.value_type)
+    if pa.types.is_nested(kind):
+        return any(_has_wide_decimal(kind.field(place).type) for place in range(kind.num_fields))
+    return isinstance(kind, pa.Decimal256Type) and kind.precision > 38
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,28 +1,31 @@
 """How many records a body has, counted from its bytes as they arrive: the check on everything that follows.
 
-Shares no code with the readers. A record is a line that is not blank; in CSV and TSV a line break inside
-a quoted field does not end it, where a quote opens a field only at its very start (RFC 4180). CR LF, LF
-and a lone CR (not in NDJSON) end a line. In JSON a record is an element of the outermost array.
+Shares no code with the readers but how a delimiter and an encoding are told. A record is a line that is not
+blank; in CSV and TSV a line break inside a quoted field does not end it, where a quote opens a field only at
+its very start (RFC 4180). CR LF, LF and a lone CR (not in NDJSON) end a line. In JSON a record is an element
+of the outermost array.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
 from lakegate_ingest.engine.detect import text_encoding
-from lakegate_ingest.engine.errors import LineTooLong
-from lakegate_ingest.engine.model import Format, ReadOptions
+from lakegate_ingest.engine.errors import InvalidJson, LineTooLong
+from lakegate_ingest.engine.model import MAX_LINE_BYTES, Format, ReadOptions
 
 _NEWLINE = pa.scalar(10, pa.uint8())
 _PIECE_BYTES = 1024 * 1024
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
-_NESTED = re.compile(rb"\{,*\}|\[,*\]")
-_OPENING = re.compile(rb"[\[{]")
+_COMMA = pa.scalar(ord(","), pa.uint8())
+_MAX_DEPTH = 500  # of brackets in one element; Python's decoder ends not far above
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},\n"))
+_STEPS = bytes.maketrans(b"[{]},\n", b"\x01\x01\xff\xff\x00\x00")
 # A quoted field, to its closing quote or to the end of what we have; possessive, so never quadratic.
 _REST_OF_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+("?)')
 
@@ -38,10 +41,11 @@ def too_long(limit_bytes: int, line: int | None = None) -> LineTooLong:
 class RecordCounter:
     """Feed it the decompressed bytes in any chunks; `finish` gives the number of records, without the header.
 
-    Raises LineTooLong as soon as one record exceeds `max_line_bytes`. Parquet counts as 0: its footer says.
+    Raises LineTooLong as soon as one record exceeds `max_line_bytes`, InvalidJson for nesting beyond 500
+    levels. Parquet counts as 0: its footer says.
     """
 
-    def __init__(self, options: ReadOptions, *, max_line_bytes: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, options: ReadOptions, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._options = options
         self._max_line_bytes = max_line_bytes
         self._decoder = _decoder(options.encoding)
@@ -97,6 +101,7 @@ class _Lines:
         self._length = 0  # of the unfinished line
         self._blank_tail = True
         self._held = b""
+        self._line = 1  # on which the unfinished line is
 
     def feed(self, chunk: bytes) -> None:
         if self._held:
@@ -107,13 +112,14 @@ class _Lines:
             chunk = chunk.replace(b"\r\n", b"\n")
         if not chunk:
             return
+        self._line += chunk.count(b"\n")
         self._records += _line_ends(chunk, self._length == 0)
         last = chunk.rfind(b"\n")
         tail = chunk[last + 1 :]
         self._length = len(tail) if last >= 0 else self._length + len(tail)
         self._blank_tail = not tail.strip() and (last >= 0 or self._blank_tail)
         if self._length > self._max:
-            raise too_long(self._max)
+            raise too_long(self._max, self._line)
 
     def finish(self) -> int:
         return self._records + (self._length > 0 and not self._blank_tail)
@@ -131,6 +137,7 @@ class _Quoted:
         self._length = 0  # of the unfinished record, without _tail
         self._tail = b""
         self._held = b""
+        self._line = self._start = 1  # where the counted text ends, and the unfinished record begins
 
     def feed(self, chunk: bytes) -> None:
         if self._delimiter is None:
@@ -160,11 +167,13 @@ class _Quoted:
                 self._tail += chunk
         elif last:
             self._records += _line_ends(chunk, not self._tail)
+            self._line += chunk.count(b"\n")
+            self._start = self._line
             self._tail = chunk[last:]
         else:
             self._tail += chunk
         if self._length + len(self._tail) > self._max:
-            raise too_long(self._max)
+            raise too_long(self._max, self._start)
 
     def _count_quoted(self, body: bytes) -> None:
         """`body` ends in a line break and begins a record, or goes on inside quotes when _open."""
@@ -172,6 +181,12 @@ class _Quoted:
         outside, self._open = _without_quoted(body, was_open, (self._delimiter or ",").encode())
         self._records += _line_ends(outside, not was_open)
         self._length = self._length + len(body) if self._open and b"\n" not in outside else 0
+        if not self._open:
+            self._start = self._line + body.count(b"\n")
+        elif b"\n" in outside:  # the last quote stands where the open field began
+            last = body.rfind(b"\n", 0, body.rfind(b'"'))
+            self._start = self._line + body.count(b"\n", 0, last + 1)
+        self._line += body.count(b"\n")
 
     def finish(self) -> int:
         if self._head:
@@ -230,7 +245,7 @@ def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tup
 
 
 class _Elements:
-    """Elements of a JSON array: commas outside strings and brackets. What is nested is reduced away."""
+    """Elements of a JSON array: commas outside strings and brackets."""
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max = max_line_bytes
@@ -240,8 +255,9 @@ class _Elements:
         self._any = False
         self._ended = False
         self._commas = 0
-        self._depth = b""  # brackets that are still open
+        self._depth = 0  # brackets that are open, without the array's own
         self._length = 0
+        self._line = self._start = 1  # where the counted text ends, and the unfinished element begins
 
     def feed(self, chunk: bytes) -> None:
         for start in range(0, len(chunk), _PIECE_BYTES):
@@ -262,31 +278,44 @@ class _Elements:
         if self._in_string:
             outside += b'"'
         if not self._any:
-            self._opening = (self._opening + outside).lstrip()
-            if len(self._opening) < 2 or not self._opening[1:].strip():
-                return
+            text = self._opening + outside
+            self._opening = text.lstrip()
             outside = self._opening[1:].lstrip()
+            self._line += text[: len(text) - len(outside)].count(b"\n")
+            self._start = self._line
+            if not outside:
+                self._opening = self._opening[:1]
+                return
             self._any, self._ended = True, outside.startswith(b"]")
             self._commas = -1 if self._ended else 0
         if not self._ended:
-            self._reduce(outside, size)
+            self._measure(outside, size)
 
-    def _reduce(self, outside: bytes, size: int) -> None:
-        nested = self._depth + outside.translate(None, _NOT_STRUCTURE)
-        while True:
-            reduced = _NESTED.sub(b"", nested)
-            if len(reduced) == len(nested):
-                break
-            nested = reduced
-        level = _OPENING.search(nested)
-        top = nested[: level.start()] if level else nested
-        self._ended = b"]" in top
-        commas = top.partition(b"]")[0].count(b",")
-        self._commas += commas
-        self._depth = nested[level.start() :].replace(b",", b"") if level else b""
-        self._length = 0 if commas or self._ended else self._length + size
+    def _measure(self, outside: bytes, size: int) -> None:
+        """One pass, however deep the nesting: the running sum of the brackets is the depth."""
+        structure = outside.translate(None, _NOT_STRUCTURE)
+        steps: Any = pa.Array.from_buffers(pa.int8(), len(structure), [None, pa.py_buffer(structure.translate(_STEPS))])
+        depths: Any = pc.add(pc.cumulative_sum(steps.cast(pa.int32())), self._depth)
+        end = pc.index(depths, -1).as_py() if structure else -1
+        if end >= 0:
+            self._ended = True
+            structure, depths = structure[:end], depths[:end]
+        if structure and pc.max(depths).as_py() > _MAX_DEPTH:
+            raise InvalidJson(
+                f"An element that starts on line {self._start} or later is nested deeper than {_MAX_DEPTH} levels. "
+                "Flatten it, or send it as text."
+            )
+        codes: Any = pa.Array.from_buffers(pa.uint8(), len(structure), [None, pa.py_buffer(structure)])
+        commas = pc.indices_nonzero(pc.and_(pc.equal(codes, _COMMA), pc.equal(depths, pa.scalar(0, pa.int32()))))
+        self._commas += len(commas)
+        if len(commas):
+            after = structure[commas[-1].as_py() + 1 :]
+            self._start = self._line + structure.count(b"\n") - after.lstrip(b"\n").count(b"\n")
+        self._line += structure.count(b"\n")
+        self._depth = depths[-1].as_py() if structure else self._depth
+        self._length = 0 if len(commas) or self._ended else self._length + size
         if self._length > self._max:
-            raise too_long(self._max)
+            raise too_long(self._max, self._start)
 
     def finish(self) -> int:
         return self._commas + 1 if self._any else 0

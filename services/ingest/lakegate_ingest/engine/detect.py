@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
 from lakegate_ingest.engine.errors import EmptyBody, InvalidEncoding, InvalidJson, NotText, UnknownFormat
@@ -49,14 +49,6 @@ _SUFFIXES = {
     ".pq": Format.PARQUET,
 }
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a\x1b"))
-
-
-def detect(
-    path: Path, name: str | None = None, content_type: str | None = None, declared: Format | None = None
-) -> Format:
-    """The format of the file at `path`; see `detect_bytes`."""
-    with path.open("rb") as file:
-        return detect_bytes(file.read(HEAD_BYTES), name, content_type, declared)
 
 
 def detect_bytes(

@@ -2,7 +2,7 @@
 
 EngineError
 ├── LoadCancelled
-├── OutOfDisk             507
+├── OutOfDisk  OutOfMemory   507
 ├── CountMismatch         500: our own fault, nothing is committed
 └── Unreadable            422: the file must change
     ├── EmptyBody  HeaderOnly  NotText  InvalidEncoding  UnknownFormat
@@ -35,6 +35,10 @@ class LoadCancelled(EngineError):
 
 class OutOfDisk(EngineError):
     slug, title, status = "out-of-disk", "No space left for this load", 507
+
+
+class OutOfMemory(EngineError):
+    slug, title, status = "out-of-memory", "The load needs more memory than it may use", 507
 
 
 class CountMismatch(EngineError):

@@ -122,6 +122,11 @@ def kind_of_arrow(kind: pa.DataType) -> IcebergType:
     return StringType()
 
 
+def is_bytes(kind: pa.DataType) -> bool:
+    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return bool(plain or pa.types.is_fixed_size_binary(kind))
+
+
 def _is_int(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind)) and kind.bit_width <= 32 and kind != pa.uint32()
 
@@ -136,5 +141,5 @@ _ARROW = (
     (pa.types.is_date, DateType()),
     (pa.types.is_time, TimeType()),
     (lambda kind: kind == pa.uuid(), UUIDType()),
-    (lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind), BinaryType()),
+    (is_bytes, BinaryType()),
 )

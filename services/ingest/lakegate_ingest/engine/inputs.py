@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,6 +186,12 @@ def _check_delimiter(names: list[str], options: ReadOptions, head: bytes, delimi
         )
 
 
+def check_width(names: Sequence[str], limits: EngineLimits) -> None:
+    """Raises TooManyColumns."""
+    if len(names) > limits.max_columns:
+        raise TooManyColumns(f"The file has {len(names)} columns; {limits.max_columns} are allowed.")
+
+
 def check_names(names: list[str]) -> None:
     """Raises EmptyColumnName or DuplicateColumn. Names that differ only in case are duplicates: SQL engines
     can't tell them apart."""
@@ -214,7 +221,6 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
             f"'{source.name}' has no valid Parquet footer, so it was cut short or is damaged ({error}). "
             "Write it again, and compare its size with what was sent."
         ) from error
-    if len(schema.names) > limits.max_columns:
-        raise TooManyColumns(f"The file has {len(schema.names)} columns; {limits.max_columns} are allowed.")
+    check_width(schema.names, limits)
     check_names(list(schema.names))
     return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -13,6 +15,8 @@ from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
 from lakegate_ingest.engine.types import literal
 
 _VALID = "json_valid(line)"
+_GROUP_KEYS = 200
+_CONTROL = "[\\x00-\\x1f\\x7f]"
 
 
 def json_batch(block: Records, names: Sequence[str], connection: duckdb.DuckDBPyConnection, *, kinds: bool) -> Batch:
@@ -25,20 +29,17 @@ def json_batch(block: Records, names: Sequence[str], connection: duckdb.DuckDBPy
     lines = pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())})
     connection.register("lines", lines)
     try:
-        found = connection.execute(_statement(names, kinds, guarded=False)).to_arrow_table()
-    except duckdb.Error:  # one line that is no JSON fails the statement; asking each first costs half the speed
-        found = connection.execute(_statement(names, kinds, guarded=True)).to_arrow_table()
+        found = _extract(names, connection, kinds, guarded=False)
+    except duckdb.InvalidInputException:  # one line that is no JSON fails it; asking each first costs half the speed
+        found = _extract(names, connection, kinds, guarded=True)
     finally:
         connection.unregister("lines")
     odd = pc.indices_nonzero(found["odd"].combine_chunks())
-    twice, unknown = _look_again(lines, odd, names, connection) if len(odd) else (frozenset(), ())
+    bad_keys, unknown = _look_again(lines, odd, names, connection) if len(odd) else ({}, ())
     table = found.drop_columns(["kind", "odd"])
-    if not twice and pc.all(pc.equal(found["kind"], pa.scalar("OBJECT"))).as_py():
+    if not bad_keys and pc.all(pc.equal(found["kind"], pa.scalar("OBJECT"))).as_py():
         return Batch(table, None, (), block, unknown)
-    reasons = [
-        "the object has the same key twice" if index in twice else _reason(str(kind))
-        for index, kind in enumerate(found["kind"].to_pylist())
-    ]
+    reasons = [bad_keys.get(index) or _reason(str(kind)) for index, kind in enumerate(found["kind"].to_pylist())]
     broken = tuple(Broken(index, reason) for index, reason in enumerate(reasons) if reason)
     table = table.filter(pa.array([not reason for reason in reasons], pa.bool_()))
     return Batch(table, positions_of(table.num_rows, broken), broken, block, unknown)
@@ -52,10 +53,37 @@ def keys_of(block: Records, connection: duckdb.DuckDBPyConnection) -> list[str]:
         f"SELECT unnest(json_keys(line)) AS key FROM lines WHERE CASE WHEN {_VALID} THEN json_type(line) = 'OBJECT' END"
     ).to_arrow_table()
     connection.unregister("lines")
-    return [str(key) for key in pc.unique(keys["key"]).to_pylist()]
+    usable = [str(key) for key in pc.unique(keys["key"]).to_pylist() if not re.search(_CONTROL, str(key))]
+    return _without_case_twins(usable, ())
 
 
-def _statement(names: Sequence[str], kinds: bool, *, guarded: bool) -> str:
+def _without_case_twins(keys: Sequence[str], known: Iterable[str]) -> list[str]:
+    """`keys` without those that differ from a known or an earlier one only in case: their records are set aside."""
+    seen = {key.casefold() for key in known}
+    kept = []
+    for key in keys:
+        if key.casefold() not in seen:
+            seen.add(key.casefold())
+            kept.append(key)
+    return kept
+
+
+def _extract(names: Sequence[str], connection: duckdb.DuckDBPyConnection, kinds: bool, *, guarded: bool) -> pa.Table:
+    """Columns kind, odd, c0, …; a few hundred keys at a time, for DuckDB's memory and its limit on expressions."""
+    columns: dict[str, Any] = {}
+    present: Any = None
+    for start in range(0, max(len(names), 1), _GROUP_KEYS):
+        part = connection.execute(
+            _statement(names[start : start + _GROUP_KEYS], kinds, first=start, guarded=guarded)
+        ).to_arrow_table()
+        present = part["present"] if present is None else pc.add(present, part["present"])
+        columns |= {name: part[name] for name in part.column_names if start == 0 or name not in ("kind", "keys")}
+    odd = pc.not_equal(pc.fill_null(columns.pop("keys"), 0), present)
+    del columns["present"]
+    return pa.table({"odd": odd, **columns})
+
+
+def _statement(names: Sequence[str], kinds: bool, *, first: int, guarded: bool) -> str:
     paths = ", ".join(literal(_pointer(name)) for name in names)
     values = f"{'json_extract' if kinds else 'json_extract_string'}(line, [{paths}]::VARCHAR[])"
     kind, keys = "json_type(line)", "len(json_keys(line))"
@@ -64,40 +92,56 @@ def _statement(names: Sequence[str], kinds: bool, *, guarded: bool) -> str:
         keys = f"CASE WHEN {_VALID} THEN {keys} END"
         values = f"CASE WHEN {_VALID} THEN {values} END"
     columns = []
-    for position in range(len(names)):
-        value = f"v[{position + 1}]"
+    places = range(first, first + len(names))
+    for position in places:
+        value = f"v[{position - first + 1}]"
         if kinds:
             columns.append(f"nullif({value}::VARCHAR, 'null') AS j{position}")
         else:
             columns.append(f"{value} AS c{position}")
-    present = " + ".join(f"({'j' if kinds else 'c'}{position} IS NOT NULL)::INT" for position in range(len(names)))
+    present = " + ".join(f"({'j' if kinds else 'c'}{position} IS NOT NULL)::INT" for position in places)
     inner = f"SELECT {kind} AS kind, {keys} AS keys, {values} AS v FROM lines"
     middle = f"SELECT {', '.join(['kind', 'keys', *columns])} FROM ({inner})"
-    outer = [f"c{position}" for position in range(len(names))]
+    outer = [f"c{position}" for position in places]
     if kinds:
         outer = [
             f"CASE WHEN left(j{position}, 1) = '\"' THEN substr(j{position}, 2, length(j{position}) - 2) "
             f"ELSE j{position} END AS c{position}, left(j{position}, 1) AS k{position}"
-            for position in range(len(names))
+            for position in places
         ]
-    odd = f"coalesce(keys, 0) <> {present or '0'} AS odd"
-    return f"SELECT {', '.join(['kind', odd, *outer])} FROM ({middle})"
+    return f"SELECT {', '.join(['kind', 'keys', f'{present or 0} AS present', *outer])} FROM ({middle})"
 
 
 def _look_again(
     lines: pa.Table, odd: Any, names: Sequence[str], connection: duckdb.DuckDBPyConnection
-) -> tuple[frozenset[int], tuple[str, ...]]:
-    """Of the records `odd`: those that have a key twice, and the keys that were not asked for."""
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Of the records `odd`: why those with an impossible key are no rows, and the keys that were not asked for."""
     connection.register("odd", lines.take(odd))
     found = connection.execute(
         "SELECT keys, coalesce(len(keys) <> len(list_distinct(keys)), false) AS twice FROM "
         f"(SELECT CASE WHEN {_VALID} THEN json_keys(line) END AS keys FROM odd)"
     ).to_arrow_table()
     connection.unregister("odd")
-    twice = odd.filter(found["twice"].combine_chunks()).to_pylist()
+    reasons = dict.fromkeys(
+        odd.filter(found["twice"].combine_chunks()).to_pylist(), "the object has the same key twice"
+    )
+    lists = found["keys"].combine_chunks()
+    flat, parents = pc.list_flatten(lists), pc.list_parent_indices(lists)
+    folded = {name.casefold(): name for name in names}
     known = set(names)
-    keys = pc.unique(pc.list_flatten(found["keys"])).to_pylist()
-    return frozenset(twice), tuple(str(key) for key in keys if key not in known)
+    unknown = []
+    for key in (str(key) for key in pc.unique(flat).to_pylist() if key not in known):
+        twin = folded.get(key.casefold())
+        if re.search(_CONTROL, key):
+            reason = f"the key {json.dumps(key)} has a control character"
+        elif twin is not None:
+            reason = f"the key '{key}' differs from the column '{twin}' only in upper and lower case"
+        else:
+            unknown.append(key)
+            continue
+        for place in pc.unique(parents.filter(pc.equal(flat, pa.scalar(key, flat.type)))).to_pylist():
+            reasons.setdefault(odd[place].as_py(), reason)
+    return reasons, tuple(_without_case_twins(unknown, names))
 
 
 def _reason(kind: str) -> str:

@@ -21,9 +21,9 @@ from lakegate_ingest.engine.batches import sample_of
 from lakegate_ingest.engine.columns import Plan, make_plan, match, positional_names
 from lakegate_ingest.engine.counting import RecordCounter
 from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
-from lakegate_ingest.engine.errors import CountMismatch, HeaderOnly, LoadCancelled
+from lakegate_ingest.engine.errors import CountMismatch, HeaderOnly, LoadCancelled, OutOfMemory
 from lakegate_ingest.engine.inference import Evidence, kind_of_arrow
-from lakegate_ingest.engine.inputs import Input, await_all, check_names, open_input
+from lakegate_ingest.engine.inputs import Input, await_all, check_names, check_width, open_input
 from lakegate_ingest.engine.json_records import keys_of
 from lakegate_ingest.engine.model import (
     DataFile,
@@ -82,6 +82,11 @@ def write(
     except BaseException as error:
         shutil.rmtree(out_dir, ignore_errors=True)
         shutil.rmtree(quarantine_dir, ignore_errors=True)
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise OutOfMemory(
+                "The load needs more memory than one load may use. Nothing was kept. Send narrower or shorter rows, or "
+                "fewer columns; or ask the operator for more memory (INGEST_ENGINE__MEMORY_BYTES)."
+            ) from error
         if isinstance(error, (OSError, pa.ArrowException, duckdb.Error)) and is_out_of_disk(error):
             raise out_of_disk() from error
         raise
@@ -115,6 +120,7 @@ class _Load:
         self.cancelled = cancelled
         self.phase: Path_ = "typed"
         self.notes: list[str] = []
+        self.counted: dict[Path, int] = {}  # records of the inputs whose caller did not count them
         self.bytes_before = 0
         self.rows_before = 0
 
@@ -150,7 +156,8 @@ class _Load:
         block = sample_of(found, self.limits, self.cancelled)
         with connect(self.work_dir, memory_bytes=self.limits.memory_bytes, threads=1) as connection:
             names = found.names if found.names is not None else keys_of(block, connection)
-            evidence, _ = look_at(block, found, connection, {name: self._expected(name) for name in names})
+            check_width(names, self.limits)
+            evidence, _ = look_at(block, found, connection, self.limits, {name: self._expected(name) for name in names})
         return evidence
 
     def _expected(self, name: str) -> Evidence:
@@ -313,6 +320,8 @@ class _Load:
     def _records(self, found: Input) -> int:
         """The independent count; made here when the caller has none."""
         counted = found.arrival.records if found.arrival is not None else found.source.records
+        if counted is None:
+            counted = self.counted.get(found.path)
         if found.arrow is not None:
             counted = pq.read_metadata(found.path).num_rows
         if counted is None:
@@ -321,7 +330,7 @@ class _Load:
                 while chunk := file.read(_COUNT_BYTES):
                     counter.feed(chunk)
             counted = counter.finish()
-            self.inputs[self.inputs.index(found)] = replace(found, source=replace(found.source, records=counted))
+            self.counted[found.path] = counted
         return counted
 
     def _await_everything(self) -> None:

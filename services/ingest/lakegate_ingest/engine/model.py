@@ -14,6 +14,7 @@ from pyiceberg.schema import Schema
 from lakegate_ingest.engine.arrival import Arrival
 
 OnNewColumn = Literal["evolve", "reject"]
+MAX_LINE_BYTES = 4 * 1024 * 1024  # a record is copied some thirty times on its way; 400 MB are all there is
 
 
 class Format(StrEnum):
@@ -68,8 +69,8 @@ class EngineLimits:
 
     memory_bytes: int = 180 * 1024 * 1024  # DuckDB's share: the process stays under 400 MB with it
     threads: int = 2
-    max_line_bytes: int = 16 * 1024 * 1024
-    max_columns: int = 2000
+    max_line_bytes: int = MAX_LINE_BYTES
+    max_columns: int = 1000
     target_file_bytes: int = 256 * 1024 * 1024
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakegate_ingest.engine.batch import Broken
+
 # `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
 # `column` and `value` are null when the whole row is at fault. `row` is the raw text.
 _FIELDS: list[Any] = [
@@ -35,27 +37,37 @@ class Errors:
         self._parts: list[pa.Table] = []
         self.reasons: Counter[str] = Counter()
 
-    def add_broken(self, indices: Sequence[int], reasons: Sequence[str]) -> None:
-        """Records that are no rows, by their index in the block."""
-        if not indices:
+    def add_broken(self, broken: Sequence[Broken]) -> None:
+        """Records that are no rows."""
+        if not broken:
             return
-        self.reasons.update(reasons)
-        where = pa.array(indices, pa.int64())
-        nothing = pa.nulls(len(indices), pa.string())
-        self._parts.append(self._part(where, nothing, nothing, pa.array(reasons, pa.string())))
+        self.reasons.update(f"{item.column}: {item.reason}" if item.column else item.reason for item in broken)
+        where = pa.array([item.index for item in broken], pa.int64())
+        texts = ([item.column for item in broken], [item.value for item in broken], [item.reason for item in broken])
+        self._parts.append(self._part(where, *(pa.array(text, pa.string()) for text in texts)))
 
-    def add_values(self, indices: Any, column: str, values: Any, noun: str) -> None:
-        """Values of `column` that are not `noun`; a null value means that one is required."""
+    def add_values(self, indices: Any, column: str, values: Any, noun: str, beyond: str | None = None) -> None:
+        """Values of `column` that are not `noun`, or whole numbers `beyond` a range; null: a value is required."""
+        if beyond is not None:
+            large = pc.fill_null(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]+\s*$"), False)
+            if pc.any(large).as_py():
+                self._add(indices.filter(large), column, values.filter(large), beyond)
+                rest = pc.invert(large)
+                indices, values = indices.filter(rest), values.filter(rest)
+        if len(values):
+            self._add(indices, column, values, f"not {noun}")
+
+    def _add(self, indices: Any, column: str, values: Any, what: str) -> None:
         missing = values.null_count
         if missing < len(values):
-            self.reasons[f"{column}: not {noun}"] += len(values) - missing
+            self.reasons[f"{column}: {what}"] += len(values) - missing
         if missing:
             self.reasons[f"{column}: empty, but required"] += missing
         call = pc.call_function  # the typed wrappers know no mix of arrays and constants
         shown = pc.utf8_slice_codeunits(values, 0, _SHOWN_CHARACTERS)
         long = call("greater", [call("utf8_length", [values]), pa.scalar(_SHOWN_CHARACTERS, pa.int32())])
         shown = pc.if_else(long, call("binary_join_element_wise", [shown, "…", ""]), shown)
-        reason = call("binary_join_element_wise", ["'", shown, f"' is not {noun}", ""])
+        reason = call("binary_join_element_wise", ["'", shown, f"' is {what}", ""])
         reason = pc.fill_null(reason, "is empty, but the table requires a value")
         names = pa.repeat(pa.scalar(column), len(values))
         self._parts.append(self._part(indices, names, values, reason))

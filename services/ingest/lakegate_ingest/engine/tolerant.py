@@ -24,7 +24,7 @@ from lakegate_ingest.engine.batches import batch_of, blocks_of
 from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect
 from lakegate_ingest.engine.inference import Evidence, study
-from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.inputs import Input, check_width
 from lakegate_ingest.engine.json_records import keys_of
 from lakegate_ingest.engine.model import EngineLimits
 from lakegate_ingest.engine.quarantine import Errors
@@ -32,6 +32,7 @@ from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.types import on, parquet_reading
 
 T = TypeVar("T")
+_GROUP_COLUMNS = 100  # judged in one statement; DuckDB holds vectors for every column of it at once
 
 
 class UnknownKeys(Exception):
@@ -102,17 +103,20 @@ def survey(
     """Evidence from every value of `found`, and how many of its records are no rows."""
 
     def look(block: Records, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
-        return look_at(block, found, connection, merged)
+        return look_at(block, found, connection, limits, merged)
 
     merged: dict[str, Evidence] = {}
+    folded: set[str] = set()
     broken = 0
     for evidence, bad in workers.map(look, blocks_of(found, limits, on_read)):
         broken += bad
         for item in evidence:
             if item.name in merged:
                 merged[item.name].merge(item)
-            else:
+            elif item.name.casefold() not in folded:  # otherwise its records are set aside
                 merged[item.name] = item
+                folded.add(item.name.casefold())
+        check_width(list(merged), limits)
     return list(merged.values()), broken
 
 
@@ -120,6 +124,7 @@ def look_at(
     block: Records,
     found: Input,
     connection: duckdb.DuckDBPyConnection,
+    limits: EngineLimits,
     known: Mapping[str, Evidence] | None = None,
 ) -> tuple[list[Evidence], int]:
     """Evidence from one block, and how many of its records are no rows."""
@@ -127,6 +132,7 @@ def look_at(
     batch = batch_of(block, found, names, connection, kinds=True)
     if batch.unknown:
         names = [*names, *batch.unknown]
+        check_width(names, limits)
         batch = batch_of(block, found, names, connection, kinds=True)
     return study(batch, names, connection, known), len(batch.broken)
 
@@ -165,12 +171,16 @@ class Judge:
         self._columns = columns
         self._schema = schema
         self._names = [column.source for column in columns]
-        casts, flags = [], []
+        casts: list[str] = []
+        flags: list[str] = []
+        self._statements: list[str] = []
         self._judged: list[int] = []
         for position, column in enumerate(columns):
             value = f"c{position}"
             rule = parquet_reading(column.kind)
             assert rule is not None
+            if position % _GROUP_COLUMNS == 0:
+                casts, flags = [], []
             casts.append(f"{on(rule.cast, value)} AS {value}")
             bad = "false" if rule.bad == "false" else f"({value} IS NOT NULL AND {on(rule.bad, value)})"
             if column.field.required:
@@ -178,19 +188,22 @@ class Judge:
             if bad != "false":
                 self._judged.append(position)
                 flags.append(f"{bad} AS b{position}")
-        any_bad = " OR ".join(f"b{position}" for position in self._judged) or "false"
-        outer = ", ".join([f"c{position}" for position in range(len(columns))])
-        bits = "".join(f", b{position}" for position in self._judged)
-        self._sql = f"SELECT {outer}{bits}, ({any_bad}) AS bad FROM (SELECT {', '.join(casts + flags)} FROM batch)"
+            if (position + 1) % _GROUP_COLUMNS == 0 or position + 1 == len(columns):
+                self._statements.append(f"SELECT {', '.join(casts + flags)} FROM batch")
 
     def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
         batch = batch_of(block, self._found, self._names, connection)
         if batch.unknown:
             raise UnknownKeys(", ".join(batch.unknown))
         connection.register("batch", batch.table)
-        judged = connection.execute(self._sql).to_arrow_table()
+        judged = pa.table({})
+        for statement in self._statements:
+            part = connection.execute(statement).to_arrow_table()
+            judged = pa.table([*judged.columns, *part.columns], names=[*judged.column_names, *part.column_names])
         connection.unregister("batch")
-        is_bad = judged["bad"]
+        is_bad: Any = pa.chunked_array([pa.repeat(pa.scalar(False), batch.table.num_rows)])
+        for position in self._judged:
+            is_bad = pc.or_(is_bad, judged[f"b{position}"])
         any_bad = bool(pc.any(is_bad).as_py())
         rows = judged.filter(pc.invert(is_bad)) if any_bad else judged
         good = self._conform(rows)
@@ -214,7 +227,7 @@ class Judge:
     def _errors(self, batch: Batch, judged: pa.Table) -> Errors:
         raws, lines = batch.source.records()
         errors = Errors(self._found.source.name, raws, lines)
-        errors.add_broken([item.index for item in batch.broken], [item.reason for item in batch.broken])
+        errors.add_broken(batch.broken)
         for position in self._judged:
             where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
             if len(where):
@@ -223,7 +236,7 @@ class Judge:
                 assert rule is not None
                 values = batch.table[f"c{position}"].combine_chunks().take(where)
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
-                errors.add_values(indices, column.source, values, rule.noun)
+                errors.add_values(indices, column.source, values, rule.noun, rule.range)
         return errors
 
 

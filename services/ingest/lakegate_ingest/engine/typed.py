@@ -23,8 +23,10 @@ from pyiceberg.types import DateType, DoubleType, FloatType, LongType, Timestamp
 from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
 from lakegate_ingest.engine.errors import EngineError
+from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
+from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
 from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
 from lakegate_ingest.engine.types import EXACT_DOUBLE, literal, on, parquet_reading, quoted, reading
 
@@ -59,6 +61,8 @@ def write_typed(
 
     `wide` are source columns whose sample has whole numbers beyond 2**53: read as text, not as double.
     """
+    if found.arrow is not None and (name := first_too_precise(found.path)) is not None:
+        raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     json_records = found.format in (Format.NDJSON, Format.JSON)
     spool = Spool(found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=json_records)
     fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
@@ -147,6 +151,8 @@ def _choice(found: Input, column: Column, wide: frozenset[str]) -> _Choice:
 def _same(kind: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         kind = pa.string()
+    if is_bytes(kind):
+        kind = pa.binary()
     return bool(kind == target) or (
         pa.types.is_timestamp(kind) and pa.types.is_timestamp(target) and kind.tz == target.tz
     )

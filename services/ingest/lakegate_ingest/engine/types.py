@@ -46,6 +46,7 @@ class Reading:
     read_as: str | None = None
     typed_cast: str = "{v}"
     typed_bad: str | None = None
+    range: str | None = None  # said instead of `noun` about a whole number that is too large
 
 
 _WHOLE_BAD = (
@@ -61,7 +62,7 @@ _DATE_BAD = (
 _CAST = "TRY_CAST({v} AS {t})"
 
 
-def _whole(sql: str, arrow: pa.DataType, noun: str) -> Reading:
+def _whole(sql: str, arrow: pa.DataType, noun: str, range_: str | None = None) -> Reading:
     return Reading(
         sql,
         arrow,
@@ -71,6 +72,7 @@ def _whole(sql: str, arrow: pa.DataType, noun: str) -> Reading:
         read_as="DOUBLE",  # parses as fast as BIGINT, and keeps the fraction that BIGINT would round away
         typed_cast=f"CAST({{v}} AS {sql})",
         typed_bad="{v} <> trunc({v})",
+        range=range_,
     )
 
 
@@ -83,7 +85,7 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
     StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}", "false", "VARCHAR"),
     BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)", _MISSING),
     IntegerType: _whole("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)"),
-    LongType: _whole("BIGINT", pa.int64(), "a whole number (long)"),
+    LongType: _whole("BIGINT", pa.int64(), "a whole number (long)", "beyond the range of long (±9223372036854775807)"),
     FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_BAD),
     DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_BAD),
     DateType: Reading(

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.schema import Schema
-from pyiceberg.types import DateType, DoubleType, IntegerType, LongType, NestedField, StringType, TimestampType
+from pyiceberg.types import (
+    DateType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+)
 
 from lakegate_ingest import engine
-from lakegate_ingest.engine import Format
+from lakegate_ingest.engine import Format, loading
 from lakegate_ingest.engine.types import _SIMPLE
 
 TABLE = Schema(
@@ -232,11 +242,6 @@ def test_duplicate_column_names_are_refused(load, header: str) -> None:
         load(f"{header}\n1,2,3\n")
 
 
-def test_json_keys_that_differ_only_in_case_are_refused(load) -> None:
-    with pytest.raises(engine.DuplicateColumn):
-        load('{"a": 1}\n{"A": 2}\n', format=Format.NDJSON)
-
-
 @pytest.mark.parametrize("header", ["a,,c", "a,b,", ",", "a, ,c"])
 def test_an_empty_column_name_is_refused(load, header: str) -> None:
     with pytest.raises(engine.EmptyColumnName, match="header=false"):
@@ -365,3 +370,64 @@ def test_a_wrong_count_fails_the_load(load, tmp_path: Path) -> None:
     with pytest.raises(engine.CountMismatch):
         engine.write([source], TABLE, out_dir=folder / "o", quarantine_dir=folder / "q", work_dir=folder / "w")
     assert not (folder / "o").exists()
+
+
+@pytest.mark.parametrize("late", ["", "1,2\n"])
+def test_a_file_of_a_thousand_columns_is_read_by_both_paths(load, late: str) -> None:
+    width = 1000
+    header = ",".join(f"k{number}" for number in range(width)) + "\n"
+    loaded = load(header + (",".join(["1", *["1.5"] * (width - 1)]) + "\n") * 200 + late)
+    assert loaded.result.rows_written == 200
+    assert loaded.result.rows_quarantined == (1 if late else 0)
+    assert len(loaded.result.schema.fields) == width
+
+
+@pytest.mark.parametrize("late", ["", "[]\n"])
+def test_json_with_a_thousand_keys_is_read_by_both_paths(load, late: str) -> None:
+    record = json.dumps({f"k{number}": number for number in range(1000)}) + "\n"
+    loaded = load(record * 50 + late, format=Format.NDJSON)
+    assert loaded.rows[0]["k999"] == 999
+    assert loaded.result.rows_written == 50
+    assert loaded.result.rows_quarantined == (1 if late else 0)
+
+
+@pytest.mark.parametrize("early", [0, 100_000])
+def test_json_with_too_many_keys_is_refused(load, early: int) -> None:
+    record = json.dumps({f"k{number}": number for number in range(1001)}) + "\n"
+    with pytest.raises(engine.TooManyColumns, match="1001 columns; 1000 are allowed"):
+        load('{"k0": 100000000}\n' * early + record, format=Format.NDJSON)
+
+
+@pytest.mark.parametrize("early", [1, 100_000])
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ('{"a\\u0000b": 1, "a": 2}', 'the key "a\\u0000b" has a control character'),
+        ('{"a": 1, "\\n": 2}', 'the key "\\n" has a control character'),
+        ('{"A": 5}', "the key 'A' differs from the column 'a' only in upper and lower case"),
+    ],
+)
+def test_a_json_record_with_an_impossible_key_is_quarantined(load, record: str, reason: str, early: int) -> None:
+    loaded = load('{"a": 100000000}\n' * early + record + '\n{"a": 3}\n', format=Format.NDJSON)
+    assert [(row["line"], row["reason"], row["row"]) for row in loaded.rejects] == [(early + 1, reason, record)]
+    assert loaded.result.rows_written == early + 1
+    assert loaded.types == {"a": "long"}
+
+
+def test_running_out_of_memory_is_told(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("failed to allocate data (90.0 MiB/90.0 MiB used)")
+
+    monkeypatch.setattr(loading, "write_tolerant", lambda *_, **__: exhausted())
+    with pytest.raises(engine.OutOfMemory, match="Nothing was kept"):
+        load("a,b\n1,2\n3\n")
+
+
+def test_records_may_be_uncounted_for_a_body_that_the_counter_reads_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(b'a\n\n\\;\xc3\xa9\t"a\nb"')
+    source = engine.Source(path, path.name, engine.ReadOptions(Format.CSV))
+    result = engine.write(
+        [source], None, out_dir=tmp_path / "o", quarantine_dir=tmp_path / "q", work_dir=tmp_path / "w"
+    )
+    assert result.rows_in == result.rows_written + result.rows_quarantined == 2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakegate_ingest.engine import Format, LineTooLong, ReadOptions, RecordCounter
+from lakegate_ingest.engine import Format, InvalidJson, LineTooLong, ReadOptions, RecordCounter
 
 PIECES = ["a", "b", ",", "\n", '"', '""', "\r\n", "\r", " ", '"x\ny"', ',"q",', '"a"b', "é"]
 
@@ -86,3 +86,25 @@ def test_a_quote_that_never_closes_is_refused_while_it_arrives() -> None:
 def test_many_records_of_bounded_length_are_not_too_long() -> None:
     data = b'1,"x\ny"\n' * 50_000
     assert count(data, ReadOptions(Format.CSV, delimiter=",", header=False), 4096, max_line_bytes=10_000) == 50_000
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 1000])
+def test_deep_nesting_is_refused_in_one_pass(chunk: int) -> None:
+    depth = 300_000
+    with pytest.raises(InvalidJson, match="line 2 or later is nested deeper than 500 levels"):
+        count(b"[\n" + b"[" * depth + b"]" * depth + b"]", ReadOptions(Format.JSON), chunk)
+    assert count(b"[" + b"[" * 400 + b"]" * 400 + b", 2]", ReadOptions(Format.JSON), chunk) == 2
+
+
+@pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON, Format.JSON])
+def test_a_long_record_is_named_by_its_line(format: Format) -> None:
+    start = {
+        Format.CSV: b'a\n1\n"x\ny"\n',
+        Format.NDJSON: b"{}\n{}\n\n{}\n",
+        Format.JSON: b'[\n{"a":\n1},{"b": 2},\n',
+    }[format]
+    long = {Format.CSV: b"", Format.NDJSON: b'{"c": "', Format.JSON: b'{"c":\n "'}[format] + b"x" * 50_000
+    line = {Format.CSV: 5, Format.NDJSON: 5, Format.JSON: 4}[format]
+    for chunk in (1000, 20_000):
+        with pytest.raises(LineTooLong, match=f"line {line} "):
+            count(start + long, ReadOptions(format, delimiter=","), chunk, max_line_bytes=10_000)

@@ -236,7 +236,7 @@ def test_parquet_keeps_its_types(load) -> None:
             l=pa.array([1, 2**60]),
             d=pa.array([1.5, 2.5]),
             s=pa.array(["x", "y"], pa.large_string()),
-            t=pa.array([0, 1], pa.timestamp("ns")),
+            t=pa.array([0, 1000], pa.timestamp("ns")),
             z=pa.array([0, 1], pa.timestamp("ms", tz="UTC")),
             day=pa.array([0, 1], pa.date32()),
             n=pa.array([[1], [2]]),
@@ -281,3 +281,42 @@ def test_parquet_bytes_are_kept(load, late: float) -> None:
 def test_parquet_without_rows_is_refused(load) -> None:
     with pytest.raises(engine.HeaderOnly):
         load(parquet(a=pa.array([], pa.int64())), format=Format.PARQUET)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_parquet_decimals_beyond_38_digits_are_refused(load, nested: bool) -> None:
+    values = pa.array([Decimal(10**59 + 1)], pa.decimal256(60, 0))
+    data = parquet(d=pa.array([[Decimal(1)]], pa.list_(values.type)) if nested else values)
+    with pytest.raises(engine.IncompatibleColumn, match=r"'d' of .* 38 digits"):
+        load(data, format=Format.PARQUET)
+    with pytest.raises(engine.IncompatibleColumn, match=r"'d' of .* 38 digits"):
+        load(data, format=Format.PARQUET, schema=table(d=StringType()))
+
+
+@pytest.mark.parametrize("late", [3, 2.5])  # typed, tolerant
+def test_parquet_bytes_of_a_fixed_size_are_binary_on_a_first_load(load, late: float) -> None:
+    data = parquet(b=pa.array([b"ab", None], pa.binary(2)))
+    assert load(data, format=Format.PARQUET).types == {"b": "binary"}
+    data = parquet(a=pa.array([1.0, late]), b=pa.array([b"ab", None], pa.binary(2)))
+    loaded = load(data, format=Format.PARQUET, schema=table(a=LongType(), b=BinaryType()))
+    assert loaded.rows[0] == {"a": 1, "b": b"ab"}
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("ns", tz="UTC"), pa.time64("ns")])
+def test_parquet_nanoseconds_are_never_cut(load, kind: pa.DataType) -> None:
+    whole = pa.array([1_000, None], kind)
+    assert load(parquet(t=whole), format=Format.PARQUET).result.path == "typed"
+    loaded = load(parquet(i=pa.array([1, 2, 3]), t=pa.array([1_000, 123_456_789, None], kind)), format=Format.PARQUET)
+    assert [row["i"] for row in loaded.rows] == [1, 3]
+    assert [(row["line"], row["column"], row["reason"]) for row in loaded.rejects] == [
+        (2, "t", "more precise than a microsecond")
+    ]
+    assert "123456789" in loaded.rejects[0]["value"]
+
+
+def test_a_whole_number_beyond_the_range_is_told_apart_from_what_is_none(load) -> None:
+    loaded = load("a\n1\n99999999999999999999\nabc\n", schema=table(a=LongType()))
+    assert [row["reason"] for row in loaded.rejects] == [
+        "'99999999999999999999' is beyond the range of long (±9223372036854775807)",
+        "'abc' is not a whole number (long)",
+    ]
