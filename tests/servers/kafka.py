@@ -88,7 +88,8 @@ def from_packages(folder: Path) -> Found | None:
     }
     properties = folder / "server.properties"
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # an id that began with a dash would be taken for an option
+    cluster = "L" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
     format_storage = [program, "-Xmx128m", "-cp", classes, "kafka.tools.StorageTool", "format"]
     done = subprocess.run([*format_storage, "-t", cluster, "-c", properties], capture_output=True, text=True)
     if done.returncode != 0:
