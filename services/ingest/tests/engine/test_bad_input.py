@@ -274,7 +274,7 @@ def test_json_lines_that_are_no_objects_are_quarantined(load) -> None:
         ('[{"id": 1},\n{"id": 2}', "ends before the array does"),
         ('[{"id": 1}\n{"id": 2}]', "a comma is missing"),
         ('[{"id": 1}] x', "after the array's end"),
-        ('[{"id": ' + "[" * 100_000, "nested too deeply|ends|expecting"),
+        ('[{"id": ' + "[" * 100_000, "nested deeper than 500 levels"),
     ],
 )
 def test_a_broken_json_array_is_refused_with_the_line(load, text: str, says: str) -> None:
