@@ -45,8 +45,20 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 	@$(BIN)/lakegate down
 
 .PHONY: test
-test: $(VENV)/.dev $(VENV)/.demo ## Run every test against real servers
+test: $(VENV)/.dev $(VENV)/.demo test-servers ## Run every test against real servers
 	@$(BIN)/python -m pytest
+
+# Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away.
+.PHONY: test-servers
+test-servers:
+	@command -v java >/dev/null && command -v mvn >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	    echo "Installing Java and Maven for the servers of the tests"; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends default-jre-headless maven >/dev/null \
+	      || echo "apt-get failed: tests that need Kafka or MongoDB will be skipped"; \
+	  else \
+	    echo "Java or Maven is not installed: tests that need Kafka or MongoDB are skipped where neither an address nor Docker is there"; \
+	  fi; }
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, types, import rules

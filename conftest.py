@@ -13,6 +13,8 @@ import pytest
 from lakegate.embedded.postgres import EmbeddedPostgres
 from lakegate.embedded.provision import SERVICES, provision, with_database
 
+pytest_plugins = ["servers.plugin"]
+
 
 @dataclass(frozen=True)
 class Database:

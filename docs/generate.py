@@ -1,8 +1,10 @@
-"""Write docs/settings.md from the settings classes of the services. Run by `make docs`."""
+"""Write the pages that follow from the code: settings.md, the table in events.md, asyncapi.json. Run by `make docs`."""
 
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
+
+from lakegate_contracts.events import EVENTS, TOPICS, EventData, Topic
 
 HERE = Path(__file__).parent
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
@@ -68,5 +72,101 @@ def meaning(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|").replace("\n", " ")
 
 
+BETWEEN = re.compile(r"(<!-- generated: events -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def events_page(text: str) -> str:
+    """The page with its table made anew from the contracts."""
+    return BETWEEN.sub(lambda found: found[1] + events_table() + found[2], text)
+
+
+def events_table() -> str:
+    """Every event: where it goes, what orders it, who takes it and how long it stays."""
+    rows = ["| event | topic | key | producer | consumers | kept on Kafka |", "| --- | --- | --- | --- | --- | --- |"]
+    for event in EVENTS:
+        topic = TOPICS[event.topic]
+        consumers = ", ".join(event.consumers) or "nobody of ours yet"
+        rows.append(
+            f"| `{event.event_type}` | `{topic.name}`, {topic.partitions} partitions | {topic.key} | {event.producer} "
+            f"| {consumers} | {kept(topic)} |"
+        )
+    return "\n".join([*rows, ""])
+
+
+def kept(topic: Topic) -> str:
+    """Retention in words."""
+    if topic.retention_days is None:
+        return "a week, then the last of each key for ever"
+    return f"{topic.retention_days} days"
+
+
+def asyncapi() -> str:
+    """AsyncAPI 3.0: channels are topics, messages are events with CloudEvents headers."""
+    names = {event: event.__name__ for event in EVENTS}
+    channels = {
+        name: {
+            "address": name,
+            "messages": {names[event]: _ref(f"messages/{names[event]}") for event in EVENTS if event.topic == name},
+            "bindings": {"kafka": {"topic": name, "partitions": topic.partitions, "bindingVersion": "0.5.0"}},
+        }
+        for name, topic in TOPICS.items()
+    }
+    operations = {
+        f"publish{names[event]}": {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{event.topic}"},
+            "messages": [{"$ref": f"#/channels/{event.topic}/messages/{names[event]}"}],
+        }
+        for event in EVENTS
+    }
+    schemas: dict[str, Any] = {}
+    messages = {names[event]: _message(event, schemas) for event in EVENTS}
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Lakegate events",
+            "version": "1",
+            "description": "What the services tell each other: CloudEvents 1.0 in Kafka's binary mode.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _message(event: type[EventData], schemas: dict[str, Any]) -> dict[str, Any]:
+    """A message; what its payload refers to is added to `schemas`."""
+    schema = event.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    schemas |= schema.pop("$defs", {})
+    return {
+        "name": event.event_type,
+        "summary": schema.pop("description", event.event_type),
+        "headers": {
+            "type": "object",
+            "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "ce_tenant"],
+            "properties": {
+                "ce_specversion": {"const": "1.0"},
+                "ce_id": {"type": "string", "format": "uuid", "description": "consumers take each id once"},
+                "ce_type": {"const": event.event_type},
+                "ce_source": {"type": "string"},
+                "ce_time": {"type": "string", "format": "date-time"},
+                "ce_subject": {"type": "string", "description": f"the key: {TOPICS[event.topic].key}"},
+                "ce_tenant": {"type": "string"},
+                "ce_position": {"type": "string", "description": "position in the outbox, a decimal number"},
+                "traceparent": {"type": "string", "description": "W3C trace context of the write"},
+            },
+        },
+        "payload": schema,
+    }
+
+
+def _ref(path: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{path}"}
+
+
 if __name__ == "__main__":
     (HERE / "settings.md").write_text(settings_page())
+    (HERE / "events.md").write_text(events_page((HERE / "events.md").read_text()))
+    (HERE / "asyncapi.json").write_text(asyncapi())

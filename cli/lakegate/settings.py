@@ -38,6 +38,11 @@ def read_environment() -> Environment:
 
 
 def inherited_environment() -> dict[str, str]:
-    """A child's environment: ours without the settings of any Lakegate service, which `lakegate up` decides."""
+    """A child's environment: ours without the settings of Lakegate's services, which `lakegate up` decides.
+
+    All but those that name servers it does not start: CATALOG_STORE__* (the catalog store on MongoDB).
+    """
     ours = ("LAKEGATE_", "GATEWAY_", "CATALOG_", "INGEST_", "LINEAGE_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}  # noqa: TID251
+    theirs = ("CATALOG_STORE__",)
+    kept = (name for name in os.environ if name.startswith(theirs) or not name.startswith(ours))  # noqa: TID251
+    return {name: os.environ[name] for name in kept}  # noqa: TID251

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import pkgutil
 import re
 import subprocess
@@ -15,6 +16,7 @@ from types import ModuleType
 import pytest
 
 from lakegate_chassis.problems import Problem
+from lakegate_contracts.events import EVENTS, EventData
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
@@ -32,6 +34,24 @@ def generator() -> ModuleType:
 
 def test_the_settings_page_is_what_the_settings_classes_say() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == generator().settings_page(), "run: make docs"
+
+
+def test_the_events_page_and_asyncapi_are_what_the_contracts_say() -> None:
+    made, page = generator(), ROOT / "docs" / "events.md"
+    assert page.read_text() == made.events_page(page.read_text()), "run: make docs"
+    assert (ROOT / "docs" / "asyncapi.json").read_text() == made.asyncapi(), "run: make docs"
+
+
+def test_every_reference_in_asyncapi_leads_somewhere() -> None:
+    text = (ROOT / "docs" / "asyncapi.json").read_text()
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', text):
+        place = json.loads(text)
+        for name in reference.split("/"):
+            place = place[name]
+
+
+def test_every_event_of_the_contracts_is_on_the_page() -> None:
+    assert set(EventData.__subclasses__()) == set(EVENTS)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -237,3 +237,75 @@ class Token(Wire):
     expires_in: int = 0
     refresh_token: str | None = None
     scope: str | None = None
+
+
+class EventGroup(Wire):
+    """A consumer group of the event log: everything up to `position` has had its effect."""
+
+    group: str
+    topics: list[str] = Field(default_factory=list)
+    position: int
+    lag: int
+    attempts: int = 0
+    dead_letters: int = 0
+    updated_at: datetime | None = None
+
+
+class EventGroups(Wire):
+    """The groups, and `head`, the last position of the log."""
+
+    items: list[EventGroup] = Field(default_factory=list)
+    head: int
+
+
+class LoggedEvent(Wire):
+    """An event as it was published; `data` has the shape of its type."""
+
+    position: int
+    id: UUID
+    topic: str
+    type: str
+    key: str
+    source: str
+    time: datetime
+    traceparent: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class LoggedEvents(Wire):
+    """Events, oldest first; give `after` back to read on."""
+
+    items: list[LoggedEvent] = Field(default_factory=list)
+    after: int
+
+
+class Replayed(Wire):
+    """The group goes on after `position`."""
+
+    group: str
+    position: int
+
+
+class DeadLetter(Wire):
+    """An event that a group gave up on."""
+
+    id: int
+    group: str
+    event: LoggedEvent
+    reason: str
+    attempts: int
+    failed_at: datetime
+    replay_requested_at: datetime | None = None
+
+
+class DeadLetters(Wire):
+    """Newest first; give `before` back for the next page."""
+
+    items: list[DeadLetter] = Field(default_factory=list)
+    before: int | None = None
+
+
+class ReplayRequested(Wire):
+    """How many dead letters the group will be handed again."""
+
+    requested: int

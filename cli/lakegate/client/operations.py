@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
@@ -11,13 +12,18 @@ from lakegate.client.calls import Call, Operation, document, model, nothing
 from lakegate.client.models import (
     Dataset,
     DatasetVersion,
+    DeadLetters,
+    EventGroups,
     Key,
     LineageGraph,
     Load,
+    LoggedEvents,
     NewKey,
     Overview,
     Page,
     Reject,
+    Replayed,
+    ReplayRequested,
     SchemaDiff,
     SearchResults,
     Token,
@@ -169,6 +175,36 @@ def observe(run_event: dict[str, Any]) -> Call[None]:
     return Call("POST", "/api/v1/lineage", nothing, json=run_event)
 
 
+def event_groups() -> Call[EventGroups]:
+    """The consumer groups of the event log. Needs the scope `admin`, as all of the log's calls do."""
+    return Call("GET", "/v1/events/groups", model(EventGroups))
+
+
+def logged_events(*, after: int | None = None, topics: Sequence[str] = (), limit: int = 100) -> Call[LoggedEvents]:
+    """Events after a position, oldest first; without one nothing yet, and where the log ends."""
+    params = {"after": after, "topic": list(topics) or None, "limit": limit}
+    return Call("GET", "/v1/events", model(LoggedEvents), params)
+
+
+def replay_events(group: str, *, position: int | None = None, since: datetime | None = None) -> Call[Replayed]:
+    """Let a group handle again what came after a position, or since a time. Raises NotFound."""
+    body = {"position": position, "time": None if since is None else since.isoformat()}
+    given = {name: value for name, value in body.items() if value is not None}
+    return Call("POST", f"/v1/events/groups/{quote(group, safe='')}/replay", model(Replayed), json=given)
+
+
+def dead_letters(*, group: str | None = None, limit: int = 100, before: int | None = None) -> Call[DeadLetters]:
+    """Events that a group gave up on, newest first."""
+    params = {"group": group, "limit": limit, "before": before}
+    return Call("GET", "/v1/events/dead-letters", model(DeadLetters), params)
+
+
+def replay_dead_letters(group: str, ids: Sequence[int] | None = None) -> Call[ReplayRequested]:
+    """Hand these dead letters, or all of the group's, to the group again."""
+    body: dict[str, Any] = {"group": group} | ({} if ids is None else {"ids": list(ids)})
+    return Call("POST", "/v1/events/dead-letters/replay", model(ReplayRequested), json=body)
+
+
 def readiness() -> Call[dict[str, Any]]:
     """The gateway's readiness document."""
     return Call("GET", "/readyz", document, auth=False)
@@ -199,4 +235,9 @@ class Operations:
     client_token = Operation(client_token)
     refresh_token = Operation(refresh_token)
     observe = Operation(observe)
+    event_groups = Operation(event_groups)
+    logged_events = Operation(logged_events)
+    replay_events = Operation(replay_events)
+    dead_letters = Operation(dead_letters)
+    replay_dead_letters = Operation(replay_dead_letters)
     readiness = Operation(readiness)

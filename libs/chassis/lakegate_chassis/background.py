@@ -30,9 +30,14 @@ class Background:
             BACKGROUND_RUNNING.labels(name).set(1)
             try:
                 await run()
+            except asyncio.CancelledError as error:
+                # A client library can let the cancellation of a future of its own through. Nobody asked us to stop
+                # then, and the loop would be gone without a word.
+                if _is_asked_to_stop():
+                    raise
+                _failed(name, error)
             except Exception as error:  # noqa: BLE001 - a supervisor outlives whatever its loop raises
-                log.error("background_failed", task=name, exc_info=error)
-                BACKGROUND_RESTARTS.labels(name).inc()
+                _failed(name, error)
             else:
                 return
             finally:
@@ -52,3 +57,13 @@ class Background:
         for task in late:
             log.error("background_did_not_stop", task=task.get_name())
         self._tasks.clear()
+
+
+def _is_asked_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _failed(name: str, error: BaseException) -> None:
+    log.error("background_failed", task=name, exc_info=error)
+    BACKGROUND_RESTARTS.labels(name).inc()

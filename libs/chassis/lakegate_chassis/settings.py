@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
@@ -41,6 +41,40 @@ class InternalTokenSettings(Section):
     )
 
 
+class KafkaSettings(Section):
+    """With `bootstrap` set, events travel through Kafka; without it, PostgreSQL is the whole event log."""
+
+    bootstrap: str | None = Field(default=None, description="host:port of brokers, joined with commas; none: no Kafka")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="security protocol of the brokers' listener"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="how to log in with SASL_*"
+    )
+    username: str | None = Field(default=None, description="user of SASL_*")
+    password: SecretStr | None = Field(default=None, description="password of SASL_*")
+    ca_file: FilePath | None = Field(default=None, description="authorities (PEM) for TLS; none: the system's")
+    certificate_file: FilePath | None = Field(default=None, description="our certificate (PEM), for mutual TLS")
+    key_file: FilePath | None = Field(default=None, description="its private key (PEM)")
+    replication: int = Field(default=1, ge=1, description="replicas of a topic we make; 3 where nothing may be lost")
+    partitions: int = Field(default=6, ge=1, description="of a topic that the contracts don't declare")
+    max_event_bytes: int = Field(
+        default=16 << 20, ge=1 << 20, description="largest record; a larger event becomes a dead letter"
+    )
+    session_seconds: float = Field(
+        default=10, ge=1, description="a consumer silent for so long loses its partitions to the others"
+    )
+    request_seconds: float = Field(
+        default=30, ge=1, description="a broker that doesn't answer a request for so long is called again"
+    )
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> KafkaSettings:
+        if self.security.startswith("SASL") and (self.username is None or self.password is None):
+            raise ValueError(f"security {self.security} needs a username and a password")
+        return self
+
+
 class ServiceSettings(BaseSettings):
     """What every service reads; subclasses add their own and set the prefix with `settings_config`."""
 
@@ -68,6 +102,7 @@ class BackendSettings(ServiceSettings):
     """A service behind the gateway: it takes internal tokens and nothing else."""
 
     token: InternalTokenSettings
+    kafka: KafkaSettings = KafkaSettings()
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:

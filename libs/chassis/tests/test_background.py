@@ -36,3 +36,25 @@ async def test_stop_ends_every_loop_after_its_clean_up() -> None:
     await eventually(lambda: REGISTRY.get_sample_value("lakegate_background_running", {"task": "two"}) == 1)
     await background.stop()
     assert sorted(ended) == ["one", "two"]
+
+
+async def test_a_loop_that_cancels_itself_is_started_again() -> None:
+    starts = 0
+    again = asyncio.Event()
+
+    async def run() -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        again.set()
+        await asyncio.Event().wait()
+
+    background = Background()
+    background.start("loop", run)
+    async with asyncio.timeout(10):
+        await again.wait()
+    await background.stop()
+    assert starts == 2

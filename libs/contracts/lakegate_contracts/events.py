@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,28 +14,58 @@ from lakegate_contracts.receipts import Receipt
 LOADS = "lakegate.loads"
 LINEAGE = "lakegate.lineage"
 DATASETS = "lakegate.datasets"
-TOPICS = (LOADS, LINEAGE, DATASETS)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How a topic is made where topics have to be made. Its partitions are for ever: a key's place depends on them.
+
+    `retention_days` None: the last event of each key stays for ever, and every event for a week (compaction).
+    """
+
+    name: str
+    key: str
+    partitions: int
+    retention_days: int | None
+
+
+TOPICS = {
+    topic.name: topic
+    for topic in (
+        Topic(LOADS, key="the table", partitions=6, retention_days=7),
+        Topic(LINEAGE, key="the table", partitions=6, retention_days=7),
+        Topic(DATASETS, key="the dataset's id", partitions=6, retention_days=None),
+    )
+}
 
 
 class EventData(BaseModel):
-    """The data of an event; `event_type` and `topic` are its address."""
+    """The data of an event; `event_type` and `topic` are its address. `producer` and `consumers` are for the page."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     event_type: ClassVar[str]
     topic: ClassVar[str]
+    producer: ClassVar[str]
+    consumers: ClassVar[tuple[str, ...]] = ()
 
 
 class LoadCompleted(EventData):
+    """A load is whole: its rows are in the table, its receipt is final."""
+
     event_type: ClassVar[str] = "load.completed.v1"
     topic: ClassVar[str] = LOADS
+    producer: ClassVar[str] = "ingest"
 
     receipt: Receipt
 
 
 class LoadFailed(EventData):
+    """A load has ended without writing a row; `problem` says why."""
+
     event_type: ClassVar[str] = "load.failed.v1"
     topic: ClassVar[str] = LOADS
+    producer: ClassVar[str] = "ingest"
 
     load_id: UUID
     table: str
@@ -48,6 +79,8 @@ class RunEventObserved(EventData):
 
     event_type: ClassVar[str] = "openlineage.run_event.v1"
     topic: ClassVar[str] = LINEAGE
+    producer: ClassVar[str] = "ingest"
+    consumers: ClassVar[tuple[str, ...]] = ("group `lineage`",)
 
     event: dict[str, Any]
 
@@ -57,6 +90,8 @@ class DatasetChanged(EventData):
 
     event_type: ClassVar[str] = "dataset.changed.v1"
     topic: ClassVar[str] = DATASETS
+    producer: ClassVar[str] = "catalog"
+    consumers: ClassVar[tuple[str, ...]] = ("every search replica, by position",)
 
     dataset_id: UUID
     version: int
@@ -65,3 +100,6 @@ class DatasetChanged(EventData):
     name: str
     dataset: dict[str, Any] | None
     changed_at: datetime
+
+
+EVENTS: tuple[type[EventData], ...] = (LoadCompleted, LoadFailed, RunEventObserved, DatasetChanged)

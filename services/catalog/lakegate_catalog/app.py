@@ -13,7 +13,6 @@ from lakegate_catalog.resources import Resources, open_resources
 from lakegate_catalog.search.endpoints import router as search
 from lakegate_catalog.settings import CatalogSettings
 from lakegate_chassis.app import service_app
-from lakegate_chassis.postgres import ping
 
 
 def create_app(settings: CatalogSettings, resources: Resources | None = None) -> FastAPI:
@@ -21,7 +20,7 @@ def create_app(settings: CatalogSettings, resources: Resources | None = None) ->
 
     def use(app: FastAPI, opened: Resources) -> None:
         app.state.resources = opened
-        app.state.health.add_checks({"postgres": lambda: ping(opened.pool)})
+        app.state.health.add_checks(opened.checks)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-
-import asyncpg
 
 from lakegate_catalog.datasets.service import Datasets
 from lakegate_catalog.iceberg.commits import Commits
@@ -18,18 +16,24 @@ from lakegate_catalog.search.index import SearchIndex
 from lakegate_catalog.search.replica import SearchReplica
 from lakegate_catalog.settings import CatalogSettings
 from lakegate_catalog.store.entities import Entities
+from lakegate_catalog.store.mongodb.adapter import MongoCatalogStore, MongoOutbox, open_mongodb
+from lakegate_catalog.store.mongodb.relay import Relay
+from lakegate_catalog.store.port import CatalogStore
 from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog
-from lakegate_chassis.postgres import close_pool, open_pool
+from lakegate_chassis.eventlog import open_event_log
+from lakegate_chassis.health import Check
+from lakegate_chassis.postgres import close_pool, open_pool, ping
 
 STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Resources:
+    """`checks` say whether the servers are there that nothing works without."""
+
     settings: CatalogSettings
-    pool: asyncpg.Pool
+    checks: dict[str, Check]
     namespaces: Namespaces
     tables: Tables
     commits: Commits
@@ -39,23 +43,33 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
-    """Open everything and start the search replica; both end with the block."""
-    pool = await open_pool(settings.postgres, "catalog")
-    try:
-        event_log = PostgresEventLog(pool)
-        store = PostgresCatalogStore(pool, event_log)
+    """Open everything and start what runs in the background; all of it ends with the block."""
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(settings.postgres, "catalog")
+        stack.push_async_callback(close_pool, pool)
+        background = Background()
+        event_log = open_event_log(pool, settings.kafka, background)
+        checks: dict[str, Check] = {"postgres": lambda: ping(pool)}
+        index_folder = settings.search.dir
+        loops: dict[str, Callable[[], Awaitable[None]]] = {}
+        store: CatalogStore = PostgresCatalogStore(pool, event_log)
+        if settings.store.mongodb.url is not None:
+            collections = await stack.enter_async_context(open_mongodb(settings.store.mongodb))
+            relay = Relay(MongoOutbox(collections), event_log, pool)
+            store = MongoCatalogStore(collections, relay)
+            checks["mongodb"] = collections.ping
+            loops["catalog_relay"] = relay.run
+            # the index of one store goes on from a position that says nothing of what the other holds
+            index_folder = index_folder / "mongodb"
         entities = Entities(store)
         namespaces = Namespaces(entities)
         tables = Tables(entities, namespaces, Warehouse(settings.warehouse, settings.metadata.cache_bytes))
-        index = await asyncio.to_thread(SearchIndex, settings.search.dir, settings.search.heap_bytes)
+        index = await asyncio.to_thread(SearchIndex, index_folder, settings.search.heap_bytes)
+        stack.push_async_callback(asyncio.to_thread, index.close)
+        stack.push_async_callback(tables.finish)
         replica = SearchReplica(index, store, event_log, settings.search.commit_interval_seconds)
-        background = Background()
-        background.start("search_replica", replica.run)
-        try:
-            yield Resources(settings, pool, namespaces, tables, Commits(tables), Datasets(entities), replica)
-        finally:
-            await background.stop(STOP_SECONDS)
-            await tables.finish()
-            await asyncio.to_thread(index.close)
-    finally:
-        await close_pool(pool)
+        loops["search_replica"] = replica.run
+        stack.push_async_callback(background.stop, STOP_SECONDS)
+        for name, run in loops.items():
+            background.start(name, run)
+        yield Resources(settings, checks, namespaces, tables, Commits(tables), Datasets(entities), replica)

@@ -30,6 +30,34 @@ class WarehouseSettings(Section):
         return location.rstrip("/")
 
 
+class MongoSettings(Section):
+    """The catalog store on MongoDB 5.0 or newer, a replica set."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="mongodb:// or mongodb+srv:// URL; set: the catalog is stored there, else in PostgreSQL, which "
+        "the event log needs in any case",
+    )
+    database: str = Field(default="lakegate_catalog", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="its database")
+    pool_max: int = Field(default=32, ge=1, le=500, description="connections to each server at most")
+    timeout_seconds: float = Field(
+        default=5, gt=0, le=25, description="one operation at most, with its retries and the wait for the majority"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _of_mongodb(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        return url
+
+
+class StoreSettings(Section):
+    """Where changes and names are kept. Choose once: nothing is carried from one store to the other."""
+
+    mongodb: MongoSettings = MongoSettings()
+
+
 class MetadataSettings(Section):
     """The cache of table metadata; files never change, so entries are never stale."""
 
@@ -57,5 +85,6 @@ class CatalogSettings(BackendSettings):
     port: int = Field(default=8081, ge=0, le=65535, description="port of the API")
     management_port: int = Field(default=9081, ge=0, le=65535, description="port for /metrics and /loglevel")
     warehouse: WarehouseSettings
+    store: StoreSettings = StoreSettings()
     metadata: MetadataSettings = MetadataSettings()
     search: SearchSettings

@@ -1,7 +1,12 @@
-"""The catalog over HTTP on a real PostgreSQL, as the application role that row-level security holds."""
+"""The catalog over HTTP on a real PostgreSQL, as the application role that row-level security holds.
+
+What asks for `store`, `entities` or `base_url` runs once for each catalog store: PostgreSQL, and MongoDB or what stands
+in for it (see the table of servers at the end of the run).
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +20,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from lakegate_catalog.app import create_app
-from lakegate_catalog.settings import CatalogSettings, SearchSettings, WarehouseSettings
+from lakegate_catalog.settings import (
+    CatalogSettings,
+    MongoSettings,
+    SearchSettings,
+    StoreSettings,
+    WarehouseSettings,
+)
+from lakegate_catalog.store.entities import Entities
+from lakegate_catalog.store.mongodb.adapter import MongoCatalogStore, MongoOutbox, open_mongodb
+from lakegate_catalog.store.mongodb.relay import Relay
+from lakegate_catalog.store.port import CatalogStore
+from lakegate_catalog.store.postgres import PostgresCatalogStore
+from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.postgres import open_pool
 from lakegate_chassis.settings import InternalTokenSettings, PostgresSettings
 from lakegate_chassis.testing import serving
@@ -33,6 +51,36 @@ async def pool(database: Any) -> AsyncIterator[asyncpg.Pool]:
     await opened.close()
 
 
+@pytest.fixture(scope="session", params=["postgres", "mongodb"])
+def store_settings(request: pytest.FixtureRequest) -> StoreSettings:
+    if request.param == "postgres":
+        return StoreSettings()
+    # asked for only now: a run without MongoDB tests skips them alone
+    server = request.getfixturevalue("mongodb")
+    database = f"lakegate_test_{secrets.token_hex(4)}"
+    return StoreSettings(mongodb=MongoSettings(url=SecretStr(server.uri), database=database))
+
+
+@pytest.fixture(scope="session")
+async def store(store_settings: StoreSettings, pool: asyncpg.Pool) -> AsyncIterator[CatalogStore]:
+    log = PostgresEventLog(pool)
+    if store_settings.mongodb.url is None:
+        yield PostgresCatalogStore(pool, log)
+        return
+    async with open_mongodb(store_settings.mongodb) as collections:
+        relay = Relay(MongoOutbox(collections), log, pool)
+        background = Background()
+        background.start("catalog_relay", relay.run)
+        yield MongoCatalogStore(collections, relay)
+        await background.stop()
+        await collections.changes.database.client.drop_database(store_settings.mongodb.database)
+
+
+@pytest.fixture
+def entities(store: CatalogStore) -> Entities:
+    return Entities(store)
+
+
 @pytest.fixture(scope="session")
 def signer() -> TokenSigner:
     return TokenSigner(Ed25519PrivateKey.generate())
@@ -45,12 +93,17 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(
-    database: Any, signer: TokenSigner, warehouse: Path, tmp_path_factory: pytest.TempPathFactory
+    database: Any,
+    store_settings: StoreSettings,
+    signer: TokenSigner,
+    warehouse: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> CatalogSettings:
     jwks = tmp_path_factory.mktemp("keys") / "jwks.json"
     jwks.write_bytes(orjson.dumps({"keys": [signer.jwk]}))
     return CatalogSettings(
         postgres=PostgresSettings(url=SecretStr(database.url("catalog"))),
+        store=store_settings,
         token=InternalTokenSettings(jwks=jwks),
         warehouse=WarehouseSettings(location=f"file://{warehouse}"),
         search=SearchSettings(dir=tmp_path_factory.mktemp("search")),

@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from lakegate_catalog.settings import CatalogSettings
+from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.testing import eventually
+from lakegate_contracts.events import DATASETS
 
 
 def free_port() -> int:
@@ -25,8 +28,11 @@ def free_port() -> int:
 
 @pytest.fixture
 def environment(settings: CatalogSettings, tmp_path: Path) -> dict[str, str]:
+    mongodb = settings.store.mongodb
+    store = {"URL": mongodb.url.get_secret_value(), "DATABASE": mongodb.database} if mongodb.url else {}
     return {
         **os.environ,
+        **{f"CATALOG_STORE__MONGODB__{name}": value for name, value in store.items()},
         "CATALOG_POSTGRES__URL": settings.postgres.url.get_secret_value(),
         "CATALOG_TOKEN__JWKS": str(settings.token.jwks),
         "CATALOG_WAREHOUSE__LOCATION": settings.warehouse.location,
@@ -82,7 +88,7 @@ async def test_it_ends_in_order_on_sigterm(environment: dict[str, str]) -> None:
 
 
 async def test_what_was_acknowledged_before_a_kill_is_there_after_it(
-    environment: dict[str, str], token: Callable[..., str], iceberg: str
+    environment: dict[str, str], token: Callable[..., str], iceberg: str, tenant: str, pool: asyncpg.Pool
 ) -> None:
     url = f"http://127.0.0.1:{environment['CATALOG_PORT']}"
     table = f"{iceberg}/namespaces/travel/tables/flights"
@@ -117,6 +123,10 @@ async def test_what_was_acknowledged_before_a_kill_is_there_after_it(
             assert after.status_code == 200
             token_ = after.headers["lakegate-consistency-token"]
             found = await client.get("/v1/search", params={"q": "flights", "consistency_token": token_})
-            assert [each["version"] for each in found.json()["items"]] == [
-                int(after.headers["lakegate-catalog-version"])
-            ]
+            version = int(after.headers["lakegate-catalog-version"])
+            assert [each["version"] for each in found.json()["items"]] == [version]
+    # every change told, in order, none twice: also those that the kill caught between the store and the log
+    told = []
+    async for events in PostgresEventLog(pool).read([DATASETS], 0, follow=False):
+        told += [event.data["version"] for event in events if event.tenant == tenant]
+    assert told == list(range(1, version + 1))

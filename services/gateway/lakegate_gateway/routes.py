@@ -59,6 +59,7 @@ class Route:
         return names.get("tenant"), namespace.replace("\x1f", ".") if namespace else None
 
 
+_ADMIN = (Scope.ADMIN,)
 _READ = (Scope.DATASETS_READ,)
 _WRITE = (Scope.DATASETS_WRITE,)
 _LINEAGE_READ = (Scope.LINEAGE_READ,)
@@ -117,6 +118,7 @@ ROUTES = (
     Route("/v1/lineage", "lineage", _LINEAGE_READ, _LINEAGE_WRITE),
     Route("/v1/runs", "lineage", _LINEAGE_READ, _LINEAGE_WRITE),
     Route("/v1/jobs", "lineage", _LINEAGE_READ, _LINEAGE_WRITE),
+    Route("/v1/events", "lineage", _ADMIN, _ADMIN),
 )
 
 # Below a relayed prefix, yet the gateway's own.

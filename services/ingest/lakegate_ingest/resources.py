@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.eventlog import open_event_log
 from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
@@ -54,6 +54,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     pool = await open_pool(settings.postgres, "ingest")
     client = upstream_client(settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
     background = Background()
+    event_log = open_event_log(pool, settings.kafka, background)
     engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
     spool_threads = ThreadPoolExecutor(SPOOL_THREADS, "spool")
     live = LiveLoads(settings.job.workers + settings.job.queue)
@@ -61,7 +62,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         client, TokenExchange(client, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
     )
     committer = Committer(catalog, settings.commit, settings.quarantine.location)
-    outcomes = Outcomes(pool, PostgresEventLog(pool), cleanup_seconds=settings.commit.orphan_age_seconds)
+    outcomes = Outcomes(pool, event_log, cleanup_seconds=settings.commit.orphan_age_seconds)
     reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
     pipeline = Pipeline(
         pool=pool, spool=spool, catalog=catalog, committer=committer, outcomes=outcomes, settings=settings,

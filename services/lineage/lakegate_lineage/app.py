@@ -13,6 +13,7 @@ from lakegate_chassis.postgres import ping
 from lakegate_chassis.settings import load
 from lakegate_lineage.columns import endpoints as columns
 from lakegate_lineage.datasets import endpoints as datasets
+from lakegate_lineage.eventlog import endpoints as eventlog
 from lakegate_lineage.events import endpoints as events
 from lakegate_lineage.graph import endpoints as graph
 from lakegate_lineage.jobs import endpoints as jobs
@@ -39,6 +40,6 @@ def create_app(settings: LineageSettings | None = None, resources: Resources | N
     app = service_app(service="lineage", title="Lakegate lineage", settings=settings, lifespan=lifespan)
     if resources is not None:
         app.state.resources = resources
-    for noun in (events, graph, runs, jobs, datasets, columns):
+    for noun in (events, graph, runs, jobs, datasets, columns, eventlog):
         app.include_router(noun.router)
     return app

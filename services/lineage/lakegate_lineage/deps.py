@@ -8,6 +8,7 @@ import asyncpg
 from fastapi import Depends, Request
 
 from lakegate_chassis.auth import Caller as Caller
+from lakegate_chassis.eventlog import EventLog
 from lakegate_lineage.resources import Resources
 from lakegate_lineage.settings import LineageSettings
 
@@ -30,4 +31,9 @@ async def _pool(request: Request) -> asyncpg.Pool:
     return resources_of(request).pool
 
 
+async def _log(request: Request) -> EventLog:
+    return resources_of(request).event_log
+
+
 Pool = Annotated[asyncpg.Pool, Depends(_pool)]
+Log = Annotated[EventLog, Depends(_log)]

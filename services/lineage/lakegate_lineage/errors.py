@@ -4,7 +4,7 @@ Problem
 ├── InvalidEvent 400       not an OpenLineage event; 400 and not 422, as OpenLineage's clients expect of a bad event
 ├── UnsupportedEncoding 415
 ├── EventTooLarge 413      an event, a batch, or what it decompresses to
-├── DatasetUnknown 404, ColumnUnknown 404, JobUnknown 404, RunUnknown 404
+├── DatasetUnknown 404, ColumnUnknown 404, JobUnknown 404, RunUnknown 404, EventGroupUnknown 404
 └── LineageOverloaded 503  with Retry-After: OpenLineage's clients repeat a 503, and drop the event on a 429
 """
 
@@ -39,6 +39,10 @@ class JobUnknown(NotFound):
 
 class RunUnknown(NotFound):
     slug, title = "run-unknown", "Unknown run"
+
+
+class EventGroupUnknown(NotFound):
+    slug, title = "event-group-unknown", "Unknown consumer group"
 
 
 class LineageOverloaded(Unavailable):

@@ -10,7 +10,7 @@ from datetime import timedelta
 import asyncpg
 
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import PostgresEventLog, Retention
+from lakegate_chassis.eventlog import EventLog, Retention, open_event_log
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.retention import EventRetention
@@ -23,6 +23,7 @@ class Resources:
     pool: asyncpg.Pool
     writer: EventWriter
     background: Background
+    event_log: EventLog
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     background = Background()
     writer = EventWriter(pool, settings.events)
     background.start("event-writer", writer.run)
-    event_log = PostgresEventLog(pool)
+    event_log = open_event_log(pool, settings.kafka, background)
     background.start("run-events", run_event_consumer(event_log, pool).run)
     # one service prunes for all: every service's events are in the one log
     keep = timedelta(days=settings.retention.event_log_days)
@@ -40,7 +41,7 @@ async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
     own = EventRetention(pool, keep_events=timedelta(days=settings.retention.event_days), keep_handled=keep)
     background.start("lineage-retention", own.run)
     try:
-        yield Resources(pool, writer, background)
+        yield Resources(pool, writer, background, event_log)
     finally:
         await background.stop()
         await close_pool(pool)

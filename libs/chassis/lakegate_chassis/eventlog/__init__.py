@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lakegate_chassis.eventlog.choice import open_event_log
 from lakegate_chassis.eventlog.consumer import Consumer, PermanentFailure, RetryPolicy
 from lakegate_chassis.eventlog.port import DeadLetter, Event, EventLog, GroupState, make_event
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
@@ -18,4 +19,5 @@ __all__ = [
     "Retention",
     "RetryPolicy",
     "make_event",
+    "open_event_log",
 ]

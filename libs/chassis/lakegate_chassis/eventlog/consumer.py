@@ -53,11 +53,11 @@ class RetryPolicy:
 
 
 class Consumer:
-    """Run it under Background: one member of a group is active, the others stand by.
+    """Run it under Background, in as many processes as you like: the log shares the events out among them.
 
-    The handler gets each event at least once, in the order of positions. Its effect must be idempotent: record
-    the event's id in the same transaction. Cancelling the run commits what is done; the event in hand is
-    redelivered. A dead-lettered event no longer holds back the later ones of its key.
+    The handler gets each event at least once, the events of one key in the order of positions. Its effect must be
+    idempotent: record the event's id in the same transaction. Cancelling the run commits what is done; the event in
+    hand is redelivered. A dead-lettered event no longer holds back the later ones of its key.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Consumer:
                     raise ConnectionError(f"the lease of group {self._group} is lost")
                 await self._handle(member, event, batch.attempts if number == 0 else 0)
                 done = event.at
+                member.handled(event)
         except asyncio.CancelledError:
             if done:
                 # Whatever becomes of it, the cancellation goes on: what is not committed is redelivered.

@@ -10,8 +10,9 @@ from typing import Any
 
 import asyncpg
 
+from lakegate_chassis.eventlog import letters
 from lakegate_chassis.eventlog.port import Batch, DeadLetter, Event, Rewound
-from lakegate_chassis.eventlog.rows import COLUMNS, to_dead_letter, to_event
+from lakegate_chassis.eventlog.rows import COLUMNS, to_event
 from lakegate_chassis.eventlog.wakeups import EVENTS, GROUPS, Wakeups
 
 LEASE = "hashtextextended('lakegate.group.' || $1::text, 0)"
@@ -27,7 +28,7 @@ NEXT = f"""
             FROM (
                 SELECT * FROM eventlog.events
                 WHERE position > greatest(o.position, CASE WHEN o.epoch = $4 THEN $5::bigint END)
-                  AND position <= s.last AND topic = ANY($2)
+                  AND position <= s.last AND (topic = ANY($2) OR $2 = '{{}}')
                 ORDER BY position LIMIT $3
             ) events
         ) page WHERE bytes <= {BATCH_BYTES} OR n = 1
@@ -122,6 +123,9 @@ class PostgresMembership:
             delivered_before=first["delivered"],
         )
 
+    def handled(self, event: Event) -> None:
+        """Nothing to note: nobody takes over while we are here."""
+
     async def commit(self, position: int) -> None:
         await self._set_position(position, 0)
 
@@ -147,42 +151,10 @@ class PostgresMembership:
     async def bury(self, event: Event, reason: str, attempts: int) -> None:
         async with self._connection.transaction():
             await self._set_position(event.at, 0)
-            await self._connection.execute(
-                """
-                INSERT INTO eventlog.dead_letters AS d (group_name, event_id, position, topic, key, type, source,
-                    tenant, time, traceparent, data, reason, attempts)
-                SELECT $1, event_id, position, topic, key, type, source, tenant, time, traceparent, data, $3, $4
-                FROM eventlog.events WHERE event_id = $2
-                ON CONFLICT (group_name, event_id) DO UPDATE SET reason = excluded.reason,
-                    attempts = d.attempts + excluded.attempts, failed_at = now(), replay_requested_at = NULL
-                """,
-                self._group,
-                event.id,
-                reason,
-                attempts,
-            )
+            await letters.bury(self._connection, self._group, event, reason, attempts)
 
     async def requested_replays(self, limit: int) -> list[DeadLetter]:
-        rows = await self._connection.fetch(
-            f"""
-            SELECT id, group_name, reason, attempts, failed_at, replay_requested_at, {COLUMNS}
-            FROM eventlog.dead_letters WHERE group_name = $1 AND replay_requested_at IS NOT NULL
-            ORDER BY position LIMIT $2
-            """,
-            self._group,
-            limit,
-        )
-        return [to_dead_letter(row) for row in rows]
+        return await letters.requested(self._connection, self._group, limit)
 
     async def settle_replay(self, letter: DeadLetter, failure: str | None) -> None:
-        if failure is None:
-            await self._connection.execute("DELETE FROM eventlog.dead_letters WHERE id = $1", letter.id)
-            return
-        await self._connection.execute(
-            """
-            UPDATE eventlog.dead_letters
-            SET reason = $2, attempts = attempts + 1, failed_at = now(), replay_requested_at = NULL WHERE id = $1
-            """,
-            letter.id,
-            failure,
-        )
+        await letters.settle(self._connection, letter, failure)

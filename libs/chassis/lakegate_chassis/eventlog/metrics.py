@@ -19,3 +19,5 @@ DURATION = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
 )
 PRUNED = Counter("lakegate_events_pruned_total", "Events deleted by retention")
+RELAYED = Counter("lakegate_events_relayed_total", "Events of the outbox that Kafka has acknowledged")
+RELAY_LAG = Gauge("lakegate_events_relay_lag", "Positions between the relay and the head of the outbox, in its process")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,7 +102,7 @@ class Rewound(Exception):
 
 
 class Membership(Protocol):
-    """The one active member of a group. All its writes fail once its lease is gone."""
+    """An active member of a group. All its writes fail once its lease is gone."""
 
     @property
     def active(self) -> bool:
@@ -113,8 +113,15 @@ class Membership(Protocol):
         """The next events, at most `limit`; empty when none came within the time or something else did."""
         ...
 
+    def handled(self, event: Event) -> None:
+        """`event` of the last batch has had its effect; whoever takes over goes on after it, if that can be told.
+
+        Raises Rewound when the rest of the batch is somebody else's now.
+        """
+        ...
+
     async def commit(self, position: int) -> None:
-        """Everything up to `position` has had its effect. Raises Rewound."""
+        """Everything of the last batch up to `position` has had its effect. Raises Rewound."""
         ...
 
     async def record_failure(self, event: Event, attempts: int) -> None:
@@ -141,7 +148,7 @@ class EventLog(Protocol):
 
     def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
-    ) -> AsyncIterator[list[Event]]:
+    ) -> AsyncGenerator[list[Event], None]:
         """Every event after a position, in batches, outside of groups.
 
         It waits for more for ever; with `follow=False` it ends at the head. The next batch is read when it is
@@ -160,7 +167,10 @@ class EventLog(Protocol):
     def join(
         self, group: str, topics: Sequence[str], *, from_head: bool = False
     ) -> AbstractAsyncContextManager[Membership]:
-        """Wait to become the group's active member. A new group begins at the first event, or at the head."""
+        """Wait to become an active member. A new group begins at the first event, or at the head.
+
+        No topics means every topic.
+        """
         ...
 
     async def rewind(self, group: str, position: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
-from lakegate_chassis.eventlog import metrics
+from lakegate_chassis.eventlog import letters, metrics
 from lakegate_chassis.eventlog.membership import LEASE, PostgresMembership
 from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupState, Membership
 from lakegate_chassis.eventlog.rows import COLUMNS, PUBLISH, publish_arguments, to_dead_letter, to_event
@@ -57,7 +57,7 @@ class PostgresEventLog:
 
     async def read(
         self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
-    ) -> AsyncIterator[list[Event]]:
+    ) -> AsyncGenerator[list[Event], None]:
         async with self._wakeups.listening() if follow else nullcontext():
             while True:
                 ticket = self._wakeups.ticket(EVENTS)
@@ -166,8 +166,7 @@ class PostgresEventLog:
         async with connection(self._pool) as acquired:
             rows = await acquired.fetch(
                 f"""
-                SELECT id, group_name, reason, attempts, failed_at, replay_requested_at, {COLUMNS}
-                FROM eventlog.dead_letters
+                {letters.SELECT}
                 WHERE ($1::text IS NULL OR group_name = $1) AND ($2::bigint IS NULL OR id < $2)
                 ORDER BY id DESC LIMIT $3
                 """,
@@ -189,6 +188,11 @@ class PostgresEventLog:
             )
             await acquired.execute("SELECT pg_notify($1, '')", EVENTS)
         return len(rows)
+
+    async def bury(self, group: str, event: Event, reason: str, attempts: int = 1) -> None:
+        """Make a dead letter of an event that a group can't even be given."""
+        async with connection(self._pool) as acquired:
+            await letters.bury(acquired, group, event, reason, attempts)
 
     async def prune(self, keep: timedelta, limit: int) -> int:
         async with connection(self._pool) as acquired:

@@ -35,11 +35,12 @@ def publish_arguments(events: tuple[Event, ...]) -> list[list[Any]]:
         [event.tenant for event in events],
         [event.time for event in events],
         [event.traceparent for event in events],
-        [_json(event.data) for event in events],
+        [json_text(event.data) for event in events],
     ]
 
 
-def _json(data: dict[str, Any]) -> str:
+def json_text(data: dict[str, Any]) -> str:
+    """JSON that jsonb takes."""
     text = orjson.dumps(data).decode()
     if "\\u0000" in text:
         # jsonb can't hold NUL, and one in a user's file must not make the write fail that reports it.

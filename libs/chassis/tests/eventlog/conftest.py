@@ -9,12 +9,19 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.protocol.group import LeaveGroupRequest
+from servers.kafka import Kafka
 
-from lakegate_chassis.eventlog import Event, PostgresEventLog, make_event
+from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import Event, EventLog, PostgresEventLog, make_event
+from lakegate_chassis.eventlog.kafka import KafkaEventLog
+from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.eventlog.membership import LEASE
-from lakegate_chassis.eventlog.wakeups import EVENTS
 from lakegate_chassis.postgres import open_pool
-from lakegate_chassis.settings import PostgresSettings
+from lakegate_chassis.settings import KafkaSettings, PostgresSettings
+from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import RunEventObserved
 
 
@@ -27,7 +34,7 @@ class PostgresAdapter:
         self._stack = stack
         self._pool: asyncpg.Pool | None = None
 
-    async def open(self) -> PostgresEventLog:
+    async def open(self) -> EventLog:
         pool = await open_pool(PostgresSettings(url=self._url), "catalog")
         self._stack.push_async_callback(pool.close)
         self._pool = pool
@@ -41,14 +48,17 @@ class PostgresAdapter:
 
     async def kill_member(self, group: str) -> None:
         """The connection that holds the group's lease ends, as it does when its process is killed."""
-        killed = await self._admin.fetchval(
+        assert await self.end_lease(group)
+
+    async def end_lease(self, group: str) -> bool | None:
+        """None when nobody holds it."""
+        return await self._admin.fetchval(
             f"""
             SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_locks
             WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = {LEASE}
             """,
             group,
         )
-        assert killed
 
     async def kill_listeners(self) -> int:
         return await self._admin.fetchval(
@@ -71,24 +81,71 @@ class PostgresAdapter:
         )
 
 
-@pytest.fixture(params=["postgres"])
+class KafkaAdapter(PostgresAdapter):
+    """The relay runs from the first `open` on. One partition, so that a test's events have one order."""
+
+    bootstrap: str
+    own_broker: bool
+    partitions = 1
+
+    async def open(self) -> EventLog:
+        first = self._pool is None
+        await super().open()
+        settings = KafkaSettings(
+            bootstrap=self.bootstrap,
+            partitions=self.partitions,
+            # the harness lets sessions be short; other brokers have a minimum of 6 s
+            session_seconds=2 if self.own_broker else 6,
+        )
+        log = KafkaEventLog(self._pool, settings)
+        if first:
+            background = Background()
+            background.start("relay", log.relay.run)
+            self._stack.push_async_callback(background.stop)
+        return log
+
+    async def kill_relay(self) -> None:
+        """It is back after a moment, or another one is."""
+        await eventually(lambda: self.end_lease(RELAY))
+
+    async def kill_member(self, group: str) -> None:
+        """The broker drops every member that has partitions, as it does when their sessions run out."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        coordinator = await admin.find_coordinator(group)
+        (answer,) = await admin.describe_consumer_groups([group])
+        killed = 0
+        for member_id, *_, assignment in answer.groups[0][5]:
+            if assignment and ConsumerProtocol.ASSIGNMENT.decode(assignment).assignment:
+                await admin._send_request_to_node(coordinator, LeaveGroupRequest(group, member_id))
+                killed += 1
+        await admin.close()
+        assert killed
+
+
+@pytest.fixture(params=["postgres", "kafka"])
 async def adapter(request: pytest.FixtureRequest, database: Any) -> AsyncIterator[PostgresAdapter]:
-    assert EVENTS
     async with AsyncExitStack() as stack:
         admin = await asyncpg.connect(database.admin_url)
         stack.push_async_callback(admin.close)
-        yield PostgresAdapter(database.url("catalog"), admin, stack)
+        if request.param == "postgres":
+            yield PostgresAdapter(database.url("catalog"), admin, stack)
+            return
+        kafka: Kafka = request.getfixturevalue("kafka")
+        made = KafkaAdapter(database.url("catalog"), admin, stack)
+        made.bootstrap, made.own_broker = kafka.bootstrap, kafka.control is not None
+        yield made
 
 
 @pytest.fixture
-async def log(adapter: PostgresAdapter) -> PostgresEventLog:
+async def log(adapter: PostgresAdapter) -> EventLog:
     return await adapter.open()
 
 
 class Topic:
     """A topic and a group that no other test uses, and a way to publish to it."""
 
-    def __init__(self, log: PostgresEventLog, adapter: PostgresAdapter) -> None:
+    def __init__(self, log: EventLog, adapter: PostgresAdapter) -> None:
         self.name = f"topic-{uuid4()}"
         self.group = f"group-{uuid4()}"
         self._log = log
@@ -113,5 +170,5 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def topic(log: PostgresEventLog, adapter: PostgresAdapter) -> Topic:
+async def topic(log: EventLog, adapter: PostgresAdapter) -> Topic:
     return Topic(log, adapter)

@@ -212,9 +212,11 @@ async def test_what_a_killed_member_had_in_hand_is_redelivered_to_the_next(log, 
             stalled.go.set()
             await topic.publish(6)
             await eventually(lambda: 6 in takeover.handled + stalled.handled)
-    # 1 was committed as a batch of its own; 2 was done but not committed when the member went.
-    assert takeover.handled[:4] == [2, 3, 4, 5]
-    assert REDELIVERED.labels(topic.group)._value.get() - before >= 4
+    # 1 was committed as a batch of its own. 2 was done: PostgreSQL did not know when the member went, and on Kafka
+    # the member had committed it when the other one joined.
+    redelivered = takeover.handled[: takeover.handled.index(5) + 1]
+    assert redelivered in ([2, 3, 4, 5], [3, 4, 5])
+    assert REDELIVERED.labels(topic.group)._value.get() - before >= 1
     assert (await state(log, topic)).lag >= 0
 
 
@@ -293,15 +295,25 @@ async def test_an_unknown_group_can_not_be_rewound(log) -> None:
 
 
 async def test_a_slow_member_holds_one_bounded_batch(log, topic) -> None:
+    await topic.publish(*range(9))
+    async with log.join(topic.group, [topic.name]) as member:
+        assert 1 <= len(await next_events(member, 5)) <= 5
+
+
+async def test_a_batch_of_large_events_is_bounded_in_bytes(log, topic) -> None:
     large = "".join(f"{n:x}" * 7 for n in range(150_000))
     for n in range(12):
         await topic.publish(n, large=large + str(n))
     async with log.join(topic.group, [topic.name]) as member:
-        by_count = await member.next(5, 1)
-        assert len(by_count.events) == 5
-        by_bytes = await member.next(1_000, 1)
-        assert 1 <= len(by_bytes.events) <= 12
-        assert sum(len(str(event.data)) for event in by_bytes.events) < 64 * 1024 * 1024
+        events = await next_events(member, 1_000)
+        assert sum(len(str(event.data)) for event in events) < 64 * 1024 * 1024
+
+
+async def next_events(member, limit: int) -> list[Event]:
+    async def some() -> list[Event]:
+        return (await member.next(limit, 1)).events
+
+    return await eventually(some)
 
 
 async def test_other_topics_events_do_not_hold_the_group_back(log, topic, adapter) -> None:

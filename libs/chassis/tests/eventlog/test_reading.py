@@ -106,6 +106,7 @@ async def test_a_reader_survives_the_loss_of_its_notifications(log, adapter, top
         assert numbers(await waiting) == [1]
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_the_listening_connection_goes_with_the_last_reader(log, adapter, topic) -> None:
     async with asyncio.timeout(15), aclosing(log.read([topic.name], 0)) as batches:
         await topic.publish(1)
@@ -132,6 +133,7 @@ async def test_a_time_is_found_again_as_a_position(log, topic) -> None:
     assert numbers(await topic.read(after=position)) == [2]
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_old_events_go_once_every_group_has_passed_them(log, adapter, topic) -> None:
     await topic.publish(1, 2)
     await adapter.age(topic.name, days=8)

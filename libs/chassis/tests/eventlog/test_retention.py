@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Retention
 from lakegate_chassis.testing import eventually
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_retention_prunes_by_itself(log, adapter, topic) -> None:
     await topic.publish(1)
     await adapter.age(topic.name, days=8)
@@ -24,6 +27,7 @@ async def test_retention_prunes_by_itself(log, adapter, topic) -> None:
     await background.stop()
 
 
+@pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_positions_go_on_after_everything_was_pruned(log, adapter, topic) -> None:
     await topic.publish(1)
     before = (await topic.read())[0].position

@@ -1,1 +1,1 @@
-"""The catalog store: a port, its PostgreSQL adapter, and the rules of names that stand on the port alone."""
+"""The catalog store: a port, its adapters (PostgreSQL, MongoDB), and the rules of names that stand on the port."""

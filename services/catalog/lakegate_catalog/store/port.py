@@ -16,6 +16,7 @@ from uuid import UUID
 from lakegate_contracts.events import EventData
 
 EVERY_TENANT = "*"
+SOURCE = "lakegate-catalog"  # of the events that are stored with changes
 SEPARATOR = "\x1f"  # between the parts of a key: in no name, and below every printable character when sorted
 
 State = dict[str, Any]
@@ -51,7 +52,8 @@ class Claim:
 class Change:
     """One change of an entity. `state` is the whole state after it; None: the entity is gone, and has no name.
 
-    `event` goes to the event log with the change; `position` is its place there, and only known to the writer.
+    `event` goes to the event log with the change, in the order of sequences; `position` is at or above its place
+    there, and only the writer knows it.
     """
 
     tenant: str
@@ -74,7 +76,10 @@ class CatalogStore(Protocol):
     """Every method may raise the chassis' Unavailable."""
 
     async def append(self, change: Change) -> Change:
-        """Store `change` and, with it, its event; returned with its position. Raises SequenceTaken."""
+        """Store `change` and, with it, its event. Raises SequenceTaken.
+
+        Returned with its position, or without one when the event log can't be reached and gets the event later.
+        """
         ...
 
     async def current(self, tenant: str, entity_id: UUID) -> Change | None:

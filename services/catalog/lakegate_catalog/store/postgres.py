@@ -9,12 +9,10 @@ from uuid import UUID
 
 import asyncpg
 
-from lakegate_catalog.store.port import EVERY_TENANT, CatalogStore, Change, Claim, Name, SequenceTaken, Space
-from lakegate_chassis.eventlog import PostgresEventLog, make_event
+from lakegate_catalog.store.port import EVERY_TENANT, SOURCE, CatalogStore, Change, Claim, Name, SequenceTaken, Space
+from lakegate_chassis.eventlog import EventLog, make_event
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Unavailable
-
-SOURCE = "lakegate-catalog"
 
 INSERT_CHANGE = """
 INSERT INTO changes (tenant, entity_id, sequence, kind, space, name_key, state, changed_at)
@@ -73,7 +71,7 @@ ORDER BY c.tenant, c.name_key LIMIT $4
 class PostgresCatalogStore(CatalogStore):
     """Adapter over asyncpg; the pool's search_path is the catalog's schema."""
 
-    def __init__(self, pool: asyncpg.Pool, log: PostgresEventLog) -> None:
+    def __init__(self, pool: asyncpg.Pool, log: EventLog) -> None:
         self._pool = pool
         self._log = log
 

@@ -22,7 +22,6 @@ from lakegate_catalog.search.query import Wanted, search
 from lakegate_catalog.search.replica import SearchReplica
 from lakegate_catalog.store.entities import Entities, first_change, next_change
 from lakegate_catalog.store.port import Change
-from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog, make_event
 from lakegate_contracts.events import RunEventObserved
@@ -33,11 +32,6 @@ HEAP = 15_000_000
 @pytest.fixture
 def log(pool: asyncpg.Pool) -> PostgresEventLog:
     return PostgresEventLog(pool)
-
-
-@pytest.fixture
-def entities(pool: asyncpg.Pool, log: PostgresEventLog) -> Entities:
-    return Entities(PostgresCatalogStore(pool, log))
 
 
 def replace_files(folder: Path, pattern: str) -> None:

@@ -23,11 +23,6 @@ def first(tenant: str, key: str) -> Change:
     return replace(first_change(tenant, uuid4(), name(key), "created", datetime.now(UTC)), state={"made": key})
 
 
-@pytest.fixture
-def entities(store: CatalogStore) -> Entities:
-    return Entities(store)
-
-
 async def test_of_many_creators_of_one_name_exactly_one_wins(entities: Entities, tenant: str) -> None:
     rivals = [first(tenant, "a") for _ in range(12)]
     outcomes = await asyncio.gather(*(entities.create(name("a"), rival) for rival in rivals), return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from pyiceberg.schema import Schema
 
-from lakegate_chassis.eventlog import PostgresEventLog, make_event
+from lakegate_chassis.eventlog import EventLog, make_event
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem, problem_body
 from lakegate_contracts.events import EventData, LoadCompleted, LoadFailed
@@ -26,7 +26,7 @@ MAX_REASONS = 100
 class Outcomes:
     """Writes how loads begin and end, with their events."""
 
-    def __init__(self, pool: asyncpg.Pool, log: PostgresEventLog, *, cleanup_seconds: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, log: EventLog, *, cleanup_seconds: float) -> None:
         self._pool = pool
         self._log = log
         self._cleanup_seconds = cleanup_seconds

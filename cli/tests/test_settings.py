@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from lakegate.settings import inherited_environment
+
+
+def test_services_inherit_the_store_that_was_chosen_and_no_other_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATALOG_STORE__MONGODB__URL", "mongodb://db.example")
+    monkeypatch.setenv("CATALOG_PORT", "1")
+    monkeypatch.setenv("LAKEGATE_KEY", "lgk_x")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
+    inherited = inherited_environment()
+    assert inherited["CATALOG_STORE__MONGODB__URL"] == "mongodb://db.example"
+    assert inherited["HTTPS_PROXY"] == "http://proxy.example"
+    assert not {"CATALOG_PORT", "LAKEGATE_KEY"} & inherited.keys()

@@ -1,0 +1,155 @@
+"""Clients of a Kafka cluster, made from the settings; every one has bounded requests and a bounded end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+
+from lakegate_chassis.logs import log
+from lakegate_chassis.settings import KafkaSettings
+
+CLIENT = "lakegate"
+END_SECONDS = 5.0
+# Where a producer may gather records of one partition into one batch.
+BATCH_BYTES = 1 << 20
+
+
+class Connections:
+    """Makes clients; whoever makes one ends it."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self._options: dict[str, Any] = {
+            "bootstrap_servers": settings.bootstrap,
+            "client_id": CLIENT,
+            "request_timeout_ms": _ms(settings.request_seconds),
+            "security_protocol": settings.security,
+            "ssl_context": _tls(settings),
+        }
+        if settings.security.startswith("SASL") and settings.password is not None:
+            self._options |= {
+                "sasl_mechanism": settings.sasl_mechanism,
+                "sasl_plain_username": settings.username,
+                "sasl_plain_password": settings.password.get_secret_value(),
+            }
+
+    @asynccontextmanager
+    async def producer(self) -> AsyncIterator[Any]:
+        """Idempotent: a repeated request is stored once, and a partition's batches keep their order."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=self.settings.max_event_bytes,
+        )
+        await _start(producer)
+        try:
+            yield producer
+        finally:
+            await _end(producer.stop())
+            # stop() flushes first, and a broker that hangs would have it wait for ever; what was not acknowledged
+            # by now must not arrive later, behind what the next producer sends
+            sender = producer._sender.sender_task
+            if sender is not None and not sender.done():
+                sender.cancel()
+
+    def member(self, group: str) -> Any:
+        """A consumer of a group, not started: the caller commits, and ends it with `end`."""
+        session = _ms(self.settings.session_seconds)
+        return AIOKafkaConsumer(
+            **self._options,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # one strategy: aiokafka has no cooperative one
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+            session_timeout_ms=session,
+            heartbeat_interval_ms=session // 5,
+            # a member gets this long to finish what it has in hand when others join
+            rebalance_timeout_ms=max(session, 30_000),
+            # A handler may wait out an outage. Members that hang are the watchdog's business, not the group's.
+            max_poll_interval_ms=24 * 3600 * 1000,
+        )
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[Any]:
+        """A consumer outside of groups, for offsets and single records."""
+        # Short fetches: a question about offsets waits behind them on the same connection.
+        consumer = AIOKafkaConsumer(
+            **self._options, enable_auto_commit=False, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=50
+        )
+        await _start(consumer)
+        try:
+            yield consumer
+        finally:
+            await _end(consumer.stop())
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[Any]:
+        admin = AIOKafkaAdminClient(**self._options)
+        try:
+            with translated():
+                await admin.start()
+                yield admin
+        finally:
+            await _end(admin.close())
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Kafka's errors as ConnectionError: the supervisor starts anew, and what was not committed comes again."""
+    try:
+        yield
+    except KafkaError as error:
+        raise ConnectionError(f"Kafka: {error or type(error).__name__}") from error
+
+
+async def end(consumer: Any) -> None:
+    """Leave the group and close, within bounds."""
+    await _end(consumer.stop())
+
+
+async def _start(client: Any) -> None:
+    with translated():
+        try:
+            await client.start()
+        except BaseException:
+            # a client that did not start still holds connections
+            await _end(client.stop())
+            raise
+
+
+async def _end(ending: Any) -> None:
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await ending
+    except asyncio.CancelledError:
+        # aiokafka lets the cancellation of its own heartbeat through when a group lookup is under way
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        log.warning("kafka_client_left_behind", error="its end was cancelled by itself")
+    except (TimeoutError, OSError, KafkaError) as error:
+        log.warning("kafka_client_left_behind", error=f"{type(error).__name__}: {error}")
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext | None:
+    if settings.security not in ("SSL", "SASL_SSL"):
+        return None
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.certificate_file:
+        context.load_cert_chain(settings.certificate_file, settings.key_file)
+    return context
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

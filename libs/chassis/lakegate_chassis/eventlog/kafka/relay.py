@@ -1,0 +1,110 @@
+"""Publishes the outbox to Kafka, in order, by whichever process holds the lease.
+
+The relay is a group of the log in PostgreSQL: its lease and its progress are the ones every group has there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from lakegate_chassis.eventlog import metrics
+from lakegate_chassis.eventlog.kafka.connections import Connections, translated
+from lakegate_chassis.eventlog.kafka.records import Record, partition_of, to_record
+from lakegate_chassis.eventlog.kafka.topics import Topics
+from lakegate_chassis.eventlog.port import Event
+from lakegate_chassis.eventlog.postgres import PostgresEventLog
+from lakegate_chassis.logs import log
+
+GROUP = "kafka-relay"
+PAGE = 2_000
+_POLL_SECONDS = 5.0
+# What comes within this time travels together: a turn for every event would cost each write more than its own row.
+_GATHER_SECONDS = 0.05
+_DRAIN_SECONDS = 3.0
+
+Place = tuple[str, int]
+
+
+class Relay:
+    """Run it under Background in every process that has the outbox: one is active.
+
+    A page is read, sent and acknowledged before its progress is stored, so a crash repeats a page at most. Of each
+    partition one batch is under way at a time: a batch that fails is followed by none, so the order of keys holds.
+    While the broker is away or hangs, the idempotent producer repeats the batch and nothing else happens.
+    """
+
+    def __init__(self, outbox: PostgresEventLog, connections: Connections) -> None:
+        self._outbox = outbox
+        self._connections = connections
+        self._topics = Topics(connections)
+
+    async def run(self) -> None:
+        """Until cancelled; what is under way then gets a moment to arrive."""
+        async with self._outbox.join(GROUP, []) as member, self._connections.producer() as producer:
+            log.info("relay_active")
+            while True:
+                batch = await member.next(PAGE, _POLL_SECONDS)
+                metrics.RELAY_LAG.set(max(batch.head - batch.through, 0) + len(batch.events))
+                if not batch.events:
+                    continue
+                page = asyncio.create_task(self._send(producer, batch.events))
+                try:
+                    await asyncio.shield(page)
+                except asyncio.CancelledError:
+                    if await _arrives(page):
+                        await member.commit(batch.through)
+                    raise
+                await member.commit(batch.through)
+                metrics.RELAYED.inc(len(batch.events))
+                metrics.RELAY_LAG.set(max(batch.head - batch.through, 0))
+                if len(batch.events) < PAGE and batch.through == batch.head:
+                    await asyncio.sleep(_GATHER_SECONDS)
+
+    async def _send(self, producer: Any, events: list[Event]) -> None:
+        await self._topics.ensure({event.topic for event in events})
+        places: dict[Place, list[Record]] = defaultdict(list)
+        partitions: dict[str, int] = {}
+        limit = self._connections.settings.max_event_bytes
+        with translated():
+            for event in events:
+                if event.topic not in partitions:
+                    partitions[event.topic] = len(await producer.partitions_for(event.topic))
+                record = to_record(event)
+                if len(record.value) > limit:
+                    await self._refuse(event, f"larger than {limit} bytes, the most that a record may have")
+                    continue
+                places[event.topic, partition_of(record.key, partitions[event.topic])].append(record)
+            sent = await asyncio.gather(
+                *(_send_in_order(producer, place, records) for place, records in places.items()),
+                return_exceptions=True,
+            )
+            failures = [failure for failure in sent if isinstance(failure, BaseException)]
+            if failures:
+                raise failures[0]
+
+    async def _refuse(self, event: Event, reason: str) -> None:
+        """It would stop the relay for ever, so it becomes a dead letter of the relay's."""
+        log.error("event_not_relayed", event_id=str(event.id), type=event.type, reason=reason)
+        await self._outbox.bury(GROUP, event, reason)
+
+
+async def _send_in_order(producer: Any, place: Place, records: list[Record]) -> None:
+    topic, partition = place
+    batch = producer.create_batch()
+    for record in records:
+        arguments = {"key": record.key, "value": record.value, "headers": record.headers}
+        if batch.append(timestamp=record.timestamp_ms, **arguments) is None:
+            await (await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            batch.append(timestamp=record.timestamp_ms, **arguments)
+    await (await producer.send_batch(batch, topic, partition=partition))
+
+
+async def _arrives(page: asyncio.Task[None]) -> bool:
+    await asyncio.wait([page], timeout=_DRAIN_SECONDS)
+    if not page.done():
+        page.cancel()
+        return False
+    return not page.cancelled() and page.exception() is None

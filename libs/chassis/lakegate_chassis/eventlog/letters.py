@@ -1,0 +1,63 @@
+"""Dead letters as rows: both adapters keep them here, where they can be listed, replayed and settled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakegate_chassis.eventlog.port import DeadLetter, Event
+from lakegate_chassis.eventlog.rows import COLUMNS, json_text, to_dead_letter
+
+BURY = """
+    INSERT INTO eventlog.dead_letters AS d (group_name, event_id, position, topic, key, type, source,
+        tenant, time, traceparent, data, reason, attempts)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $13)
+    ON CONFLICT (group_name, event_id) DO UPDATE SET reason = excluded.reason,
+        attempts = d.attempts + excluded.attempts, failed_at = now(), replay_requested_at = NULL
+"""
+SELECT = f"""
+    SELECT id, group_name, reason, attempts, failed_at, replay_requested_at, {COLUMNS} FROM eventlog.dead_letters
+"""
+
+
+async def bury(connection: Any, group: str, event: Event, reason: str, attempts: int) -> None:
+    """Add the event, or another failure of an event that is there already."""
+    await connection.execute(
+        BURY,
+        group,
+        event.id,
+        event.at,
+        event.topic,
+        event.key,
+        event.type,
+        event.source,
+        event.tenant,
+        event.time,
+        event.traceparent,
+        json_text(event.data),
+        # PostgreSQL's text can't hold NUL, and a reason may quote a user's data
+        reason.replace("\0", "\ufffd"),
+        attempts,
+    )
+
+
+async def requested(connection: Any, group: str, limit: int) -> list[DeadLetter]:
+    """The group's letters that somebody asked to try again, oldest first."""
+    rows = await connection.fetch(
+        f"{SELECT} WHERE group_name = $1 AND replay_requested_at IS NOT NULL ORDER BY position LIMIT $2", group, limit
+    )
+    return [to_dead_letter(row) for row in rows]
+
+
+async def settle(connection: Any, letter: DeadLetter, failure: str | None) -> None:
+    """None: the letter goes. Else it stays with the new reason."""
+    if failure is None:
+        await connection.execute("DELETE FROM eventlog.dead_letters WHERE id = $1", letter.id)
+        return
+    await connection.execute(
+        """
+        UPDATE eventlog.dead_letters
+        SET reason = $2, attempts = attempts + 1, failed_at = now(), replay_requested_at = NULL WHERE id = $1
+        """,
+        letter.id,
+        failure.replace("\0", "\ufffd"),
+    )

@@ -1,0 +1,117 @@
+"""/v1/events: the log, its consumer groups and their dead letters, for holders of the scope admin.
+
+Events and dead letters are those of the caller's tenant; groups serve all tenants.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from lakegate_chassis.auth import require
+from lakegate_chassis.eventlog import DeadLetter, Event
+from lakegate_contracts.events import TOPICS
+from lakegate_contracts.identity import Scope
+from lakegate_lineage.deps import Caller, Log
+from lakegate_lineage.errors import EventGroupUnknown
+from lakegate_lineage.eventlog.schemas import (
+    DeadLetterReplay,
+    DeadLettersRequested,
+    EventDeadLetters,
+    EventGroups,
+    LoggedEvents,
+    Replay,
+    Replayed,
+)
+
+router = APIRouter(prefix="/v1/events", tags=["Events"])
+
+Group = Annotated[str, Path(min_length=1, max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=500, description="items in a page")]
+_PAGE = 500
+_AT_MOST = 10_000
+
+
+@router.get("", response_model=LoggedEvents)
+async def list_events(
+    caller: Caller,
+    log: Log,
+    after: Annotated[int | None, Query(ge=0, description="position; without it, only what comes from now on")] = None,
+    topic: Annotated[list[str] | None, Query(description="repeatable; without it, every topic of ours")] = None,
+    limit: Limit = 100,
+) -> LoggedEvents:
+    """Events after a position, oldest first. It looks at 10,000 at most, so a page may be short before the end."""
+    require(caller, Scope.ADMIN)
+    position = await log.head() if after is None else after
+    found: list[Event] = []
+    looked_at = 0
+    async with aclosing(log.read(topic or list(TOPICS), position, _PAGE, follow=False)) as batches:
+        async for batch in batches:
+            for event in batch:
+                if len(found) == limit:
+                    return LoggedEvents.of(found, position)
+                position = event.at
+                if event.tenant == caller.tenant:
+                    found.append(event)
+            looked_at += len(batch)
+            if looked_at >= _AT_MOST:
+                break
+    return LoggedEvents.of(found, position)
+
+
+@router.get("/groups", response_model=EventGroups)
+async def list_groups(caller: Caller, log: Log) -> EventGroups:
+    """Every consumer group: how far it is, how far behind, what it gave up on."""
+    require(caller, Scope.ADMIN)
+    return EventGroups.of(await log.groups(), await log.head())
+
+
+@router.post("/groups/{group}/replay", response_model=Replayed, status_code=202)
+async def replay(group: Group, body: Replay, caller: Caller, log: Log) -> Replayed:
+    """Let a group handle again what came after a position or since a time. Effects are there once: ids are known."""
+    require(caller, Scope.ADMIN)
+    position = body.position
+    if body.time is not None:
+        time = body.time if body.time.tzinfo else body.time.replace(tzinfo=UTC)
+        position = await log.position_before(time)
+    assert position is not None
+    try:
+        await log.rewind(group, position)
+    except KeyError:
+        raise EventGroupUnknown(f"There is no consumer group {group}. GET /v1/events/groups lists them.") from None
+    return Replayed(group=group, position=position)
+
+
+@router.get("/dead-letters", response_model=EventDeadLetters)
+async def list_dead_letters(
+    caller: Caller,
+    log: Log,
+    group: Annotated[str | None, Query(max_length=200)] = None,
+    before: Annotated[int | None, Query(ge=0, description="`before` of the page before")] = None,
+    limit: Limit = 100,
+) -> EventDeadLetters:
+    """Events that a group gave up on, newest first. Other tenants' are left out, so a page may hold fewer."""
+    require(caller, Scope.ADMIN)
+    letters = await log.dead_letters(group, limit=limit, before_id=before)
+    following = letters[-1].id if len(letters) == limit else None
+    return EventDeadLetters.of([letter for letter in letters if letter.event.tenant == caller.tenant], following)
+
+
+@router.post("/dead-letters/replay", response_model=DeadLettersRequested, status_code=202)
+async def replay_dead_letters(body: DeadLetterReplay, caller: Caller, log: Log) -> DeadLettersRequested:
+    """Hand dead letters to their group again; each that has its effect then is gone."""
+    require(caller, Scope.ADMIN)
+    wanted = None if body.ids is None else set(body.ids)
+    before: int | None = None
+    ids: list[int] = []
+    while page := await log.dead_letters(body.group, limit=_PAGE, before_id=before):
+        ids += [letter.id for letter in page if _is_meant(letter, caller.tenant, wanted)]
+        before = page[-1].id
+    return DeadLettersRequested(requested=await log.request_replay(body.group, ids) if ids else 0)
+
+
+def _is_meant(letter: DeadLetter, tenant: str, wanted: set[int] | None) -> bool:
+    return letter.event.tenant == tenant and (wanted is None or letter.id in wanted)

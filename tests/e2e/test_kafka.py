@@ -1,0 +1,66 @@
+"""The same suite with its events on Kafka, by settings alone; skipped where no Kafka is to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from suites import Suite, start_suite, until
+
+SERVICES = ("CATALOG", "INGEST", "LINEAGE")
+
+
+@pytest.fixture(scope="module")
+def suite_on_kafka(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    with pytest.MonkeyPatch.context() as environment:
+        for service in SERVICES:
+            environment.setenv(f"{service}_KAFKA__BOOTSTRAP", kafka.bootstrap)
+        started = start_suite(tmp_path_factory.mktemp("suite"))
+    yield started
+    started.stop()
+
+
+def lineage_of(suite: Suite, table: str) -> list[dict[str, Any]]:
+    with suite.client() as lake:
+        answer = lake.get("/v1/lineage/graph", params={"namespace": "lakegate://default", "name": table})
+    return answer.json()["nodes"] if answer.status_code == 200 else []
+
+
+def push(suite: Suite, table: str, body: bytes) -> dict[str, Any]:
+    namespace, _, name = table.rpartition(".")
+    with suite.client() as lake:
+        answer = lake.post(f"/v1/loads/{namespace}/{name}", content=body, params={"name": "a.csv"})
+    assert answer.status_code == 201, answer.text
+    receipt: dict[str, Any] = answer.json()
+    return receipt
+
+
+def group(suite: Suite) -> dict[str, Any]:
+    with suite.client() as lake:
+        listed = lake.get("/v1/events/groups").json()["items"]
+    return next((item for item in listed if item["group"] == "lineage"), {"lag": -1})
+
+
+def test_a_load_reaches_lineage_and_search_through_kafka(suite_on_kafka: Suite) -> None:
+    receipt = push(suite_on_kafka, "shop.orders", b"id\n1\n2\n")
+    assert until(lambda: lineage_of(suite_on_kafka, "shop.orders"), within_seconds=30)
+    with suite_on_kafka.client() as lake:
+        found = lake.get("/v1/search", params={"q": "orders", "consistency_token": receipt["consistency_token"]})
+    assert [item["name"] for item in found.json()["items"]] == ["shop.orders"]
+
+
+def test_the_broker_dies_and_what_was_loaded_meanwhile_arrives(suite_on_kafka: Suite, kafka: Any) -> None:
+    if kafka.control is None:
+        pytest.skip("hurts the broker: only on one of our own")
+    push(suite_on_kafka, "shop.before", b"id\n1\n")
+    kafka.control.kill()
+    tables = [f"shop.meanwhile_{number}" for number in range(5)]
+    for table in tables:
+        push(suite_on_kafka, table, b"id\n1\n")
+    kafka.control.start()
+    for table in ["shop.before", *tables]:
+        assert until(lambda table=table: lineage_of(suite_on_kafka, table), within_seconds=60)
+    until(lambda: group(suite_on_kafka)["lag"] == 0, within_seconds=60)
+    with suite_on_kafka.client() as lake:
+        assert lake.get("/v1/events/dead-letters").json()["items"] == []

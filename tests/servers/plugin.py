@@ -1,0 +1,58 @@
+"""Fixtures `kafka`, `mongodb` and `s3`: a real server for the run, or a skip; and the table at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from servers import kafka as kafka_server
+from servers import mongodb as mongodb_server
+from servers import s3 as s3_server
+from servers.finding import Servers, Source
+from servers.processes import Missing
+
+_SERVERS = pytest.StashKey[Servers]()
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    names = os.environ.get("LAKEGATE_TEST_REQUIRE", "")
+    found = Servers(tmp_path_factory.mktemp("servers"), frozenset(filter(None, names.split(","))))
+    request.config.stash[_SERVERS] = found
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: Servers) -> kafka_server.Kafka:
+    return _get(servers, "kafka", kafka_server.SOURCES)
+
+
+@pytest.fixture(scope="session")
+def mongodb(servers: Servers) -> mongodb_server.MongoDB:
+    return _get(servers, "mongodb", mongodb_server.SOURCES)
+
+
+@pytest.fixture(scope="session")
+def s3(servers: Servers) -> s3_server.S3:
+    return _get(servers, "s3", s3_server.SOURCES)
+
+
+def _get(servers: Servers, name: str, sources: dict[str, Source]):  # type: ignore[no-untyped-def]
+    try:
+        return servers.get(name, sources)
+    except Missing as reason:
+        if servers.is_required(name):
+            pytest.fail(f"no {name}: {reason}", pytrace=False)
+        pytest.skip(f"no {name}: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    servers = config.stash.get(_SERVERS, None)
+    if servers is None or not servers.table():
+        return
+    terminalreporter.section("servers")
+    for name, origin, note in servers.table():
+        terminalreporter.write_line(f"{name:<10} {origin:<9} {note}", red=origin == "MISSING")
