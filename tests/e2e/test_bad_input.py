@@ -242,14 +242,15 @@ def test_a_client_that_hangs_up_half_way_leaves_nothing(lake: httpx.Client, suit
         f"POST /v1/loads/{namespace}/{name} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {suite.key}\r\n"
         f"Content-Type: text/csv\r\nContent-Length: 1000000\r\n\r\na,b\n1,x\n"
     )
+
+    def states() -> list[str]:
+        return [item["state"] for item in lake.get("/v1/loads", params={"table": table}).json()["items"]]
+
     with socket.create_connection((place.hostname or "", place.port or 80), timeout=30) as connection:
         connection.sendall(head.encode())
+        until(lambda: states() == ["receiving"])  # a client gone before that has begun no load
 
-    def loads() -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = lake.get("/v1/loads", params={"table": table}).json()["items"]
-        return items
-
-    until(lambda: [item["state"] for item in loads()] == ["failed"])
+    until(lambda: states() == ["failed"])
     assert lake.get(f"/v1/tables/{namespace}/{name}/rows").status_code == 404
 
 
