@@ -9,8 +9,7 @@ from pathlib import Path
 from lakegate.embedded.layout import Home
 from lakegate.embedded.ports import HOST, SERVICES, Ports
 
-# What the keygen of the gateway writes.
-PRIVATE_KEY = "internal.pem"
+# What the keygen of the gateway writes beside the private keys.
 PUBLIC_KEYS = "internal.jwks.json"
 
 # A laptop has no load balancer to leave: requests in flight are finished, new ones need not be waited for.
@@ -44,7 +43,7 @@ def services(
             "CATALOG_URL": urls["catalog"],
             "INGEST_URL": urls["ingest"],
             "LINEAGE_URL": urls["lineage"],
-            "TOKEN__PRIVATE_KEY": str(keys / PRIVATE_KEY),
+            "TOKEN__PRIVATE_KEY": str(keys),
             "BOOTSTRAP__KEY": admin_key,
             "ISSUER__URL": urls["gateway"],
         },

@@ -17,7 +17,7 @@ from lakegate.embedded.database import Database
 from lakegate.embedded.layout import Home, last_lines
 from lakegate.embedded.ports import HOST, Ports
 from lakegate.embedded.secret_files import secret
-from lakegate.embedded.services import PRIVATE_KEY, Service, services
+from lakegate.embedded.services import PUBLIC_KEYS, Service, services
 from lakegate.embedded.state import Phase, ProcessState, SuiteState, read_state, write_state
 from lakegate.settings import inherited_environment
 
@@ -134,9 +134,9 @@ class Supervisor:
                 self._say(f"ended {child.name} (pid {child.pid}), left by a suite that was killed")
 
     async def _make_keys(self) -> None:
-        """The key pair that signs internal tokens, once."""
+        """The keys that sign tokens, once."""
         folder = self._home.secrets / "keys"
-        if (folder / PRIVATE_KEY).exists():
+        if any(folder.glob("*.pem")) and (folder / PUBLIC_KEYS).exists():
             return
         process = await asyncio.create_subprocess_exec(
             sys.executable,

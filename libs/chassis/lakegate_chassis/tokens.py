@@ -15,12 +15,14 @@ import orjson
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from lakegate_chassis.logs import log
 from lakegate_contracts.identity import TOKEN_TYPE, Principal
 
 ISSUER = "lakegate-gateway"
 LIFETIME_SECONDS = 60
 LEEWAY_SECONDS = 30  # clocks of two nodes differ; 30 s go unnoticed, more is refused with the skew named
 CACHE_ENTRIES = 4096
+CHECK_SECONDS = 5.0
 
 
 class InvalidToken(Exception):
@@ -82,7 +84,8 @@ class TokenSigner:
 class TokenVerifier:
     """Checks tokens against a JWKS file, which is read again when it changes (rotation by `kid`).
 
-    A verified token is remembered until it expires, at most CACHE_ENTRIES of them.
+    A key that comes is known by the first token it signed, one that goes within CHECK_SECONDS. A verified token is
+    remembered until it expires or the keys change, at most CACHE_ENTRIES of them.
     """
 
     def __init__(self, jwks: Path, audience: str, *, token_type: str = TOKEN_TYPE, issuer: str = ISSUER) -> None:
@@ -93,13 +96,16 @@ class TokenVerifier:
         self._keys: dict[str, Ed25519PublicKey] = {}
         self._stamp = (0, 0)
         self._verified: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._check_at = 0.0
         self._load()
 
     def verify(self, token: str) -> Principal:
         """Who the token speaks for. Raises InvalidToken."""
+        now = time.time()
+        if now >= self._check_at or now < self._check_at - CHECK_SECONDS:
+            self._reload()
         digest = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(digest)
-        now = time.time()
         if known and known[0] > now:
             return known[1]
         claims = self._decode(token)
@@ -132,11 +138,19 @@ class TokenVerifier:
 
     def _key(self, kid: str) -> Ed25519PublicKey:
         if kid not in self._keys:
-            self._load()
+            self._reload()
         try:
             return self._keys[kid]
         except KeyError:
             raise InvalidToken("the token is signed by a key that is not in the JWKS") from None
+
+    def _reload(self) -> None:
+        """Take over what changed; a file that is away or broken leaves the keys as they are, and is logged."""
+        self._check_at = time.time() + CHECK_SECONDS
+        try:
+            self._load()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("jwks_unreadable", path=str(self._path), reason=f"{type(error).__name__}: {error}")
 
     def _load(self) -> None:
         found = self._path.stat()
@@ -148,6 +162,7 @@ class TokenVerifier:
             key["kid"]: Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "==")) for key in keys
         }
         self._stamp = stamp
+        self._verified.clear()
 
 
 def _skew(token: str, error: jwt.PyJWTError) -> str:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lakegate_chassis.tokens import CACHE_ENTRIES, InvalidToken, TokenSigner, TokenVerifier
+from lakegate_chassis.tokens import CACHE_ENTRIES, CHECK_SECONDS, InvalidToken, TokenSigner, TokenVerifier
 from lakegate_contracts.identity import DELEGATION_TYPE, Principal
 
 ALICE = Principal(tenant="acme", subject="alice", scopes=("loads:write@travel.*", "datasets:read"))
@@ -75,6 +75,30 @@ def test_a_key_added_to_the_jwks_is_found_without_a_restart(signer: TokenSigner,
     replacement.write_bytes(orjson.dumps({"keys": [signer.jwk, new.jwk]}))
     replacement.replace(jwks)
     assert verifier.verify(new.mint(ALICE, "catalog")) == ALICE
+    assert verifier.verify(signer.mint(ALICE, "catalog")) == ALICE
+
+
+def test_a_key_taken_out_of_the_jwks_ends_what_is_remembered_of_it(
+    signer: TokenSigner, jwks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier, token = TokenVerifier(jwks, "catalog"), signer.mint(ALICE, "catalog")
+    assert verifier.verify(token) == ALICE
+    jwks.with_suffix(".new").write_bytes(orjson.dumps({"keys": []}))
+    jwks.with_suffix(".new").replace(jwks)
+    now = time.time()
+    monkeypatch.setattr("lakegate_chassis.tokens.time.time", lambda: now + CHECK_SECONDS + 1)
+    with pytest.raises(InvalidToken, match="not in the JWKS"):
+        verifier.verify(token)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"keys": [{"kid": "a", "x": "b"}]}', None])
+def test_a_broken_jwks_leaves_the_keys_as_they_are(signer: TokenSigner, jwks: Path, content: bytes | None) -> None:
+    verifier = TokenVerifier(jwks, "catalog")
+    jwks.unlink()
+    if content is not None:
+        jwks.write_bytes(content)
+    with pytest.raises(InvalidToken, match="not in the JWKS"):
+        verifier.verify(TokenSigner(Ed25519PrivateKey.generate()).mint(ALICE, "catalog"))
     assert verifier.verify(signer.mint(ALICE, "catalog")) == ALICE
 
 

@@ -14,6 +14,7 @@ from lakegate_contracts.receipts import Receipt
 LOADS = "lakegate.loads"
 LINEAGE = "lakegate.lineage"
 DATASETS = "lakegate.datasets"
+IDENTITY = "lakegate.identity"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ TOPICS = {
         Topic(LOADS, key="the table", partitions=6, retention_days=7),
         Topic(LINEAGE, key="the table", partitions=6, retention_days=7),
         Topic(DATASETS, key="the dataset's id", partitions=6, retention_days=None),
+        Topic(IDENTITY, key="the API key's id, or the subject", partitions=1, retention_days=7),
     )
 }
 
@@ -102,4 +104,17 @@ class DatasetChanged(EventData):
     changed_at: datetime
 
 
-EVENTS: tuple[type[EventData], ...] = (LoadCompleted, LoadFailed, RunEventObserved, DatasetChanged)
+class CredentialRevoked(EventData):
+    """A credential of the event's tenant is void from now on: an API key, or all that a user or client holds."""
+
+    event_type: ClassVar[str] = "credential.revoked.v1"
+    topic: ClassVar[str] = IDENTITY
+    producer: ClassVar[str] = "gateway"
+    consumers: ClassVar[tuple[str, ...]] = ("every gateway replica, by position",)
+
+    key_id: UUID | None = None
+    subject: str | None = None
+    revoked_at: datetime
+
+
+EVENTS: tuple[type[EventData], ...] = (LoadCompleted, LoadFailed, RunEventObserved, DatasetChanged, CredentialRevoked)

@@ -11,13 +11,15 @@ import asyncpg
 import httpx
 
 from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import close_pool, open_pool
-from lakegate_chassis.tokens import load_private_key
 from lakegate_gateway.accounts import queries as account_queries
 from lakegate_gateway.accounts.service import Accounts
 from lakegate_gateway.identity.attempts import Attempts
 from lakegate_gateway.identity.authenticator import Authenticator
+from lakegate_gateway.identity.keyring import KeyRing
+from lakegate_gateway.identity.revocations import Revocations
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.identity.verified import VerificationCache
 from lakegate_gateway.keys.service import Keys
@@ -48,9 +50,8 @@ class Resources:
 @asynccontextmanager
 async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
     """Open everything; the upstreams may come later, the database and the key have to be there."""
-    tokens = Tokens(
-        load_private_key(settings.token.private_key), settings.issuer.url, settings.issuer.access_token_seconds
-    )
+    ring = KeyRing(settings.token.private_key)
+    tokens = Tokens(ring, settings.issuer.url, settings.issuer.access_token_seconds)
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.postgres, "gateway")
         stack.push_async_callback(close_pool, pool)
@@ -65,12 +66,16 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         relay = Relay(upstreams, limits)
         stack.callback(relay.close)
         verified = VerificationCache()
-        keys = Keys(pool, verified)
-        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified)
+        # publishing and reading by position are the outbox's, with Kafka too
+        revocations = Revocations(PostgresEventLog(pool), verified)
+        keys = Keys(pool, verified, revocations)
+        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified, revocations)
         if settings.bootstrap.key is not None:
             await keys.bootstrap(settings.bootstrap.key.get_secret_value(), settings.bootstrap.tenant)
         background = Background()
         background.start("write-used-keys", keys.write_used)
+        background.start("follow-revocations", revocations.follow)
+        background.start("watch-signing-keys", ring.watch)
         background.start("drop-expired-refresh-tokens", lambda: _clean(pool))
         stack.push_async_callback(background.stop)
         yield Resources(

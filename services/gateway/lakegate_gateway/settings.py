@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
 
 from lakegate_chassis.settings import Section, ServiceSettings, settings_config
 from lakegate_gateway.routes import MIB
@@ -11,9 +13,17 @@ KEY_PREFIX = "lgk_"
 
 
 class KeySettings(Section):
-    private_key: FilePath = Field(
-        description="Ed25519 private key, PKCS#8 PEM (made by `python -m lakegate_gateway.keygen DIR`)"
+    private_key: Path = Field(
+        description="Ed25519 private key, PKCS#8 PEM, or a folder of them: the last by name signs, the others still "
+        "verify; reread when it changes (see signing-keys.md)"
     )
+
+    @field_validator("private_key")
+    @classmethod
+    def _is_there(cls, path: Path) -> Path:
+        if not path.exists():
+            raise ValueError("there is no such file or folder; `python -m lakegate_gateway.keygen DIR` makes one")
+        return path
 
 
 class BootstrapSettings(Section):

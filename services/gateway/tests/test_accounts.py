@@ -9,6 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from lakegate_contracts.identity import Principal
+
 PASSWORD = "correct horse battery"
 
 
@@ -59,6 +61,48 @@ async def test_a_deleted_user_is_gone_with_every_login(gateway: Any) -> None:
     assert (await gateway.client().get("/v1/datasets", headers=basic(name))).status_code == 401
     await a_user(gateway, name)  # whoever comes next by that name does not inherit the logins
     assert (await token(gateway, grant_type="refresh_token", refresh_token=refresh)).status_code == 400
+
+
+@pytest.mark.parametrize("change", ["deleted", "deleted and made again", "another password"])
+async def test_a_user_s_access_tokens_end_with_the_account_s_password(gateway: Any, change: str) -> None:
+    name = await a_user(gateway)
+    caller = gateway.client((await log_in(gateway, name)).json()["access_token"])
+    assert (await caller.get("/v1/datasets")).status_code == 200
+    if change == "another password":
+        await gateway.admin.put(f"/v1/users/{name}/password", json={"password": "another horse battery"})
+    else:
+        await gateway.admin.delete(f"/v1/users/{name}")
+    if change == "deleted and made again":
+        await a_user(gateway, name)
+    refused = await caller.get("/v1/datasets")
+    assert (refused.status_code, refused.json()["type"]) == (401, "/problems/unauthorized")
+    assert "void" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("change", ["deleted", "another secret"])
+async def test_a_client_s_access_tokens_end_with_its_secret(gateway: Any, change: str) -> None:
+    name, secret = await a_client(gateway)
+    form = {"grant_type": "client_credentials", "client_id": name, "client_secret": secret}
+    caller = gateway.client((await token(gateway, **form)).json()["access_token"])
+    assert (await caller.get("/v1/datasets")).status_code == 200
+    if change == "deleted":
+        await gateway.admin.delete(f"/v1/clients/{name}")
+    else:
+        await gateway.admin.post(f"/v1/clients/{name}/secret")
+    assert (await caller.get("/v1/datasets")).status_code == 401
+
+
+async def test_an_access_token_of_the_release_before_is_good_while_its_account_is_there(gateway: Any) -> None:
+    name = await a_user(gateway)
+    settings, tokens = gateway.app.state.settings, gateway.app.resources.tokens
+    principal = Principal(tenant=settings.bootstrap.tenant, subject=name, scopes=("datasets:read",))
+    old = tokens._ring.signer.mint(
+        principal, "lakegate", lifetime_seconds=60, token_type="at+jwt", issuer=settings.issuer.url
+    )
+    caller = gateway.client(old)
+    assert (await caller.get("/v1/datasets")).status_code == 200
+    await gateway.admin.delete(f"/v1/users/{name}")
+    assert (await caller.get("/v1/datasets")).status_code == 401
 
 
 async def test_a_login_that_a_new_password_overtakes_gets_no_refresh_token(

@@ -269,7 +269,7 @@ async def test_ingest_exchanges_its_delegation_on_the_management_listener_only(g
             {"audience": ""},
             {"subject_token": "x"},
             {"subject_token": internal},
-            {"subject_token": tokens.access_token(producer)},
+            {"subject_token": tokens.access_token(producer, uuid4())},
             {"grant_type": "password"},
         ):
             refused = await management.post("/internal/token", data=form | wrong)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from lakegate_chassis.tokens import load_private_key, public_jwk
 from lakegate_contracts.identity import Scope
-from lakegate_gateway import keygen
 from lakegate_gateway.errors import TooManyRequests
 from lakegate_gateway.identity.attempts import ADDRESS_FACTOR, MAX_TRACKED, Attempts
 from lakegate_gateway.identity.scopes import narrow
@@ -104,17 +99,6 @@ def test_what_attempts_remember_is_bounded() -> None:
     for number in range(MAX_TRACKED):
         attempts.begin(f"user {number}", f"10.0.{number // 256}.{number % 256}")
     assert len(attempts) <= MAX_TRACKED
-
-
-def test_keys_are_made_once_and_the_private_one_is_private(tmp_path: Path) -> None:
-    private, public = keygen.make_keys(tmp_path / "keys")
-    before = private.read_bytes()
-    assert stat.S_IMODE(private.stat().st_mode) == 0o600
-    public.unlink()
-    assert keygen.main([str(tmp_path / "keys")]) == 0
-    assert private.read_bytes() == before
-    assert orjson.loads(public.read_bytes()) == {"keys": [public_jwk(load_private_key(private))]}
-    assert keygen.main([]) == 2
 
 
 def test_scope_names_are_those_of_the_contracts() -> None:

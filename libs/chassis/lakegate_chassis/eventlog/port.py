@@ -147,9 +147,17 @@ class EventLog(Protocol):
         ...
 
     def read(
-        self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
+        self,
+        topics: Sequence[str],
+        after: int,
+        limit: int = 500,
+        *,
+        follow: bool = True,
+        pause_seconds: float = 0.0,
     ) -> AsyncGenerator[list[Event], None]:
         """Every event after a position, in batches, outside of groups.
+
+        At the head it looks again no sooner than after `pause_seconds`, however often others publish.
 
         It waits for more for ever; with `follow=False` it ends at the head. The next batch is read when it is
         asked for, so a slow reader holds one batch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -56,7 +57,13 @@ class PostgresEventLog:
             metrics.PUBLISHED.labels(event.topic).inc()
 
     async def read(
-        self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
+        self,
+        topics: Sequence[str],
+        after: int,
+        limit: int = 500,
+        *,
+        follow: bool = True,
+        pause_seconds: float = 0.0,
     ) -> AsyncGenerator[list[Event], None]:
         async with self._wakeups.listening() if follow else nullcontext():
             while True:
@@ -72,6 +79,7 @@ class PostgresEventLog:
                 if not follow:
                     return
                 await self._wakeups.wait(EVENTS, ticket, POLL_SECONDS)
+                await asyncio.sleep(pause_seconds)
 
     async def _page(self, topics: Sequence[str], after: int, limit: int) -> tuple[list[Event], int]:
         async with connection(self._pool) as acquired:

@@ -53,13 +53,13 @@ async def list_users(principal: Admin, opened: Opened, limit: Limit = 50, cursor
 # a name may hold a slash, hence `path`
 @router.delete("/users/{username:path}", status_code=204, summary="Delete a user, with all logins")
 async def delete_user(username: str, principal: Admin, opened: Opened) -> None:
-    """Password and refresh tokens are void at once; an access token ends within its hour."""
+    """Password, refresh tokens and access tokens are void at once."""
     await opened.accounts.delete_user(principal.tenant, username)
 
 
 @router.put("/users/{username:path}/password", status_code=204, summary="Set a user's password, and end all logins")
 async def set_password(username: str, wanted: PasswordChange, principal: Admin, opened: Opened) -> None:
-    """The old password and all refresh tokens are void at once; an access token ends within its hour."""
+    """The old password, refresh tokens and access tokens are void at once."""
     await opened.accounts.set_password(principal.tenant, username, wanted.password.get_secret_value())
 
 
@@ -72,13 +72,13 @@ async def list_clients(principal: Admin, opened: Opened, limit: Limit = 50, curs
 
 @router.delete("/clients/{client_id:path}", status_code=204, summary="Delete a client")
 async def delete_client(client_id: str, principal: Admin, opened: Opened) -> None:
-    """Its secret is void at once; an access token ends within its hour."""
+    """Its secret and its access tokens are void at once."""
     await opened.accounts.delete_client(principal.tenant, client_id)
 
 
 @router.post("/clients/{client_id:path}/secret", summary="Give a client a new secret in place of the old")
 async def rotate_secret(client_id: str, principal: Admin, opened: Opened, response: Response) -> ClientCreated:
-    """The old secret is void at once; an access token ends within its hour."""
+    """The old secret and the access tokens got by it are void at once."""
     secret, scopes = await opened.accounts.rotate_secret(principal.tenant, client_id)
     response.headers["cache-control"] = "no-store"
     return ClientCreated(client_id=client_id, scopes=scopes, client_secret=secret)

@@ -9,6 +9,7 @@ import asyncpg
 
 from lakegate_chassis.postgres import connection, tenant_transaction
 from lakegate_gateway.errors import NameTaken
+from lakegate_gateway.identity.revocations import Revocations
 
 
 async def insert_user(pool: asyncpg.Pool, tenant: str, username: str, password_hash: str, scopes: list[str]) -> None:
@@ -66,45 +67,67 @@ async def list_clients(pool: asyncpg.Pool, tenant: str, after: str, limit: int) 
     return rows
 
 
-async def delete_user(pool: asyncpg.Pool, tenant: str, username: str) -> bool:
+async def delete_user(pool: asyncpg.Pool, revocations: Revocations, tenant: str, username: str) -> bool:
     """With all its logins. False when there is no such user."""
     async with tenant_transaction(pool, tenant) as tx:
         found = await tx.fetchval("DELETE FROM users WHERE username = $1 RETURNING true", username)
         await tx.execute("DELETE FROM refresh_tokens WHERE subject = $1", username)
+        if found:
+            await revocations.publish_subject(tx, tenant, username)
     return bool(found)
 
 
-async def set_password(pool: asyncpg.Pool, tenant: str, username: str, password_hash: str) -> bool:
+async def set_password(
+    pool: asyncpg.Pool, revocations: Revocations, tenant: str, username: str, password_hash: str
+) -> bool:
     """And end all its logins. False when there is no such user."""
     async with tenant_transaction(pool, tenant) as tx:
         # the row's lock first: a login or renewal under way holds it too, so what it stores is seen by the DELETE
         found = await tx.fetchval(
-            "UPDATE users SET password_hash = $2 WHERE username = $1 RETURNING true", username, password_hash
+            """
+            UPDATE users SET password_hash = $2, credential_id = gen_random_uuid()
+            WHERE username = $1 RETURNING true
+            """,
+            username,
+            password_hash,
         )
         await tx.execute("DELETE FROM refresh_tokens WHERE subject = $1", username)
+        if found:
+            await revocations.publish_subject(tx, tenant, username)
     return bool(found)
 
 
-async def delete_client(pool: asyncpg.Pool, tenant: str, client_id: str) -> bool:
+async def delete_client(pool: asyncpg.Pool, revocations: Revocations, tenant: str, client_id: str) -> bool:
     """False when there is no such client."""
     async with tenant_transaction(pool, tenant) as tx:
         found = await tx.fetchval("DELETE FROM clients WHERE client_id = $1 RETURNING true", client_id)
+        if found:
+            await revocations.publish_subject(tx, tenant, f"client:{client_id}")
     return bool(found)
 
 
-async def set_secret(pool: asyncpg.Pool, tenant: str, client_id: str, secret_hash: bytes) -> list[str] | None:
+async def set_secret(
+    pool: asyncpg.Pool, revocations: Revocations, tenant: str, client_id: str, secret_hash: bytes
+) -> list[str] | None:
     """The client's scopes; None when there is no such client."""
     async with tenant_transaction(pool, tenant) as tx:
         scopes: list[str] | None = await tx.fetchval(
-            "UPDATE clients SET secret_hash = $2 WHERE client_id = $1 RETURNING scopes", client_id, secret_hash
+            """
+            UPDATE clients SET secret_hash = $2, credential_id = gen_random_uuid()
+            WHERE client_id = $1 RETURNING scopes
+            """,
+            client_id,
+            secret_hash,
         )
+        if scopes is not None:
+            await revocations.publish_subject(tx, tenant, f"client:{client_id}")
     return scopes
 
 
 async def find_user(pool: asyncpg.Pool, username: str) -> asyncpg.Record | None:
     async with connection(pool) as acquired:
         row: asyncpg.Record | None = await acquired.fetchrow(
-            "SELECT tenant, password_hash, scopes FROM find_user($1)", username
+            "SELECT tenant, password_hash, scopes, credential_id FROM find_user($1)", username
         )
     return row
 
@@ -112,7 +135,7 @@ async def find_user(pool: asyncpg.Pool, username: str) -> asyncpg.Record | None:
 async def find_client(pool: asyncpg.Pool, client_id: str) -> asyncpg.Record | None:
     async with connection(pool) as acquired:
         row: asyncpg.Record | None = await acquired.fetchrow(
-            "SELECT tenant, secret_hash, scopes FROM find_client($1)", client_id
+            "SELECT tenant, secret_hash, scopes, credential_id FROM find_client($1)", client_id
         )
     return row
 
@@ -132,14 +155,14 @@ async def insert_refresh_token(
     *,
     family: UUID,
     subject: str,
-    password_hash: str,
+    credential_id: UUID,
     scopes: list[str],
     expires_at: datetime,
 ) -> bool:
-    """Begin a family; False when `password_hash` is no longer the user's."""
+    """Begin a family; False when the user has another password by now."""
     async with tenant_transaction(pool, tenant) as tx:
-        current = await tx.fetchval("SELECT password_hash FROM users WHERE username = $1 FOR SHARE", subject)
-        if current != password_hash:
+        current = await tx.fetchval("SELECT credential_id FROM users WHERE username = $1 FOR SHARE", subject)
+        if current != credential_id:
             return False
         await _insert_refresh_token(tx, tenant, token_hash, family, subject, scopes, expires_at)
     return True

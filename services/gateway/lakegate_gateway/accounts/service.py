@@ -7,6 +7,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -15,9 +16,11 @@ from lakegate_gateway.accounts import queries
 from lakegate_gateway.errors import ClientNotFound, UserNotFound
 from lakegate_gateway.identity.attempts import Attempts
 from lakegate_gateway.identity.passwords import hash_password, verify_password
+from lakegate_gateway.identity.revocations import Revocations
 from lakegate_gateway.identity.verified import VerificationCache
 
 SECRET_PREFIX = "lgs_"
+CLIENT = "client:"  # what the subject of a client begins with
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,19 @@ class Account:
 
 @dataclass(frozen=True)
 class LogIn:
-    """Who logged in, and by which password hash: a login is good for a refresh token only while that is current."""
+    """Who logged in, and by which password or secret: tokens are good only while that is current."""
 
     principal: Principal
-    password_hash: str
+    credential_id: UUID
 
 
 class Accounts:
-    def __init__(self, pool: asyncpg.Pool, attempts: Attempts, cache: VerificationCache) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, attempts: Attempts, cache: VerificationCache, revocations: Revocations
+    ) -> None:
         self._pool = pool
         self._cache = cache
+        self._revocations = revocations
         self._attempts = attempts
 
     async def create_user(self, tenant: str, username: str, password: str, scopes: tuple[str, ...]) -> None:
@@ -62,31 +68,35 @@ class Accounts:
         return [_account(row) for row in await queries.list_clients(self._pool, tenant, after, limit)]
 
     async def delete_user(self, tenant: str, username: str) -> None:
-        """Access tokens end by themselves; password and refresh tokens are void at once. Raises UserNotFound."""
-        if not (_storable(username) and await queries.delete_user(self._pool, tenant, username)):
+        """Password and all tokens are void at once. Raises UserNotFound."""
+        if not (_storable(username) and await queries.delete_user(self._pool, self._revocations, tenant, username)):
             raise _no_user(username)
         self._cache.forget_subject(tenant, username)
 
     async def set_password(self, tenant: str, username: str, password: str) -> None:
-        """The old one and all refresh tokens are void at once. Raises UserNotFound."""
+        """The old one and all tokens are void at once. Raises UserNotFound."""
         hashed = await hash_password(password)
-        if not (_storable(username) and await queries.set_password(self._pool, tenant, username, hashed)):
+        if not (
+            _storable(username) and await queries.set_password(self._pool, self._revocations, tenant, username, hashed)
+        ):
             raise _no_user(username)
         self._cache.forget_subject(tenant, username)
 
     async def delete_client(self, tenant: str, client_id: str) -> None:
-        """Access tokens end by themselves. Raises ClientNotFound."""
-        if not (_storable(client_id) and await queries.delete_client(self._pool, tenant, client_id)):
+        """Secret and access tokens are void at once. Raises ClientNotFound."""
+        if not (_storable(client_id) and await queries.delete_client(self._pool, self._revocations, tenant, client_id)):
             raise _no_client(client_id)
-        self._cache.forget_subject(tenant, f"client:{client_id}")
+        self._cache.forget_subject(tenant, f"{CLIENT}{client_id}")
 
     async def rotate_secret(self, tenant: str, client_id: str) -> tuple[str, tuple[str, ...]]:
-        """A new secret, and the client's scopes; the old secret is void at once. Raises ClientNotFound."""
+        """A new secret, and the client's scopes; the old one and its tokens are void at once. Raises ClientNotFound."""
         secret, digest = _new_secret()
-        scopes = await queries.set_secret(self._pool, tenant, client_id, digest) if _storable(client_id) else None
+        scopes = None
+        if _storable(client_id):
+            scopes = await queries.set_secret(self._pool, self._revocations, tenant, client_id, digest)
         if scopes is None:
             raise _no_client(client_id)
-        self._cache.forget_subject(tenant, f"client:{client_id}")
+        self._cache.forget_subject(tenant, f"{CLIENT}{client_id}")
         return secret, tuple(scopes)
 
     async def log_in(self, username: str, password: str, address: str) -> LogIn | None:
@@ -97,22 +107,38 @@ class Accounts:
             return None
         self._attempts.succeeded(username, address)
         principal = Principal(tenant=row["tenant"], subject=username, scopes=tuple(row["scopes"]))
-        return LogIn(principal, row["password_hash"])
+        return LogIn(principal, row["credential_id"])
 
-    async def log_in_client(self, client_id: str, secret: str, address: str) -> Principal | None:
+    async def log_in_client(self, client_id: str, secret: str, address: str) -> LogIn | None:
         """The client, or None when name or secret is wrong. Raises TooManyRequests."""
-        self._attempts.begin(f"client:{client_id}", address)
+        self._attempts.begin(f"{CLIENT}{client_id}", address)
         row = await queries.find_client(self._pool, client_id) if _storable(client_id) else None
         digest = hashlib.sha256(secret.encode()).digest()
         if row is None or not hmac.compare_digest(digest, row["secret_hash"]):
             return None
-        self._attempts.succeeded(f"client:{client_id}", address)
-        return Principal(tenant=row["tenant"], subject=f"client:{client_id}", scopes=tuple(row["scopes"]))
+        self._attempts.succeeded(f"{CLIENT}{client_id}", address)
+        principal = Principal(tenant=row["tenant"], subject=f"{CLIENT}{client_id}", scopes=tuple(row["scopes"]))
+        return LogIn(principal, row["credential_id"])
 
-    async def scopes_of(self, username: str) -> tuple[str, ...] | None:
-        """What the user may do now; None when there is no such user."""
+    async def user(self, username: str) -> LogIn | None:
+        """The user as if logged in now, with what they may do now; None when there is no such user."""
         row = await queries.find_user(self._pool, username)
-        return tuple(row["scopes"]) if row else None
+        if row is None:
+            return None
+        principal = Principal(tenant=row["tenant"], subject=username, scopes=tuple(row["scopes"]))
+        return LogIn(principal, row["credential_id"])
+
+    async def vouches(self, principal: Principal, credential_id: UUID | None) -> bool:
+        """Whether the account that an access token was given to is there, with the same password or secret.
+
+        A token of the release before names no credential: the account will do.
+        """
+        client_id = principal.subject.removeprefix(CLIENT)
+        find = queries.find_user if client_id == principal.subject else queries.find_client
+        row = await find(self._pool, client_id)
+        if row is None or row["tenant"] != principal.tenant:
+            return False
+        return credential_id is None or row["credential_id"] == credential_id
 
 
 def _account(row: asyncpg.Record) -> Account:

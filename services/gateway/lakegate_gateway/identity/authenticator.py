@@ -80,10 +80,15 @@ class Authenticator:
         if token.startswith(KEY_PREFIX):
             return await self._key(token)
         try:
-            principal, expires = self._tokens.verify_access_token(token)
+            access = self._tokens.verify_access_token(token)
         except InvalidToken as error:
             raise Unauthorized(f"The access token is not valid: {error}. Get a new one from /oauth/token.") from error
-        return principal, expires - time.time(), None
+        if not await self._accounts.vouches(access.principal, access.credential_id):
+            raise Unauthorized(
+                "The access token is void: its account is gone, or has another password or secret by now. "
+                "Get a new one from /oauth/token."
+            )
+        return access.principal, access.expires_at - time.time(), None
 
     async def _basic(self, encoded: str, address: str) -> tuple[Principal, float, UUID | None]:
         try:

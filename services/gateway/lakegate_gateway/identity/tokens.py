@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate_chassis.tokens import ISSUER, LEEWAY_SECONDS, LIFETIME_SECONDS, InvalidToken, TokenSigner
 from lakegate_contracts.identity import DELEGATION_HEADER, DELEGATION_TYPE, Principal
+from lakegate_gateway.identity.keyring import KeyRing
 from lakegate_gateway.identity.scopes import for_loading
 
 ACCESS_TYPE = "at+jwt"  # RFC 9068
@@ -21,47 +23,60 @@ REUSE_SECONDS = 25.0
 MAX_KEPT = 10_000
 
 Pair = tuple[bytes, bytes]
+_Kept = tuple[float, TokenSigner, list[Pair]]  # until when, whose signature, the headers
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """What a verified one says; `expires_at` in Unix seconds. The release before named no `credential_id`."""
+
+    principal: Principal
+    expires_at: float
+    credential_id: UUID | None
 
 
 class Tokens:
     """One key signs all; type, issuer and audience keep them apart."""
 
-    def __init__(self, key: Ed25519PrivateKey, issuer_url: str, access_token_seconds: int) -> None:
-        self._signer = TokenSigner(key)
-        self._public = key.public_key()
+    def __init__(self, ring: KeyRing, issuer_url: str, access_token_seconds: int) -> None:
+        self._ring = ring
         self._issuer = issuer_url
         self.access_token_seconds = access_token_seconds
-        self._kept: OrderedDict[tuple[str, str, tuple[str, ...], str], tuple[float, list[Pair]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, tuple[str, ...], str], _Kept] = OrderedDict()
 
     @property
     def jwks(self) -> dict[str, Any]:
-        return {"keys": [self._signer.jwk]}
+        return self._ring.jwks
 
-    def access_token(self, principal: Principal) -> str:
-        """What /oauth/token hands out (RFC 9068)."""
-        return self._signer.mint(
+    def access_token(self, principal: Principal, credential_id: UUID) -> str:
+        """What /oauth/token hands out (RFC 9068), for as long as the password or secret is `credential_id`."""
+        return self._ring.signer.mint(
             principal,
             ACCESS_AUDIENCE,
             lifetime_seconds=self.access_token_seconds,
             token_type=ACCESS_TYPE,
             issuer=self._issuer,
+            credential=str(credential_id),
         )
 
-    def verify_access_token(self, token: str) -> tuple[Principal, float]:
-        """Whose it is, and until when (Unix seconds). Raises InvalidToken."""
-        return self._verify(token, ACCESS_TYPE, ACCESS_AUDIENCE, self._issuer)[:2]
+    def verify_access_token(self, token: str) -> AccessToken:
+        """Raises InvalidToken."""
+        principal, expires_at, claims = self._verify(token, ACCESS_TYPE, ACCESS_AUDIENCE, self._issuer)
+        credential = claims.get("credential")
+        return AccessToken(principal, expires_at, UUID(credential) if credential else None)
 
     def for_service(self, principal: Principal, service: str) -> list[Pair]:
         """The headers that tell `service` who calls; the same for up to REUSE_SECONDS."""
         key = (principal.tenant, principal.subject, principal.scopes, service)
         now = time.monotonic()
         kept = self._kept.get(key)
-        if kept is not None and kept[0] > now:
-            return kept[1]
-        headers = [(b"authorization", b"Bearer " + self._signer.mint(principal, service).encode())]
+        signer = self._ring.signer
+        if kept is not None and kept[0] > now and kept[1] is signer:
+            return kept[2]
+        headers = [(b"authorization", b"Bearer " + signer.mint(principal, service).encode())]
         if service in DELEGATES:
             headers.append((DELEGATION_HEADER.encode(), self.delegation(principal, service).encode()))
-        self._kept[key] = (now + REUSE_SECONDS, headers)
+        self._kept[key] = (now + REUSE_SECONDS, signer, headers)
         self._kept.move_to_end(key)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
@@ -69,7 +84,7 @@ class Tokens:
 
     def delegation(self, principal: Principal, service: str) -> str:
         """Lets `service` speak for the caller after the request has ended, by exchanging it here."""
-        return self._signer.mint(
+        return self._ring.signer.mint(
             principal, ISSUER, lifetime_seconds=DELEGATION_SECONDS, token_type=DELEGATION_TYPE, azp=service
         )
 
@@ -79,7 +94,7 @@ class Tokens:
         delegate = str(claims.get("azp", ""))
         if audience not in DELEGATES.get(delegate, ()):
             raise InvalidToken(f"{delegate!r} may not speak to {audience!r} for others")
-        return self._signer.mint(for_loading(principal), audience), LIFETIME_SECONDS
+        return self._ring.signer.mint(for_loading(principal), audience), LIFETIME_SECONDS
 
     def _verify(self, token: str, kind: str, audience: str, issuer: str) -> tuple[Principal, float, dict[str, Any]]:
         try:
@@ -88,7 +103,7 @@ class Tokens:
                 raise InvalidToken(f"the token is no {kind}")
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self._public,
+                self._ring.public(str(header.get("kid"))),
                 ["EdDSA"],
                 audience=audience,
                 issuer=issuer,

@@ -26,7 +26,7 @@ class Verified:
 class VerificationCache:
     """At most MAX_ENTRIES, each for min(its expiry, KEEP_SECONDS); a revocation takes its entries out at once.
 
-    Other replicas notice a revocation when their entry ends, KEEP_SECONDS later at most.
+    Other replicas are told by an event, and without it notice when their entry ends, KEEP_SECONDS later at most.
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
@@ -59,6 +59,10 @@ class VerificationCache:
     def forget_subject(self, tenant: str, subject: str) -> None:
         """Take out whatever a user or client proved with password or token."""
         self._drop(lambda entry: entry.principal.tenant == tenant and entry.principal.subject == subject)
+
+    def clear(self) -> None:
+        """Take everything out."""
+        self._drop(lambda _: True)
 
     def _drop(self, revoked: Callable[[Verified], bool]) -> None:
         self.generation += 1

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from lakegate_chassis.postgres import connection, tenant_transaction
+from lakegate_gateway.identity.revocations import Revocations
 
 _COLUMNS = "id, tenant, subject, name, prefix, scopes, created_at, created_by, expires_at, last_used_at, revoked_at"
 
@@ -76,12 +77,14 @@ async def list_page(
     return rows
 
 
-async def revoke(pool: asyncpg.Pool, tenant: str, id: UUID) -> bool:
+async def revoke(pool: asyncpg.Pool, revocations: Revocations, tenant: str, id: UUID) -> bool:
     """False when there is no such key, or it is revoked already."""
     async with tenant_transaction(pool, tenant) as tx:
         revoked = await tx.fetchval(
             "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id", id
         )
+        if revoked is not None:
+            await revocations.publish_key(tx, tenant, id)
     return revoked is not None
 
 

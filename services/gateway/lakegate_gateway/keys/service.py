@@ -16,6 +16,7 @@ import asyncpg
 
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_gateway.errors import InvalidRequest, KeyNotFound
+from lakegate_gateway.identity.revocations import Revocations
 from lakegate_gateway.identity.verified import VerificationCache
 from lakegate_gateway.keys import queries
 from lakegate_gateway.settings import KEY_PREFIX
@@ -52,9 +53,10 @@ def hash_key(plaintext: str) -> bytes:
 
 
 class Keys:
-    def __init__(self, pool: asyncpg.Pool, cache: VerificationCache) -> None:
+    def __init__(self, pool: asyncpg.Pool, cache: VerificationCache, revocations: Revocations) -> None:
         self._pool = pool
         self._cache = cache
+        self._revocations = revocations
         self._used: dict[UUID, float] = {}
 
     async def create(
@@ -101,7 +103,7 @@ class Keys:
 
     async def revoke(self, tenant: str, id: UUID) -> None:
         """Raises KeyNotFound."""
-        if not await queries.revoke(self._pool, tenant, id):
+        if not await queries.revoke(self._pool, self._revocations, tenant, id):
             raise KeyNotFound(f"No key {id} is in force. See GET /v1/keys.")
         self._cache.forget(id)
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -80,13 +80,13 @@ class Issuer:
             _digest(refresh),
             family=uuid4(),
             subject=principal.subject,
-            password_hash=login.password_hash,
+            credential_id=login.credential_id,
             scopes=list(principal.scopes),
             expires_at=self._refresh_expiry(),
         )
         if not stored:
             raise OAuthError("invalid_grant", "The password has been changed just now.")
-        return self._answer(principal, refresh)
+        return self._answer(principal, login.credential_id, refresh)
 
     async def _client_credentials(
         self, form: Mapping[str, str], basic: tuple[str, str] | None, wanted: tuple[str, ...], address: str
@@ -94,10 +94,11 @@ class Issuer:
         client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
         if not client_id or not secret:
             raise OAuthError("invalid_client", "Send client_id and client_secret, by Basic or in the form.", status=401)
-        principal = await self._accounts.log_in_client(client_id, secret, address)
-        if principal is None:
+        login = await self._accounts.log_in_client(client_id, secret, address)
+        if login is None:
             raise OAuthError("invalid_client", "The client is not known, or its secret is wrong.", status=401)
-        return self._answer(_narrowed(principal, wanted), None)  # RFC 6749 4.4.3: no refresh token here
+        # RFC 6749 4.4.3: no refresh token here
+        return self._answer(_narrowed(login.principal, wanted), login.credential_id, None)
 
     async def _refresh(self, form: Mapping[str, str], wanted: tuple[str, ...]) -> TokenAnswer:
         token = form.get("refresh_token")
@@ -110,11 +111,11 @@ class Issuer:
         if row["expires_at"] <= datetime.now(UTC):
             raise OAuthError("invalid_grant", "The refresh token has expired. Log in again.")
         # what was taken from the user since is gone from the token too
-        now_held = await self._accounts.scopes_of(row["subject"])
-        if now_held is None:
+        user = await self._accounts.user(row["subject"])
+        if user is None:
             await queries.drop_family(self._pool, row["tenant"], row["family"])
             raise OAuthError("invalid_grant", "The user is gone.")
-        scopes = tuple(scope for scope in row["scopes"] if narrow(now_held, [scope]))
+        scopes = tuple(scope for scope in row["scopes"] if narrow(user.principal.scopes, [scope]))
         principal = _narrowed(Principal(tenant=row["tenant"], subject=row["subject"], scopes=scopes), wanted)
         following = _new_refresh_token()
         if not await queries.rotate_refresh_token(self._pool, row, digest, _digest(following), self._refresh_expiry()):
@@ -123,11 +124,11 @@ class Issuer:
                 "The refresh token has been used before: someone else may have it, so all of this login are void. "
                 "Log in again.",
             )
-        return self._answer(principal, following)
+        return self._answer(principal, user.credential_id, following)
 
-    def _answer(self, principal: Principal, refresh: str | None) -> TokenAnswer:
+    def _answer(self, principal: Principal, credential_id: UUID, refresh: str | None) -> TokenAnswer:
         return TokenAnswer(
-            access_token=self._tokens.access_token(principal),
+            access_token=self._tokens.access_token(principal, credential_id),
             expires_in=self._tokens.access_token_seconds,
             scope=" ".join(principal.scopes),
             refresh_token=refresh,

@@ -39,9 +39,15 @@ class KafkaEventLog:
         await self._outbox.publish(transaction, *events)
 
     def read(
-        self, topics: Sequence[str], after: int, limit: int = 500, *, follow: bool = True
+        self,
+        topics: Sequence[str],
+        after: int,
+        limit: int = 500,
+        *,
+        follow: bool = True,
+        pause_seconds: float = 0.0,
     ) -> AsyncGenerator[list[Event], None]:
-        return self._outbox.read(topics, after, limit, follow=follow)
+        return self._outbox.read(topics, after, limit, follow=follow, pause_seconds=pause_seconds)
 
     async def head(self) -> int:
         return await self._outbox.head()
