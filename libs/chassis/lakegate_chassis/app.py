@@ -12,17 +12,20 @@ from lakegate_chassis.auth import AuthMiddleware
 from lakegate_chassis.health import Health, install_health
 from lakegate_chassis.metrics import BUILD_INFO
 from lakegate_chassis.middleware import RequestMiddleware
-from lakegate_chassis.problems import PROBLEMS, ProblemBody, install_problem_handlers, strict_query
+from lakegate_chassis.problems import PROBLEMS, Dialect, ProblemBody, install_problem_handlers, strict_query
 from lakegate_chassis.settings import BackendSettings, ServiceSettings
 from lakegate_chassis.tokens import TokenVerifier
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def service_app(*, service: str, title: str, settings: ServiceSettings, lifespan: Lifespan) -> FastAPI:
+def service_app(
+    *, service: str, title: str, settings: ServiceSettings, lifespan: Lifespan, dialect: Dialect | None = None
+) -> FastAPI:
     """An app with problems, ids, metrics and health; `app.state.health` is its Health.
 
-    With BackendSettings every path but the health ones demands an internal token for `service`.
+    `dialect` answers errors that are made outside of the endpoints, for paths whose clients know no problems. With
+    BackendSettings every path but the health ones demands an internal token for `service`.
     """
     health = Health()
     release = version(f"lakegate-{service}")
@@ -48,6 +51,8 @@ def service_app(*, service: str, title: str, settings: ServiceSettings, lifespan
     )
     app.state.health = health
     app.state.settings = settings
+    if dialect is not None:
+        app.state.dialect = dialect
     install_problem_handlers(app)
     install_health(app, health)
     if isinstance(settings, BackendSettings):

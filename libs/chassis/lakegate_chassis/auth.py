@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakegate_chassis.health import HEALTH_PATHS
-from lakegate_chassis.problems import Forbidden, Unauthorized, problem_response
+from lakegate_chassis.problems import Forbidden, Unauthorized, answer_to
 from lakegate_chassis.tokens import InvalidToken, TokenVerifier
 from lakegate_contracts.identity import Principal
 from lakegate_contracts.identity import Scope as Permission
@@ -31,7 +31,7 @@ class AuthMiddleware:
             scope["principal"] = self.verifier.verify(_bearer(scope))
         except InvalidToken as error:
             problem = Unauthorized(f"This service takes internal tokens only: {error}.")
-            await problem_response(problem, instance=scope["path"])(scope, receive, send)
+            await answer_to(scope, problem)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

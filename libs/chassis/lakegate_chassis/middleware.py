@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lakegate_chassis import context, logs, tracing
 from lakegate_chassis.health import HEALTH_PATHS, Health
 from lakegate_chassis.metrics import DISCONNECTS, IN_FLIGHT, LATENCY, REQUESTS
-from lakegate_chassis.problems import problem_response, unforeseen
+from lakegate_chassis.problems import answer_to, unforeseen
 
 MAX_REQUEST_ID = 128
 
@@ -81,7 +81,7 @@ class RequestMiddleware:
             problem = unforeseen(error)
             if status:
                 raise  # the answer has begun: breaking the connection is the only way to say that it is not whole
-            await problem_response(problem, instance=scope["path"])(scope, receive, send_with_ids)
+            await answer_to(scope, problem)(scope, receive, send_with_ids)
         finally:
             IN_FLIGHT.dec()
             self._record(info, scope, status, sent_bytes, complete, time.perf_counter() - started)

@@ -10,6 +10,7 @@ Problem (500)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import asyncpg
@@ -20,12 +21,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Scope
 
 from lakegate_chassis import context
 from lakegate_chassis.logs import log
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
+Dialect = Callable[[Scope, "Problem"], Response]
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 # what PostgreSQL says of U+0000 in text and in jsonb
 UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
@@ -179,6 +182,16 @@ def problem_response(problem: Problem, *, instance: str) -> Response:
     return Response(content, problem.status, problem.headers, MEDIA_TYPE)
 
 
+def answer_to(scope: Scope, problem: Problem) -> Response:
+    """The answer as the path's clients expect it: `app.state.dialect(scope, problem)`, else a problem."""
+    dialect: Dialect = getattr(getattr(scope.get("app"), "state", None), "dialect", _as_problem)
+    return dialect(scope, problem)
+
+
+def _as_problem(scope: Scope, problem: Problem) -> Response:
+    return problem_response(problem, instance=scope["path"])
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of `app` as a problem: ours, FastAPI's, Starlette's, and what nobody foresaw."""
     app.add_exception_handler(Problem, _on_problem)
@@ -191,7 +204,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return problem_response(error, instance=request.url.path)
+    return answer_to(request.scope, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -199,7 +212,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     errors = [FieldError(detail=item["msg"], pointer=_pointer(item["loc"])) for item in error.errors()[:MAX_ERRORS]]
     first = errors[0]
     detail = f"{first.pointer}: {first.detail}." + (" See errors for the rest." if len(errors) > 1 else "")
-    return problem_response(InvalidRequest(detail, errors=errors), instance=request.url.path)
+    return answer_to(request.scope, InvalidRequest(detail, errors=errors))
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
@@ -214,30 +227,30 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 async def _on_unstorable(request: Request, error: Exception) -> Response:
     problem = InvalidRequest("A text of this request holds the character U+0000, which can't be stored. Remove it.")
-    return problem_response(problem, instance=request.url.path)
+    return answer_to(request.scope, problem)
 
 
 async def _on_data_error(request: Request, error: Exception) -> Response:
     # a model should have refused it; the log says which value it was
     log.warning("data_error", exc_info=error)
     problem = InvalidRequest("A value of this request lies outside of what can be stored, such as a time or a number.")
-    return problem_response(problem, instance=request.url.path)
+    return answer_to(request.scope, problem)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
-        return problem_response(NotFound(f"Nothing is served at {path}. The API is described at /docs."), instance=path)
+        return answer_to(request.scope, NotFound(f"Nothing is served at {path}. The API is described at /docs."))
     if error.status_code == 405:
         allowed = ", ".join(sorted(_methods(request)))
         problem: Problem = MethodNotAllowed(
             f"{request.method} is not possible here; {path} takes {allowed}.", headers={"allow": allowed}
         )
-        return problem_response(problem, instance=path)
+        return answer_to(request.scope, problem)
     if error.status_code < 500:
-        return problem_response(InvalidRequest(str(error.detail)), instance=path)
-    return problem_response(unforeseen(error), instance=path)
+        return answer_to(request.scope, InvalidRequest(str(error.detail)))
+    return answer_to(request.scope, unforeseen(error))
 
 
 def _methods(request: Request) -> set[str]:

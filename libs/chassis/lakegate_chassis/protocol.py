@@ -31,8 +31,8 @@ from lakegate_chassis.problems import (
     NotImplementedHere,
     Problem,
     Unavailable,
+    answer_to,
     problem_body,
-    problem_response,
 )
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers; trailers again
@@ -244,6 +244,7 @@ class ServerProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope = cycle.scope
         if self._most_served is not None and len(self.tasks) >= self._most_served and scope["path"] not in HEALTH_PATHS:
+            cast(dict[str, Any], scope).setdefault("app", app)  # it says in which dialect
             app = overloaded
         if scope["http_version"] == "1.0":
             app = _unchunked(app, cycle)
@@ -341,7 +342,7 @@ async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     REQUESTS.labels(scope["method"], "overloaded", "503").inc()
     problem = Unavailable("Too many requests are being served. Try again after the time in Retry-After.")
     problem.headers["connection"] = "close"
-    await problem_response(problem, instance=scope["path"])(scope, receive, send)
+    await answer_to(scope, problem)(scope, receive, send)
 
 
 def _unchunked(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:

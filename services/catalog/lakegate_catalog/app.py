@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from lakegate_catalog.datasets.endpoints import router as datasets
+from lakegate_catalog.iceberg.dialect import by_path
+from lakegate_catalog.iceberg.document import describe
 from lakegate_catalog.iceberg.endpoints import routes
 from lakegate_catalog.resources import Resources, open_resources
 from lakegate_catalog.search.endpoints import router as search
@@ -31,7 +33,10 @@ def create_app(settings: CatalogSettings, resources: Resources | None = None) ->
             use(app, opened)
             yield
 
-    app = service_app(service="catalog", title="Lakegate catalog", settings=settings, lifespan=lifespan)
+    app = service_app(
+        service="catalog", title="Lakegate catalog", settings=settings, lifespan=lifespan, dialect=by_path
+    )
+    describe(app)
     app.include_router(datasets)
     app.include_router(search)
     app.router.routes.extend(routes())

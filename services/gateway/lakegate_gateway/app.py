@@ -21,6 +21,7 @@ from lakegate_chassis.settings import load
 from lakegate_contracts.identity import Principal
 from lakegate_gateway.accounts import endpoints as accounts
 from lakegate_gateway.body_limit import BodyLimit
+from lakegate_gateway.dialects import render
 from lakegate_gateway.errors import Forbidden, OAuthError
 from lakegate_gateway.keys import endpoints as keys
 from lakegate_gateway.oauth import endpoints as oauth
@@ -50,6 +51,7 @@ class Gateway:
         if scope["type"] == "http":
             route = match(scope["path"])
             if route is not None:
+                scope["app"] = self
                 scope[_ROUTE] = route
                 scope["route_template"] = route.prefix
                 await self._relayed(scope, receive, send)
@@ -103,11 +105,18 @@ def authorize(principal: Principal, route: Route, method: str, path: str) -> Non
     )
 
 
-def refusal(path: str, problem: Problem) -> Response:
-    """A body's problem as the path's clients expect it."""
+def by_path(scope: Scope, problem: Problem) -> Response:
+    """What is refused outside of relay and endpoints, as the path's clients expect it."""
+    path = scope["path"]
     if path in oauth.TOKEN_PATHS:
-        return oauth.oauth_answer(OAuthError("invalid_request", problem.detail, status=problem.status))
-    return problem_response(problem, instance=path)
+        return oauth.of_problem(problem)
+    route = match(path)
+    if route is None:
+        return problem_response(problem, instance=path)
+    status, headers, body = render(problem, route.dialect, method=scope["method"], path=path)
+    answer = Response(body, status)
+    answer.raw_headers[:] = headers
+    return answer
 
 
 def create_app(settings: GatewaySettings | None = None, resources: Resources | None = None) -> Gateway:
@@ -126,11 +135,11 @@ def create_app(settings: GatewaySettings | None = None, resources: Resources | N
             app.state.health.add_checks({"postgres": partial(ping, opened.pool)})
             yield
 
-    app = service_app(service="gateway", title="Lakegate", settings=settings, lifespan=lifespan)
+    app = service_app(service="gateway", title="Lakegate", settings=settings, lifespan=lifespan, dialect=by_path)
     # the merged document takes the place of our own, which stays its source
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/openapi.json"]
     # innermost: within ids, log and metrics, and before FastAPI
-    app.user_middleware.append(Middleware(BodyLimit, settings.limits, refusal))
+    app.user_middleware.append(Middleware(BodyLimit, settings.limits))
     app.add_exception_handler(OAuthError, oauth.on_oauth_error)
     if resources is not None:
         app.state.resources = resources

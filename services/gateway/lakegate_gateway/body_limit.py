@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lakegate_chassis.problems import answer_to
 from lakegate_gateway.errors import ClientTooSlow, Problem, TooLarge
 from lakegate_gateway.settings import LimitSettings
-
-Refusal = Callable[[str, Problem], Response]
 
 
 class _Gone(Exception):
@@ -23,12 +20,11 @@ class _Gone(Exception):
 
 
 class BodyLimit:
-    """Reads the body within `limits` and hands it on in one piece; else answers the `refusal` of path and problem."""
+    """Reads the body within `limits` and hands it on in one piece; else answers in the dialect of the path."""
 
-    def __init__(self, app: ASGIApp, limits: LimitSettings, refusal: Refusal) -> None:
+    def __init__(self, app: ASGIApp, limits: LimitSettings) -> None:
         self.app = app
         self._limits = limits
-        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = announced(scope) if scope["type"] == "http" else 0
@@ -79,7 +75,7 @@ class BodyLimit:
                 return bytes(body)
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._refusal(scope["path"], problem)
+        answer = answer_to(scope, problem)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
         expects = any(name == b"expect" for name, _ in scope["headers"])

@@ -17,9 +17,10 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from lakegate_chassis.logs import log
-from lakegate_chassis.problems import Problem, Unavailable
+from lakegate_chassis.problems import Problem, problem_response
 from lakegate_contracts.names import InvalidName
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -102,17 +103,35 @@ def in_dialect(endpoint: Endpoint, path: str) -> Endpoint:
             return error_response(400, BadRequest.type, str(error))
         except ValidationError as error:
             return error_response(400, BadRequest.type, _first(error))
-        except Unavailable as error:
-            return error_response(503, ServiceUnavailable.type, error.detail)
         except Problem as error:
-            type_ = Forbidden.type if error.status == 403 else BadRequest.type
-            return error_response(error.status, type_, error.detail)
+            return as_iceberg(request.scope, error)
         except obstore.exceptions.BaseError as error:
             log.error("warehouse_error", exc_info=error)
             message = "The warehouse can't be read or written. Nothing was committed."
             return error_response(503, ServiceUnavailable.type, message)
 
     return answer
+
+
+_TYPES = {401: "NotAuthorizedException", 403: Forbidden.type, 404: "NotFoundException", 503: ServiceUnavailable.type}
+
+
+def as_iceberg(scope: Scope, problem: Problem) -> Response:
+    """A problem of the chassis. A write that failed in a way that nobody foresaw may have been done."""
+    if problem.status >= 500 and problem.status != 503:
+        type_ = CommitStateUnknown.type if scope["method"] == "POST" else IcebergError.type
+    else:
+        type_ = _TYPES.get(problem.status, BadRequest.type)
+    response = error_response(problem.status, type_, problem.detail)
+    response.headers.update(problem.headers)
+    return response
+
+
+def by_path(scope: Scope, problem: Problem) -> Response:
+    """Iceberg's clients know Iceberg's errors only; everything else is /v1."""
+    if scope["path"].startswith("/iceberg/"):
+        return as_iceberg(scope, problem)
+    return problem_response(problem, instance=scope["path"])
 
 
 def _first(error: ValidationError) -> str:

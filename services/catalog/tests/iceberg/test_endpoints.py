@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from lakegate_catalog.iceberg.commits import Commits
+from lakegate_catalog.iceberg.tables import Tables
 from lakegate_chassis.testing import eventually
 
 from .conftest import SCHEMA, Create, add_column, snapshot
@@ -52,6 +54,32 @@ async def test_what_is_not_served_is_said_in_icebergs_words_too(client: httpx.As
         ("POST", f"{iceberg}/transactions/commit"),
     ):
         assert error(await client.request(method, path)) == (404, "UnsupportedOperationException")
+
+
+async def test_a_token_that_the_chassis_refuses_is_told_in_icebergs_words(base_url: str) -> None:
+    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": "Bearer x.y.z"}) as stranger:
+        answer = await stranger.get("/iceberg/v1/config")
+        assert error(answer) == (401, "NotAuthorizedException")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        other = await stranger.get("/v1/datasets")
+        assert (other.status_code, other.json()["type"]) == (401, "/problems/unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("method", "type_"), [("GET", "InternalServerException"), ("POST", "CommitStateUnknownException")]
+)
+async def test_what_nobody_foresaw_is_told_in_icebergs_words(
+    client: httpx.AsyncClient, iceberg: str, monkeypatch: pytest.MonkeyPatch, method: str, type_: str
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Tables, "load", broken)
+    monkeypatch.setattr(Commits, "commit", broken)
+    body = {"requirements": [], "updates": []} if method == "POST" else None
+    answer = await client.request(method, f"{iceberg}/namespaces/a/tables/b", json=body)
+    assert error(answer) == (500, type_)
+    assert "secret" not in answer.text
 
 
 async def test_an_unknown_warehouse_is_refused_by_name(client: httpx.AsyncClient) -> None:

@@ -14,12 +14,13 @@ from fastapi.responses import JSONResponse
 from lakegate_chassis.tokens import InvalidToken
 from lakegate_contracts.identity import Scope
 from lakegate_gateway.deps import Address, Opened
-from lakegate_gateway.errors import OAuthError
+from lakegate_gateway.errors import OAuthError, Problem
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.oauth.schemas import ExchangeAnswer, OAuthProblem, TokenAnswer
 from lakegate_gateway.oauth.service import GRANTS
 
 TOKEN_PATHS = ("/oauth/token", "/iceberg/v1/oauth/tokens")
+_WORDS = {429: "slow_down", 503: "temporarily_unavailable"}
 MAX_FORM_BYTES = 64 * 1024
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -162,6 +163,15 @@ async def on_oauth_error(_: Request, error: Exception) -> JSONResponse:
     """The exception handler of the application."""
     assert isinstance(error, OAuthError)
     return oauth_answer(error)
+
+
+def of_problem(problem: Problem) -> JSONResponse:
+    """What was refused before the endpoint, or failed in a way that nobody foresaw."""
+    word = _WORDS.get(problem.status, "invalid_request" if problem.status < 500 else "server_error")
+    answer = oauth_answer(OAuthError(word, problem.detail, status=problem.status))
+    for name, value in problem.headers.items():
+        answer.headers.setdefault(name, value)
+    return answer
 
 
 def oauth_answer(error: OAuthError) -> JSONResponse:
