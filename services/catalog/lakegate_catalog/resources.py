@@ -72,4 +72,6 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         stack.push_async_callback(background.stop, STOP_SECONDS)
         for name, run in loops.items():
             background.start(name, run)
-        yield Resources(settings, checks, namespaces, tables, Commits(tables), Datasets(entities), replica)
+        yield Resources(
+            settings, checks, namespaces, tables, Commits(tables, settings.metadata), Datasets(entities), replica
+        )

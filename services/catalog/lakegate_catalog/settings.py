@@ -59,8 +59,14 @@ class StoreSettings(Section):
 
 
 class MetadataSettings(Section):
-    """The cache of table metadata; files never change, so entries are never stale."""
+    """Table metadata: the cache of it, which is never stale since files never change, and how long files stay."""
 
+    delete_after_commit: bool = Field(
+        default=True,
+        description="delete a metadata file once it leaves the table's log of the last "
+        "`write.metadata.previous-versions-max` (100); a table's own `write.metadata.delete-after-commit.enabled` "
+        "goes before",
+    )
     cache_bytes: int = Field(default=24_000_000, ge=0, description="what the cache may weigh, parsed forms included")
 
 

@@ -15,6 +15,7 @@ RECOVERED = Counter(
     "lakegate_ingest_recovered_total", "Loads taken over from dead processes, by what was done", ["action"]
 )
 ORPHANS = Counter("lakegate_ingest_orphan_files_deleted_total", "Files of failed loads that the sweep deleted")
+PRUNED = Counter("lakegate_ingest_pruned_total", "What retention deleted", ["kind"])
 EARLY_READS = Counter(
     "lakegate_ingest_early_reads_total", "Readings begun during the upload: used, dropped", ["outcome"]
 )

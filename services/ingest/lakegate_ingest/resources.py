@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 
@@ -25,6 +26,7 @@ from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import Pipeline
 from lakegate_ingest.loads.reading import Reader
 from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
+from lakegate_ingest.loads.retention import LoadRetention
 from lakegate_ingest.loads.service import LoadService
 from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES
 from lakegate_ingest.settings import IngestSettings
@@ -86,6 +88,8 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         jobs.start(background)
         background.start("heartbeat", recovery.beat)
         background.start("sweep", recovery.sweep)
+        keep = timedelta(days=settings.retention.load_days)
+        background.start("retention", LoadRetention(pool, keep=keep).run)
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, loads=loads, followers=Followers(settings.job),
             rows=RowService(catalog, settings.rows, settings.quarantine.location), recovery=recovery,

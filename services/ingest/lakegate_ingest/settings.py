@@ -111,7 +111,8 @@ class CommitSettings(Section):
     settle_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="how long one attempt waits for a catalog that is away; the load is then taken up again",
+        description="how long one attempt waits for a catalog that is away; the load is then taken up again. After a "
+        "commit whose answer was lost, for so long the table is asked for the snapshot before the commit is repeated",
     )
     backoff_seconds: float = Field(
         default=0.05, gt=0, description="first pause after a lost race; doubles, with jitter"
@@ -129,6 +130,17 @@ class QuarantineSettings(Section):
     location: str = Field(
         default="file:///var/lib/lakegate/warehouse",
         description="warehouse URL; rejected rows go to `<location>/<tenant>/_quarantine/<load id>/`",
+    )
+
+
+class RetentionSettings(Section):
+    """How long what tells of a load is kept; the table's own rows and snapshots stay."""
+
+    load_days: float = Field(
+        default=365,
+        gt=0,
+        le=36_500,
+        description="loads that have ended, with receipt and rejected rows: replay what you want to keep before",
     )
 
 
@@ -157,4 +169,5 @@ class IngestSettings(BackendSettings):
     engine: EngineSettings = EngineSettings()
     commit: CommitSettings = CommitSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    retention: RetentionSettings = RetentionSettings()
     rows: RowsSettings = RowsSettings()

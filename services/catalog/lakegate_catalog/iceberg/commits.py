@@ -26,6 +26,7 @@ from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
 from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, table_state
+from lakegate_catalog.settings import MetadataSettings
 from lakegate_catalog.store.entities import next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
 from lakegate_chassis.problems import Unavailable
@@ -33,6 +34,7 @@ from lakegate_contracts.names import TableName
 
 # A lost race whose requirements still hold is repeated here, which is cheaper than by the client.
 ATTEMPTS = 10
+DELETE_PROPERTY = "write.metadata.delete-after-commit.enabled"
 
 
 COMMITS = Counter("lakegate_catalog_commits_total", "Iceberg commits by how they ended", ["outcome"])
@@ -41,8 +43,9 @@ COMMITS = Counter("lakegate_catalog_commits_total", "Iceberg commits by how they
 class Commits:
     """Iceberg REST 'updateTable'."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, settings: MetadataSettings) -> None:
         self._tables = tables
+        self._delete_after_commit = settings.delete_after_commit
         self._warehouse = tables.warehouse
 
     async def commit(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
@@ -77,10 +80,14 @@ class Commits:
             self._warehouse.check_files(tenant, updated, base)
             document = await self._warehouse.write(updated, next_version(base_document.location))
             try:
-                return Loaded(await self._append(current, updated, document, actor), document)
+                change = await self._append(current, updated, document, actor)
             except SequenceTaken:
                 COMMITS.labels("lost race").inc()
                 await self._warehouse.discard(document)
+                continue
+            if self._may_delete(change, updated):
+                self._tables.delete_later(left_behind(base, updated))
+            return Loaded(change, document)
         raise CommitFailed(f"Table {table} is being changed by others again and again. Refresh and commit again.")
 
     async def _append(self, current: Change, metadata: TableMetadata, document: Document, actor: str) -> Change:
@@ -104,6 +111,12 @@ class Commits:
                 f"The database went away while {state.name} was committed. Look whether it has your snapshot."
             ) from error
 
+    def _may_delete(self, change: Change, metadata: TableMetadata) -> bool:
+        """Whether the catalog made all the files of this table, and its owner wants none of the old ones."""
+        said = metadata.properties.get(DELETE_PROPERTY)
+        wanted = self._delete_after_commit if said is None else said.strip().lower() == "true"
+        return wanted and table_state(change).purgeable
+
     async def _create(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
         """The end of a staged create: the updates build the table from nothing."""
         if await self._tables.exists(tenant, table):
@@ -118,6 +131,14 @@ class Commits:
         metadata = metadata.model_copy(update={"location": location})
         self._warehouse.check_files(tenant, metadata)
         return await self._tables.create(tenant, table, metadata, actor)
+
+
+def left_behind(base: TableMetadata, updated: TableMetadata) -> list[str]:
+    """The metadata files that the log of `base` had and that of `updated` has no more, in the table's own folder."""
+    kept = {entry.metadata_file for entry in updated.metadata_log}
+    folder = f"{updated.location}/metadata/"
+    files = (entry.metadata_file for entry in base.metadata_log)
+    return [file for file in files if file not in kept and file.startswith(folder)]
 
 
 def _check(request: CommitTable, base: TableMetadata) -> None:

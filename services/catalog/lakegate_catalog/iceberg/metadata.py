@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ class Warehouse:
             await obstore.delete_async(self._store, self._path(document.location))
         except (obstore.exceptions.BaseError, OSError) as error:
             log.warning("metadata_not_deleted", location=document.location, reason=str(error))
+
+    async def delete(self, locations: Sequence[str]) -> None:
+        """Delete these files; one that is gone already is no error."""
+        for location in locations:
+            self._forget(location)
+        with suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, [self._path(location) for location in locations])
 
     async def purge(self, location: str) -> int:
         """Delete everything below a table's location; returns how many files that were."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import obstore.exceptions
+from prometheus_client import Counter
 from pydantic import ValidationError
 from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
@@ -42,6 +45,9 @@ from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
 
 TABLE = "table"
+DELETED = Counter(
+    "lakegate_catalog_metadata_files_deleted_total", "Metadata files deleted once no table's log named them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Tables:
         self.store = entities.store
         self.namespaces = namespaces
         self.warehouse = warehouse
-        self._purges: set[asyncio.Task[None]] = set()
+        self._deletions: set[asyncio.Task[None]] = set()
 
     async def current(self, tenant: str, table: TableName) -> Change:
         """Raises NoSuchTable."""
@@ -211,14 +217,30 @@ class Tables:
         except SequenceTaken as error:
             raise CommitFailed(f"Table {table} has just been changed. Try again.") from error
         if purge and state.table and state.table.purgeable and state.location:
-            task = asyncio.create_task(self._purge(state.location))
-            self._purges.add(task)
-            task.add_done_callback(self._purges.discard)
+            self._start(self._purge(state.location))
         return dropped
+
+    def delete_later(self, locations: Sequence[str]) -> None:
+        """Delete metadata files that no table's log names any more, after the answer."""
+        if locations:
+            self._start(self._delete(locations))
+
+    def _start(self, deletion: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(deletion)
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+
+    async def _delete(self, locations: Sequence[str]) -> None:
+        try:
+            await self.warehouse.delete(locations)
+        except (obstore.exceptions.BaseError, OSError) as error:
+            log.error("metadata_not_deleted", locations=locations[:10], reason=str(error))
+        else:
+            DELETED.inc(len(locations))
 
     async def finish(self) -> None:
         """Wait for deletions under way."""
-        await asyncio.gather(*self._purges)
+        await asyncio.gather(*self._deletions)
 
     async def _purge(self, location: str) -> None:
         try:

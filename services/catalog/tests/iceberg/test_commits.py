@@ -14,7 +14,7 @@ from lakegate_catalog.iceberg.metadata import Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
 from lakegate_catalog.iceberg.requests import CommitTable, CreateTable
 from lakegate_catalog.iceberg.tables import Tables
-from lakegate_catalog.settings import WarehouseSettings
+from lakegate_catalog.settings import MetadataSettings, WarehouseSettings
 from lakegate_catalog.store.entities import Entities
 from lakegate_catalog.store.port import Change
 from lakegate_catalog.store.postgres import PostgresCatalogStore
@@ -63,12 +63,12 @@ async def test_an_unknown_outcome_is_said_and_the_metadata_file_is_kept(
     at = (await tables.current(tenant, FLIGHTS)).state["location"]  # type: ignore[index]
     request = CommitTable.model_validate(snapshot(at, 11, 1))
     with pytest.raises(CommitStateUnknown):
-        await Commits(tables).commit(tenant, FLIGHTS, request, "ann")
+        await Commits(tables, MetadataSettings()).commit(tenant, FLIGHTS, request, "ann")
     monkeypatch.setattr(tables.store, "lose", "")
     assert await current_snapshot(tables, tenant) == stored
     # the client looks, and commits again only what is not there
     if stored is None:
-        await Commits(tables).commit(tenant, FLIGHTS, request, "ann")
+        await Commits(tables, MetadataSettings()).commit(tenant, FLIGHTS, request, "ann")
         assert await current_snapshot(tables, tenant) == 11
 
 

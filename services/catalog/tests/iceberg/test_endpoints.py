@@ -477,3 +477,26 @@ async def test_metrics_reports_are_taken(client: httpx.AsyncClient, travel: str,
     path = f"{travel}/tables/flights/metrics"
     assert (await client.post(path, json={"report-type": "scan-report"})).status_code == 204
     assert error(await client.post(path, content=b"not json")) == (400, "BadRequestException")
+
+
+@pytest.mark.parametrize(
+    ("properties", "left"),
+    [
+        ({}, 3),  # the current one and two before
+        ({"write.metadata.delete-after-commit.enabled": "false"}, 6),
+    ],
+)
+async def test_metadata_files_go_when_they_leave_the_table_s_log(
+    client: httpx.AsyncClient, travel: str, create: Create, properties: dict[str, str], left: int
+) -> None:
+    table = await create(properties={"write.metadata.previous-versions-max": "2", **properties})
+    at = table["metadata"]["location"]
+    for number in range(1, 6):
+        body = snapshot(at, number, number, number - 1 or None)
+        answer = await client.post(f"{travel}/tables/flights", json=body)
+        assert answer.status_code == 200, answer.text
+    loaded = (await client.get(f"{travel}/tables/flights")).json()
+    named = [entry["metadata-file"] for entry in loaded["metadata"]["metadata-log"]] + [loaded["metadata-location"]]
+    assert all(is_file(location) for location in named)
+    folder = Path(at.removeprefix("file://")) / "metadata"
+    await eventually(lambda: len(list(folder.glob("*.metadata.json"))) == left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -277,3 +277,20 @@ async def drop_lease(connection: Any, load_id: UUID) -> None:
 async def release_leases(connection: Any, owner: str) -> None:
     """Let whoever looks next take these loads over at once: this process is going away."""
     await connection.execute("UPDATE leases SET heartbeat_at = 'epoch' WHERE owner = $1", owner)
+
+
+async def old_loads(connection: Any, keep: timedelta, limit: int) -> list[tuple[UUID, str]]:
+    """Id and tenant of loads, of all tenants, that ended so long ago and have nothing left to clean up."""
+    records = await connection.fetch("SELECT load_id, tenant FROM old_loads($1, $2)", keep, limit)
+    return [(record["load_id"], record["tenant"]) for record in records]
+
+
+async def forget_load(connection: Any, load_id: UUID) -> None:
+    """With its index of quarantine files."""
+    await connection.execute("DELETE FROM loads WHERE load_id = $1", load_id)
+
+
+async def prune_idempotency_keys(connection: Any, limit: int) -> int:
+    """Delete expired keys of all tenants, at most `limit`; returns how many."""
+    pruned: int = await connection.fetchval("SELECT prune_idempotency_keys($1)", limit)
+    return pruned
