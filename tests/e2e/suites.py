@@ -71,7 +71,7 @@ def start_suite(folder: Path) -> Suite:
 Push = Callable[..., httpx.Response]
 
 
-def until(condition: Callable[[], Any], *, within_seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], *, within_seconds: float = 60) -> Any:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + within_seconds
     while True:

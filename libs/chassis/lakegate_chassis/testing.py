@@ -44,7 +44,7 @@ async def serving(
             await task
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, within_seconds: float = 15.0) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, within_seconds: float = 30.0) -> T:
     """Ask until the answer is true, and return it. Raises AssertionError when it never was."""
     deadline = asyncio.get_running_loop().time() + within_seconds
     while True:

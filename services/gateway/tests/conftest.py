@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
 from lakegate_chassis.settings import PostgresSettings
-from lakegate_chassis.testing import serving
+from lakegate_chassis.testing import eventually, serving
 from lakegate_chassis.tokens import TokenVerifier
 from lakegate_gateway.app import Gateway, create_app
 from lakegate_gateway.keygen import make_keys
@@ -137,15 +137,23 @@ class Running:
 
 Start = Callable[..., Any]
 
+# No client of a test is as slow as that, however busy the machine.
 LIMITS = LimitSettings(
     load_bytes=4 << 20,
-    client_idle_seconds=0.6,
-    client_grace_seconds=1.2,
+    client_idle_seconds=15,
+    client_grace_seconds=15,
     client_min_bytes_per_second=1000,
     discard_bytes=8 << 20,
     discard_seconds=2,
     login_attempts_per_minute=5,
 )
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """A byte now and then, for ever: the pace is what is tested, so it has to be kept by the clock."""
+    while True:
+        writer.write(b"x")
+        await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +187,8 @@ def start_gateway(database: Any, signing_keys: tuple[Path, Path]) -> Start:
             )
             app = create_app(settings)
             url = await stack.enter_async_context(serving(app))
+            # the socket takes connections before that: who looks inside must not come too soon
+            await eventually(lambda: hasattr(app.state, "resources"))
 
             def new_client(**options: Any) -> httpx.AsyncClient:
                 client = httpx.AsyncClient(base_url=url, timeout=20, **options)
@@ -198,10 +208,27 @@ async def shared(start_gateway: Start) -> AsyncIterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="session")
+async def shared_impatient(start_gateway: Start) -> AsyncIterator[Running]:
+    limits = LIMITS.model_copy(update={"client_idle_seconds": 0.6, "client_grace_seconds": 1.2})
+    async with start_gateway(limits=limits) as running:
+        yield running
+
+
 @pytest.fixture
 def gateway(shared: Running) -> Running:
     """The shared gateway; its services have forgotten the test before."""
-    for service in shared.services.values():
+    return _forgetful(shared)
+
+
+@pytest.fixture
+def impatient(shared_impatient: Running) -> Running:
+    """One that doesn't wait for slow clients. For them only: on a busy machine others are slow at times too."""
+    return _forgetful(shared_impatient)
+
+
+def _forgetful(running: Running) -> Running:
+    for service in running.services.values():
         service.handler = None
         service.requests.clear()
-    return shared
+    return running

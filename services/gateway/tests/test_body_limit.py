@@ -10,6 +10,8 @@ import pytest
 from lakegate_chassis import middleware
 from lakegate_chassis.testing import eventually
 
+from .conftest import trickle
+
 PATHS = ["/v1/keys", "/v1/users", "/v1/nothing"]
 
 
@@ -40,23 +42,17 @@ async def test_chunks_are_counted(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_body_that_stops_is_408(gateway: Any, path: str) -> None:
-    reader, writer = await gateway.raw(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf".encode())
+async def test_a_body_that_stops_is_408(impatient: Any, path: str) -> None:
+    reader, writer = await impatient.raw(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf".encode())
     text = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     assert text.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/client-too-slow" in text
 
 
-async def test_a_body_that_trickles_is_408(gateway: Any) -> None:
-    reader, writer = await gateway.raw(b"POST /v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 50000\r\n\r\n")
-
-    async def trickle() -> None:
-        while True:
-            writer.write(b"x")
-            await asyncio.sleep(0.1)
-
-    task = asyncio.create_task(trickle())
+async def test_a_body_that_trickles_is_408(impatient: Any) -> None:
+    reader, writer = await impatient.raw(b"POST /v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 50000\r\n\r\n")
+    task = asyncio.create_task(trickle(writer))
     text = await asyncio.wait_for(reader.read(1000), 10)
     task.cancel()
     assert text.startswith(b"HTTP/1.1 408 ")

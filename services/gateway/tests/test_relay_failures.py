@@ -15,6 +15,9 @@ import pytest
 from lakegate_chassis.testing import eventually
 from lakegate_gateway import routes
 
+from .conftest import trickle
+
+HASTE_SECONDS = 0.5
 Session = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -43,9 +46,9 @@ def nobody() -> str:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines of half a second on every route."""
+    """Short deadlines on every route."""
     table = {
-        prefix: dataclasses.replace(route, deadline_seconds=0.5, idle_seconds=0.5)
+        prefix: dataclasses.replace(route, deadline_seconds=HASTE_SECONDS, idle_seconds=HASTE_SECONDS)
         for prefix, route in routes._BY_PREFIX.items()
     }
     monkeypatch.setattr(routes, "_BY_PREFIX", table)
@@ -125,9 +128,10 @@ async def test_no_answer_in_time_is_504(start_gateway: Any, hasty: None) -> None
 
 async def test_the_deadline_starts_when_the_body_has_ended(start_gateway: Any, hasty: None) -> None:
     async def pieces() -> Any:
-        for _ in range(6):
-            yield b"x" * 1000
-            await asyncio.sleep(0.2)  # longer in sum than the deadline
+        yield b"x" * 1000
+        relay = gateway.app.resources.relay
+        await eventually(lambda: any(call.loop.time() - call.started > 2 * HASTE_SECONDS for call in relay._under_way))
+        yield b"x" * 1000
 
     async with start_gateway() as gateway:
         assert (await gateway.admin.post("/v1/loads/a/b", content=pieces())).status_code == 200
@@ -350,35 +354,29 @@ async def test_expect_gets_its_continue_when_the_service_is_there(gateway: Any) 
 # slow clients
 
 
-async def test_a_body_that_stops_is_408(gateway: Any) -> None:
-    reader, _ = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "content-length: 1000") + b"half")
+async def test_a_body_that_stops_is_408(impatient: Any) -> None:
+    reader, _ = await impatient.raw(head(impatient, "POST", "/v1/loads/a/b", "content-length: 1000") + b"half")
     text = await asyncio.wait_for(reader.read(), 10)
     assert text.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/client-too-slow" in text
-    await eventually(lambda: not gateway.app.resources.relay.upstreams["ingest"].in_use)
+    await eventually(lambda: not impatient.app.resources.relay.upstreams["ingest"].in_use)
 
 
-async def test_a_body_that_never_begins_is_408(gateway: Any) -> None:
-    reader, _ = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "transfer-encoding: chunked"))
+async def test_a_body_that_never_begins_is_408(impatient: Any) -> None:
+    reader, _ = await impatient.raw(head(impatient, "POST", "/v1/loads/a/b", "transfer-encoding: chunked"))
     assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_body_that_trickles_is_408(gateway: Any) -> None:
-    reader, writer = await gateway.raw(head(gateway, "POST", "/v1/loads/a/b", "content-length: 100000"))
-
-    async def trickle() -> None:
-        while True:
-            writer.write(b"x")
-            await asyncio.sleep(0.1)
-
-    task = asyncio.create_task(trickle())
+async def test_a_body_that_trickles_is_408(impatient: Any) -> None:
+    reader, writer = await impatient.raw(head(impatient, "POST", "/v1/loads/a/b", "content-length: 100000"))
+    task = asyncio.create_task(trickle(writer))
     text = await asyncio.wait_for(reader.read(1000), 10)  # in one piece; a byte that crosses the close is a reset
     task.cancel()
     assert text.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_slow_service_is_not_held_against_the_client(gateway: Any) -> None:
-    relay, limits = gateway.app.resources.relay, gateway.app.state.settings.limits
+async def test_a_slow_service_is_not_held_against_the_client(impatient: Any) -> None:
+    relay, limits = impatient.app.resources.relay, impatient.app.state.settings.limits
 
     async def handler(request: Any, send: Any) -> None:
         await request.read()
@@ -386,10 +384,10 @@ async def test_a_slow_service_is_not_held_against_the_client(gateway: Any) -> No
         await eventually(lambda: any(call.loop.time() - call.started > limit for call in relay._under_way))
         while not request.whole:
             await request.read()
-        await gateway.services["ingest"].answer_json(send, {})
+        await impatient.services["ingest"].answer_json(send, {})
 
-    gateway.services["ingest"].handler = handler
-    assert (await gateway.admin.post("/v1/loads/a/b", content=bytes(4 << 20))).status_code == 200
+    impatient.services["ingest"].handler = handler
+    assert (await impatient.admin.post("/v1/loads/a/b", content=bytes(4 << 20))).status_code == 200
 
 
 async def test_a_client_that_takes_nothing_is_let_go(gateway: Any, hasty: None) -> None:

@@ -158,7 +158,6 @@ async def test_a_client_that_leaves_gives_its_place_back(
             return bool((await get(api, limit=1)).status_code == 200)
 
         await eventually(free_again)
-        await asyncio.sleep(0)
 
 
 def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:

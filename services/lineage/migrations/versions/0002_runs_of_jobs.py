@@ -63,5 +63,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # a run_id that two jobs claim can't become a key again; nothing that follows needs the way back
-    raise NotImplementedError("0002 keeps what 0001 has no place for")
+    raise RuntimeError(
+        "0002 can't be undone: a run_id that two jobs claim can't become a key again. Restore a backup from before it."
+    )
