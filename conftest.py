@@ -6,12 +6,16 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate.embedded.postgres import EmbeddedPostgres
 from lakegate.embedded.provision import SERVICES, provision, with_database
+from lakegate_chassis.tokens import TokenSigner
 
 pytest_plugins = ["servers.plugin"]
 
@@ -42,6 +46,20 @@ def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     yield server.start()
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def signer() -> TokenSigner:
+    """Signs internal tokens in place of the gateway."""
+    return TokenSigner(Ed25519PrivateKey.generate())
+
+
+@pytest.fixture(scope="session")
+def jwks(signer: TokenSigner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file by which a service knows the signer."""
+    path: Path = tmp_path_factory.mktemp("keys") / "jwks.json"
+    path.write_bytes(orjson.dumps({"keys": [signer.jwk]}))
+    return path
 
 
 @pytest.fixture(scope="session")

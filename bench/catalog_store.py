@@ -1,6 +1,8 @@
 """The catalog store on PostgreSQL and on MongoDB: appends with and without an event, and a backlog of the relay.
 
-python bench/catalog_store.py --mongodb mongodb://127.0.0.1:27017 [--appends 1000] [--writers 8] [--backlog 20000]
+python -m bench.catalog_store [--mongodb mongodb://127.0.0.1:27017] [--appends 1000] [--writers 8] [--backlog 20000]
+
+Without an address (or LAKEGATE_TEST_MONGODB) it measures PostgreSQL alone and says so.
 
 MongoDB is whatever answers there; a stand-in's numbers say what the adapter and the relay cost, not what MongoDB does.
 """
@@ -9,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +42,7 @@ from lakegate_chassis.settings import PostgresSettings
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import DatasetChanged
 
+Measure = Callable[[str, CatalogStore], Awaitable[None]]
 FIELDS = [{"name": f"column_{number}", "type": "double", "nullable": True, "field_id": number} for number in range(19)]
 
 
@@ -112,34 +116,45 @@ async def catalog_pool(admin_url: str) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
-async def main(arguments: Any, admin_url: str) -> None:
-    table = Table("store", "event", "appends/s", "p50 ms", title=f"{arguments.writers} writers")
-    settings = MongoSettings(url=SecretStr(arguments.mongodb), database=f"lakegate_bench_{secrets.token_hex(4)}")
-    async with catalog_pool(admin_url) as pool, open_mongodb(settings) as collections:
-        log = PostgresEventLog(pool)
+async def with_mongodb(
+    arguments: Any, settings: MongoSettings, log: PostgresEventLog, pool: asyncpg.Pool, measure: Measure
+) -> None:
+    async with open_mongodb(settings) as collections:
         relay = Relay(MongoOutbox(collections), log, pool)
         background = Background()
         background.start("relay", relay.run)
-        stores: dict[str, CatalogStore] = {
-            "PostgreSQL": PostgresCatalogStore(pool, log),
-            "MongoDB": MongoCatalogStore(collections, relay),
-        }
-        for name, store in stores.items():
-            await appends(store, 100, arguments.writers, told=True)  # warm
-            for told in (False, True):
-                rate, middle = await appends(store, arguments.appends, arguments.writers, told=told)
-                table.add_row(name, "yes" if told else "no", f"{rate:,.0f}", f"{middle:.2f}")
+        await measure("MongoDB", MongoCatalogStore(collections, relay))
         await background.stop()
-        console = Console()
-        console.print(table)
         drained = await backlog(collections, Relay(MongoOutbox(collections), log, pool), arguments.backlog)
-        console.print(f"backlog of {arguments.backlog:,}: {drained:,.0f} events/s")
+        Console().print(f"backlog of {arguments.backlog:,}: {drained:,.0f} events/s")
         await collections.changes.database.client.drop_database(settings.database)
+
+
+async def main(arguments: Any, admin_url: str) -> None:
+    table = Table("store", "event", "appends/s", "p50 ms", title=f"{arguments.writers} writers")
+    console = Console()
+
+    async def measure(name: str, store: CatalogStore) -> None:
+        await appends(store, 100, arguments.writers, told=True)  # warm
+        for told in (False, True):
+            rate, middle = await appends(store, arguments.appends, arguments.writers, told=told)
+            table.add_row(name, "yes" if told else "no", f"{rate:,.0f}", f"{middle:.2f}")
+
+    async with catalog_pool(admin_url) as pool:
+        log = PostgresEventLog(pool)
+        await measure("PostgreSQL", PostgresCatalogStore(pool, log))
+        if arguments.mongodb is None:
+            console.print(table)
+            console.print("No address of a MongoDB was given: it is left out.")
+            return
+        settings = MongoSettings(url=SecretStr(arguments.mongodb), database=f"lakegate_bench_{secrets.token_hex(4)}")
+        await with_mongodb(arguments, settings, log, pool, measure)
+        console.print(table)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mongodb", required=True)
+    parser.add_argument("--mongodb", default=os.environ.get("LAKEGATE_TEST_MONGODB"))
     parser.add_argument("--appends", type=int, default=1000)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--backlog", type=int, default=20_000)

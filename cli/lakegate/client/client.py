@@ -16,10 +16,10 @@ from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject
-from lakegate.client.operations import Operations, cursor_of, table_path
+from lakegate.client.operations import Operations, Stream, cursor_of, load_events, table_rows
 from lakegate.client.retries import Retries
 from lakegate.client.sse import EventLines, load_event
-from lakegate.client.uploads import Source, Upload, Uploaded, encoding_of, read_source
+from lakegate.client.uploads import Source, Upload, Uploaded
 from lakegate_contracts.receipts import Receipt
 
 T = TypeVar("T")
@@ -113,13 +113,11 @@ class Client(Operations):
         **options: Any,
     ) -> Receipt | Load:
         """Send a file; the receipt if the load settled within `wait_seconds` (30 at most), else the running load."""
-        body = read_source(source, name)
-        options.setdefault("content_encoding", encoding_of(body.name))
-        upload = Upload(table, body, wait_seconds=wait_seconds, **options)
+        upload = Upload.of(source, table, name=name, wait_seconds=wait_seconds, **options)
 
         def build() -> httpx.Request:
             arguments = connection.upload_arguments(upload)
-            return self._http.build_request(**arguments, content=body.blocks(on_upload))
+            return self._http.build_request(**arguments, content=upload.body.blocks(on_upload))
 
         with self._answer(build, idempotent=upload.replayable) as response:
             response.read()
@@ -144,8 +142,7 @@ class Client(Operations):
 
     def events(self, load_id: UUID | str) -> Iterator[LoadEvent]:
         """The phases of a load as they happen; ends when it has settled, or when the server ends the stream."""
-        headers = {"Accept": "text/event-stream"}
-        with self._stream(f"/v1/loads/{load_id}/events", {}, headers) as response:
+        with self._stream(load_events(load_id)) as response:
             lines = EventLines()
             for line in response.iter_lines():
                 if (complete := lines.feed(line)) is not None:
@@ -182,24 +179,15 @@ class Client(Operations):
         snapshot: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """A table's rows, streamed: nothing is held but the current one."""
-        params = {
-            "columns": ",".join(columns) if columns else None,
-            "filter": filter,
-            "limit": limit,
-            "snapshot": snapshot,
-            "format": "ndjson",
-        }
-        with self._stream(f"/v1/tables/{table_path(table)}/rows", params, {}) as response:
+        with self._stream(table_rows(table, columns, filter, limit, snapshot)) as response:
             for line in response.iter_lines():
                 if line:
                     yield json.loads(line)
 
     @contextmanager
-    def _stream(self, path: str, params: dict[str, Any], headers: dict[str, str]) -> Iterator[httpx.Response]:
-        sent = {name: value for name, value in params.items() if value is not None}
-
+    def _stream(self, stream: Stream) -> Iterator[httpx.Response]:
         def build() -> httpx.Request:
-            return self._http.build_request("GET", path, params=sent, headers=headers)
+            return self._http.build_request(**stream.arguments())
 
         with self._answer(build, idempotent=True) as response:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, urlsplit
@@ -45,6 +46,39 @@ def cursor_of(following: str | None) -> str | None:
     if following is None or ("?" not in following and "/" not in following):
         return following
     return parse_qs(urlsplit(following).query).get("cursor", [None])[0]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A GET whose answer is read line by line; parameters that are None are left out."""
+
+    path: str
+    params: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """Of httpx's build_request."""
+        sent = {name: value for name, value in self.params.items() if value is not None}
+        return {"method": "GET", "url": self.path, "params": sent, "headers": self.headers}
+
+
+def load_events(load_id: UUID | str) -> Stream:
+    """The phases of a load, as server-sent events."""
+    return Stream(f"/v1/loads/{load_id}/events", headers={"Accept": "text/event-stream"})
+
+
+def table_rows(
+    table: str, columns: Sequence[str] | None, filter: str | None, limit: int | None, snapshot: int | None
+) -> Stream:
+    """A table's rows, one JSON object a line."""
+    params = {
+        "columns": ",".join(columns) if columns else None,
+        "filter": filter,
+        "limit": limit,
+        "snapshot": snapshot,
+        "format": "ndjson",
+    }
+    return Stream(f"/v1/tables/{table_path(table)}/rows", params)
 
 
 def load(load_id: UUID | str) -> Call[Load]:

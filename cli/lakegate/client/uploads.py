@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 from uuid import uuid4
 
 from lakegate.client.operations import table_path
@@ -65,6 +65,13 @@ class Upload:
     # Random for each push: to push a file twice on purpose loads it twice, while the retries of one push load it once.
     # A caller who wants "this file at most once" gives a key of their own, such as the file's sha256.
     idempotency_key: str | None = field(default_factory=lambda: str(uuid4()))
+
+    @classmethod
+    def of(cls, source: Source, table: str, *, name: str | None, wait_seconds: int, **options: Any) -> Upload:
+        """The upload of anything that can be sent; the encoding follows from the name where none is given."""
+        body = read_source(source, name)
+        options.setdefault("content_encoding", encoding_of(body.name))
+        return cls(table, body, wait_seconds=wait_seconds, **options)
 
     @property
     def path(self) -> str:

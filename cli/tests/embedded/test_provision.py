@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import secrets
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import asyncpg
 import pytest
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import SERVICES, provision
+from lakegate.embedded.provision import SERVICES, provision, scram_verifier
 
 PASSWORDS = {service: f"pass/@:'{service}" for service in SERVICES}
 
@@ -57,6 +58,7 @@ async def test_an_admin_of_a_managed_server_can_provision_again_with_new_passwor
     try:
         root = server.start()
         await value(root, "CREATE ROLE boss LOGIN CREATEDB CREATEROLE PASSWORD 'boss'")
+        await value(root, "ALTER ROLE boss SET log_statement = 'all'")
         boss = f"postgresql://boss:boss@127.0.0.1:{server.port}/postgres"
         name = f"lake_{secrets.token_hex(3)}"
         first = await provision(boss, PASSWORDS, database=name)
@@ -65,5 +67,24 @@ async def test_an_admin_of_a_managed_server_can_provision_again_with_new_passwor
         assert await value(second["catalog"], "SELECT 1") == 1
         with pytest.raises(asyncpg.InvalidPasswordError):
             await value(first["catalog"], "SELECT 1")
+        logged = server.log_path.read_text()
+        assert "PASSWORD 'SCRAM-SHA-256$" in logged
+        assert "pass/@" not in logged
     finally:
         server.stop()
+
+
+def test_a_verifier_is_what_rfc_7677_says() -> None:
+    # its example: user "user", password "pencil"
+    salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    verifier = scram_verifier("pencil", salt=salt)
+    assert verifier == (
+        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ=="
+        "$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+    )
+
+
+@pytest.mark.parametrize("password", ["Zürich", "a\nb", "a\0b"])
+def test_a_password_that_would_have_to_be_prepared_is_refused(password: str) -> None:
+    with pytest.raises(ValueError, match="ASCII"):
+        scram_verifier(password)

@@ -14,9 +14,7 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from lakegate_catalog.app import create_app
@@ -82,11 +80,6 @@ def entities(store: CatalogStore) -> Entities:
 
 
 @pytest.fixture(scope="session")
-def signer() -> TokenSigner:
-    return TokenSigner(Ed25519PrivateKey.generate())
-
-
-@pytest.fixture(scope="session")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("warehouse")
 
@@ -95,12 +88,10 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(
     database: Any,
     store_settings: StoreSettings,
-    signer: TokenSigner,
+    jwks: Path,
     warehouse: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> CatalogSettings:
-    jwks = tmp_path_factory.mktemp("keys") / "jwks.json"
-    jwks.write_bytes(orjson.dumps({"keys": [signer.jwk]}))
     return CatalogSettings(
         postgres=PostgresSettings(url=SecretStr(database.url("catalog"))),
         store=store_settings,

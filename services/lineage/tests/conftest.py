@@ -9,9 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from lakegate_chassis.postgres import open_pool
@@ -33,14 +31,7 @@ async def pool(database: Any) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture(scope="session")
-def signer() -> TokenSigner:
-    return TokenSigner(Ed25519PrivateKey.generate())
-
-
-@pytest.fixture(scope="session")
-def settings(database: Any, signer: TokenSigner, tmp_path_factory: pytest.TempPathFactory) -> LineageSettings:
-    jwks: Path = tmp_path_factory.mktemp("keys") / "jwks.json"
-    jwks.write_bytes(orjson.dumps({"keys": [signer.jwk]}))
+def settings(database: Any, jwks: Path) -> LineageSettings:
     return LineageSettings(
         postgres=PostgresSettings(url=SecretStr(database.url("lineage"))), token=InternalTokenSettings(jwks=jwks)
     )
