@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from servers.processes import Missing, free_ports
+from lakegate.embedded.ports import free_ports
+from servers.processes import Missing
 
 
 class Container:

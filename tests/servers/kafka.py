@@ -11,10 +11,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakegate.embedded.ports import free_ports
 from servers.docker import Container, one_port, require_docker
 from servers.finding import Found, Source
 from servers.maven import jars, java
-from servers.processes import Control, Missing, ServerProcess, free_ports, listens
+from servers.processes import Control, Missing, ServerProcess, listens
 
 VERSION = "4.3.1"
 ADDRESS = "LAKEGATE_TEST_KAFKA"

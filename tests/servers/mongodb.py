@@ -13,10 +13,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakegate.embedded.ports import free_ports
 from servers.docker import Container, one_port, require_docker
 from servers.finding import Found, Source
 from servers.maven import jars, java
-from servers.processes import Control, Missing, ServerProcess, free_ports, listens
+from servers.processes import Control, Missing, ServerProcess, listens
 
 IMAGE = "mongo:8.0"
 STAND_IN = "1.47.0"

@@ -114,15 +114,6 @@ class ServerProcess:
         return self._log.read_text(errors="replace").strip()[-_TAIL_CHARACTERS:]
 
 
-def free_ports(count: int) -> list[int]:
-    """Distinct ports of the loopback that were free just now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def listens(port: int) -> bool:
     """Whether something accepts connections on the port."""
     try:

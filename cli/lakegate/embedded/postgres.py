@@ -27,6 +27,7 @@ from lakegate.embedded.errors import (
     PortInUse,
     ServerFailed,
 )
+from lakegate.embedded.ports import free_ports
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
@@ -213,7 +214,7 @@ class EmbeddedPostgres:
 
     def _serve(self, deadline: float) -> None:
         while True:
-            port = self._port or _free_port()
+            port = self._port or free_ports(1)[0]
             _check_port(port)
             failure = self._launch(port, deadline)
             if failure is None:
@@ -349,13 +350,6 @@ def _write_secret(path: Path, secret: str) -> None:
         file.write(secret)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _check_port(port: int) -> None:

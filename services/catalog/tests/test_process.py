@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,15 +14,11 @@ import asyncpg
 import httpx
 import pytest
 
+from lakegate.embedded.ports import free_ports
 from lakegate_catalog.settings import CatalogSettings
 from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import DATASETS
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -38,8 +33,8 @@ def environment(settings: CatalogSettings, tmp_path: Path) -> dict[str, str]:
         "CATALOG_WAREHOUSE__LOCATION": settings.warehouse.location,
         "CATALOG_SEARCH__DIR": str(tmp_path / "search"),
         "CATALOG_DRAIN_SECONDS": "0",
-        "CATALOG_PORT": str(free_port()),
-        "CATALOG_MANAGEMENT_PORT": str(free_port()),
+        "CATALOG_PORT": str(free_ports(1)[0]),
+        "CATALOG_MANAGEMENT_PORT": str(free_ports(1)[0]),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +20,7 @@ from fastapi import FastAPI, Form, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import SecretStr
 
+from lakegate.embedded.ports import free_ports
 from lakegate_chassis.settings import InternalTokenSettings, PostgresSettings
 from lakegate_chassis.testing import eventually, serving
 from lakegate_chassis.tokens import InvalidToken, TokenSigner, TokenVerifier
@@ -73,7 +73,7 @@ class Process:
     module: str
     environment: dict[str, str]
     log: Path
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=lambda: free_ports(1)[0])
     child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,7 +87,7 @@ class Process:
 
     def _spawn(self) -> None:
         prefix = self.module.removeprefix("lakegate_").upper()
-        ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_MANAGEMENT_PORT": str(free_port())}
+        ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_MANAGEMENT_PORT": str(free_ports(1)[0])}
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", self.module],
@@ -167,11 +167,6 @@ class Gate:
             return Response(answer.content, answer.status_code, passed)
 
         return app
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
