@@ -259,7 +259,7 @@ async def test_an_event_that_ends_the_process_every_time_becomes_a_dead_letter(l
 
     await topic.publish(1, 2, 3, 4)
     async with consuming(log, topic, deadly):
-        await eventually(lambda: handler.handled[-1:] == [4], within_seconds=40)
+        await eventually(lambda: handler.handled[-1:] == [4], within_seconds=120)
     (letter,) = await log.dead_letters(topic.group)
     assert number(letter.event) == 3
     assert letter.reason == "the process ended 3 times while it handled this"
