@@ -25,7 +25,7 @@ from pyiceberg.types import (
 )
 
 from lakegate_ingest.engine.batch import Batch
-from lakegate_ingest.engine.types import EXACT_DOUBLE, INFERRED, inference_tests, on
+from lakegate_ingest.engine.types import INFERRED, inference_tests, on
 
 # How the JSON of a value begins for the type at the same place in INFERRED: "12" stays text, 12 is a number.
 _JSON_KINDS = (
@@ -45,17 +45,14 @@ class Evidence:
     name: str
     values: int = 0
     allows: list[bool] = field(default_factory=lambda: [True] * len(INFERRED))
-    wide: bool = False  # a whole number beyond 2**53 was seen
 
-    def add(self, values: int, allows: Sequence[bool | None], largest: float | None) -> None:
+    def add(self, values: int, allows: Sequence[bool | None]) -> None:
         self.values += values
         self.allows = [old and new is not False for old, new in zip(self.allows, allows, strict=True)]
-        self.wide |= largest is not None and largest >= EXACT_DOUBLE
 
     def merge(self, other: Evidence) -> None:
         self.values += other.values
         self.allows = [old and new for old, new in zip(self.allows, other.allows, strict=True)]
-        self.wide |= other.wide
 
     @property
     def kind(self) -> IcebergType:
@@ -97,13 +94,12 @@ def study(
                     f"bool_and(CASE WHEN {value} IS NOT NULL THEN coalesce({guard}{on(test, value)}, false) END)"
                 )
                 aggregates.append(condition if possible else "false")
-            aggregates.append(f"max(abs(TRY_CAST({value} AS DOUBLE)))" if allowed[1] else "NULL")
         row = connection.execute(f"SELECT {', '.join(aggregates)} FROM batch").fetchone()
         assert row is not None
-        width = len(tests) + 2
+        width = len(tests) + 1
         for place, evidence in enumerate(some):
-            values, *allows, largest = row[place * width : (place + 1) * width]
-            evidence.add(values, allows, largest)
+            values, *allows = row[place * width : (place + 1) * width]
+            evidence.add(values, allows)
     connection.unregister("batch")
     return found
 

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema
-from pyiceberg.types import IcebergType, LongType
+from pyiceberg.types import IcebergType
 
 from lakegate_ingest.engine.batches import sample_of
 from lakegate_ingest.engine.columns import Plan, make_plan, match, positional_names
@@ -128,9 +128,8 @@ class _Load:
         self.inputs = [self._named(open_input(s, self.work_dir, self.limits, self.cancelled)) for s in self.sources]
         evidence = [self._sample(found) for found in self.inputs]
         plan = self._plan(evidence)
-        wide = _wide(evidence)
         typed: dict[int, tuple[tuple[DataFile, ...], int]] = {}
-        failed = self._try_typed(range(len(self.inputs)), plan, wide, typed)
+        failed = self._try_typed(range(len(self.inputs)), plan, typed)
         if failed:
             self._await_everything()
             for found in self.inputs:
@@ -161,13 +160,10 @@ class _Load:
         return evidence
 
     def _expected(self, name: str) -> Evidence:
-        """What need not be tested: of a column that the table has, only how large its whole numbers are."""
-        field = match(self.schema, name) if self.schema is not None else None
-        if field is None:
+        """The type of a column that the table has need not be found out."""
+        if self.schema is None or match(self.schema, name) is None:
             return Evidence(name)
-        known = Evidence(name, values=1)
-        known.allows = [kind == field.field_type == LongType() for kind in INFERRED]
-        return known
+        return Evidence(name, values=1, allows=[False] * len(INFERRED))
 
     def _plan(self, evidence: Sequence[list[Evidence]]) -> Plan:
         """Merge what the inputs say about each new column, then match all columns to the table."""
@@ -183,7 +179,7 @@ class _Load:
                 if key in merged:
                     merged[key].merge(item)
                 else:
-                    merged[key] = Evidence(key, item.values, list(item.allows), item.wide)
+                    merged[key] = Evidence(key, item.values, list(item.allows))
                 if found.arrow is not None:
                     kind = kind_of_arrow(found.arrow.field(item.name).type)
                     kinds[key] = kind if kinds.get(key, kind) == kind else merged[key].kind
@@ -218,7 +214,7 @@ class _Load:
         self._discard(typed)
         again = [index for index in range(len(self.inputs)) if not broken[index]]
         rest = [index for index in range(len(self.inputs)) if broken[index]]
-        return learned, sorted(rest + self._try_typed(again, learned, _wide(evidence), typed))
+        return learned, sorted(rest + self._try_typed(again, learned, typed))
 
     # -- the two paths -------------------------------------------------------------------------------------
 
@@ -226,7 +222,6 @@ class _Load:
         self,
         indices: Sequence[int],
         plan: Plan,
-        wide: frozenset[str],
         typed: dict[int, tuple[tuple[DataFile, ...], int]],
     ) -> list[int]:
         """Fill `typed` for the inputs that the fast path can read; returns the others."""
@@ -239,7 +234,6 @@ class _Load:
                 result = write_typed(
                     found,
                     plan.columns[index],
-                    wide,
                     out_dir=folder,
                     work_dir=self.work_dir,
                     limits=self.limits,
@@ -368,10 +362,6 @@ def _discarding(*sinks: ParquetSink) -> Iterator[None]:
         for sink in sinks:
             sink.discard()
         raise
-
-
-def _wide(evidence: Sequence[Sequence[Evidence]]) -> frozenset[str]:
-    return frozenset(item.name for items in evidence for item in items if item.wide)
 
 
 def arrow_schema(plan: Plan, inputs: Sequence[Input]) -> pa.Schema:

@@ -16,6 +16,7 @@ from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from lakegate_ingest.engine.arrival import Arrival
 from lakegate_ingest.engine.errors import LoadCancelled
+from lakegate_ingest.engine.truths import TruthCount
 
 _UNKNOWN_SIZE = 1 << 40  # DuckDB reads until a read comes back empty; a larger size only sets its thread count
 
@@ -39,6 +40,7 @@ class Spool:
         self.skip = skip
         self.arrival = arrival
         self.on_read = on_read  # with the position in the file that has been reached; may raise to stop
+        self.truths: TruthCount | None = None
         self.failure: BaseException | None = None  # DuckDB replaces what a read raises by an error of its own
 
     @property
@@ -55,8 +57,21 @@ class _Place:
     position = 0
 
 
-class _PlaceOfThread(threading.local):
-    position = 0
+class _PlaceOfThread:
+    """By the operating system's thread, not by threading.local: DuckDB's threads get a new state of Python's with each
+    call, and a place that is lost between two reads fills the rest of a buffer with the file's beginning.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+
+    @property
+    def position(self) -> int:
+        return self._places.get(threading.get_ident(), 0)
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self._places[threading.get_ident()] = position
 
 
 class _Open:
@@ -72,7 +87,7 @@ class _Open:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._descriptor = os.open(spool.path, os.O_RDONLY)
-        self._place = _PlaceOfThread() if spool.positional else _Place()
+        self._place: _Place | _PlaceOfThread = _PlaceOfThread() if spool.positional else _Place()
         self.size = spool.size
 
     def seek(self, position: int, whence: int = 0) -> int:
@@ -105,6 +120,9 @@ class _Open:
         if spool.arrival is not None:
             self._await_bytes(spool.arrival, start, start + wanted)
         body = os.pread(self._descriptor, wanted, start) if wanted else b""
+        if spool.truths is not None and body:
+            before = min(3, start - spool.skip)
+            spool.truths.saw(start, os.pread(self._descriptor, before, start - before), body)
         self._place.position = position + len(head) + len(body)
         return head + body if head else body
 

@@ -171,25 +171,31 @@ class Judge:
         self._columns = columns
         self._schema = schema
         self._names = [column.source for column in columns]
-        casts: list[str] = []
-        flags: list[str] = []
         self._statements: list[str] = []
         self._judged: list[int] = []
-        for position, column in enumerate(columns):
-            value = f"c{position}"
+        for start in range(0, len(columns), _GROUP_COLUMNS):
+            group = range(start, min(start + _GROUP_COLUMNS, len(columns)))
+            self._statements.append(self._statement(group))
+
+    def _statement(self, group: range) -> str:
+        """Casts each value once, and judges the outcome beside the text."""
+        parsed: list[str] = []
+        values: list[str] = []
+        flags: list[str] = []
+        for position in group:
+            column = self._columns[position]
             rule = parquet_reading(column.kind)
             assert rule is not None
-            if position % _GROUP_COLUMNS == 0:
-                casts, flags = [], []
-            casts.append(f"{on(rule.cast, value)} AS {value}")
-            bad = "false" if rule.bad == "false" else f"({value} IS NOT NULL AND {on(rule.bad, value)})"
+            text, made = f"c{position}", f"p{position}"
+            parsed += [text, f"{on(rule.parsed, text, cast='TRY_CAST')} AS {made}"]
+            values.append(f"{on(rule.value, text, made)} AS {text}")
+            bad = on(rule.bad, text, made)
             if column.field.required:
-                bad = f"({value} IS NULL OR {bad})"
+                bad = f"({text} IS NULL OR {bad})"
             if bad != "false":
                 self._judged.append(position)
                 flags.append(f"{bad} AS b{position}")
-            if (position + 1) % _GROUP_COLUMNS == 0 or position + 1 == len(columns):
-                self._statements.append(f"SELECT {', '.join(casts + flags)} FROM batch")
+        return f"SELECT {', '.join(values + flags)} FROM (SELECT {', '.join(parsed)} FROM batch)"
 
     def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
         batch = batch_of(block, self._found, self._names, connection)

@@ -1,8 +1,8 @@
 """How each Iceberg type is read from text: the rules for what fits, as DuckDB SQL, and the words for what does not.
 
-DuckDB casts generously: '1.5' becomes the whole number 2, '2013-01-01 05:00' the date without its time,
-'1e400' infinity, and a decimal loses digits. Nothing here may change a value silently, so each cast comes
-with a condition under which the value counts as bad.
+DuckDB casts generously: '1.5' becomes the whole number 2, '1_000' a thousand, '2013-01-01 05:00' the date without its
+time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. Nothing
+here may change a value silently, so each cast comes with a condition under which the value counts as bad.
 """
 
 from __future__ import annotations
@@ -27,94 +27,92 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-EXACT_DOUBLE = 2**53  # whole numbers beyond it do not survive being read as a double
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """SQL templates in which {v} is the value's text (or, in `typed_*`, the value as `read_as`).
+    """SQL templates, in which {v} is the value's text and {p} what `parsed` made of it.
 
-    `read_as`: the type in which the fast path reads the column (None: as text, and the text rules apply).
-    `cast` gives the value, `bad` is true for a value that is there but does not fit.
+    `parsed` is evaluated once for a value; {c} in it is CAST where the first failure ends all (the fast path), TRY_CAST
+    where every value is judged. `value` is what the table gets. `odd` is true for a text that parses but does not fit.
+    `rounded` is true for text which a type that was only guessed would change: 007 as a number.
     """
 
     sql: str
     arrow: pa.DataType
     noun: str
-    cast: str
-    bad: str
-    read_as: str | None = None
-    typed_cast: str = "{v}"
-    typed_bad: str | None = None
+    parsed: str
+    odd: str = "false"
+    value: str = "{p}"
+    rounded: str = "false"
     range: str | None = None  # said instead of `noun` about a whole number that is too large
 
+    @property
+    def bad(self) -> str:
+        """With TRY_CAST: true for a value that is there but does not fit."""
+        if self.parsed == "{v}":
+            return "false"
+        return f"({{v}} IS NOT NULL AND ({{p}} IS NULL OR {self.odd}))"
 
-_WHOLE_BAD = (
-    "(TRY_CAST({v} AS {t}) IS NULL OR TRY_CAST({v} AS DOUBLE) IS NULL"
-    " OR TRY_CAST({v} AS DOUBLE) <> trunc(TRY_CAST({v} AS DOUBLE)))"
+
+LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
+_NUMBER = "TRY_CAST({v} AS DOUBLE)"
+# What is written as DuckDB would write it needs no second look; that is nearly always so.
+_WHOLE_ODD = (
+    f"({{p}}::VARCHAR <> {{v}} AND (contains({{v}}, '_') OR {_NUMBER} IS NULL OR {_NUMBER} <> trunc({_NUMBER})))"
 )
-_FLOAT_BAD = "(TRY_CAST({v} AS {t}) IS NULL OR (isinf(TRY_CAST({v} AS {t})) AND NOT contains(lower({v}), 'inf')))"
-_TIMES_BAD = "(TRY_CAST({v} AS {t}) IS NULL OR NOT isfinite(TRY_CAST({v} AS {t})))"
-_DATE_BAD = (
-    "(TRY_CAST({v} AS DATE) IS NULL OR NOT isfinite(TRY_CAST({v} AS DATE))"
-    " OR TRY_CAST({v} AS DATE)::TIMESTAMP IS DISTINCT FROM TRY_CAST({v} AS TIMESTAMP))"
+_FLOAT_ODD = "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf')))"
+# Behind a year of four digits and its month nothing but an offset has a sign; the expressions only confirm.
+_FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
+_HAS_OFFSET = (
+    "((contains({v}, '+') OR contains(substr({v}, 9), '-'))"
+    r" AND regexp_matches({v}, ':[0-9.:]*\s*[+-][0-9:]*[1-9]'))"
 )
-_CAST = "TRY_CAST({v} AS {t})"
+_ZONED_ODD = f"(NOT isfinite({{p}}) OR {_FINER})"
+_LOCAL_ODD = f"(NOT isfinite({{p}}) OR {_FINER} OR {_HAS_OFFSET})"
+_TIME_ODD = f"(contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER})"
+# A date alone has ten characters; in longer text there may be a time, which has to be midnight.
+_DATE_ODD = (
+    "(NOT isfinite({p}) OR (length({v}) > 10 AND"
+    f" ({{p}}::TIMESTAMP IS DISTINCT FROM TRY_CAST({{v}} AS TIMESTAMP) OR {_FINER} OR {_HAS_OFFSET})))"
+)
 
 
-def _whole(sql: str, arrow: pa.DataType, noun: str, range_: str | None = None) -> Reading:
-    return Reading(
-        sql,
-        arrow,
-        noun,
-        _CAST.replace("{t}", sql),
-        _WHOLE_BAD.replace("{t}", sql),
-        read_as="DOUBLE",  # parses as fast as BIGINT, and keeps the fraction that BIGINT would round away
-        typed_cast=f"CAST({{v}} AS {sql})",
-        typed_bad="{v} <> trunc({v})",
-        range=range_,
-    )
+def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
+    return Reading(sql, arrow, noun, f"{{c}}({{v}} AS {sql})", odd, **more)
 
 
-def _plain(sql: str, arrow: pa.DataType, noun: str, bad: str) -> Reading:
-    return Reading(sql, arrow, noun, _CAST.replace("{t}", sql), bad.replace("{t}", sql), sql)
-
-
-_MISSING = "(TRY_CAST({v} AS {t}) IS NULL)"
 _SIMPLE: dict[type[IcebergType], Reading] = {
-    StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}", "false", "VARCHAR"),
-    BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)", _MISSING),
-    IntegerType: _whole("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)"),
-    LongType: _whole("BIGINT", pa.int64(), "a whole number (long)", "beyond the range of long (±9223372036854775807)"),
-    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_BAD),
-    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_BAD),
-    DateType: Reading(
-        "DATE",
-        pa.date32(),
-        "a date like 2013-01-31 (date)",
-        "TRY_CAST({v} AS DATE)",
-        _DATE_BAD,
-        read_as="TIMESTAMP",
-        typed_cast="CAST({v} AS DATE)",
-        typed_bad="CAST({v} AS DATE)::TIMESTAMP <> {v}",
+    StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}"),
+    BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)"),
+    IntegerType: _plain(
+        "INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _WHOLE_ODD, rounded=LEADING_ZERO
     ),
-    TimeType: _plain("TIME", pa.time64("us"), "a time like 23:59:00 (time)", _MISSING),
+    LongType: _plain(
+        "BIGINT",
+        pa.int64(),
+        "a whole number (long)",
+        _WHOLE_ODD,
+        rounded=LEADING_ZERO,
+        range="beyond the range of long (±9223372036854775807)",
+    ),
+    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_ODD, rounded=LEADING_ZERO),
+    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=LEADING_ZERO),
+    DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD),
+    TimeType: _plain("TIME", pa.time64("us"), "a time like 23:59:00, to the microsecond (time)", _TIME_ODD),
     TimestampType: _plain(
-        "TIMESTAMP", pa.timestamp("us"), "a date and time like 2013-01-31 23:59:00 (timestamp)", _TIMES_BAD
+        "TIMESTAMP",
+        pa.timestamp("us"),
+        "a date and time like 2013-01-31 23:59:00, to the microsecond (timestamp)",
+        _LOCAL_ODD,
     ),
     TimestamptzType: _plain(
         "TIMESTAMPTZ",
         pa.timestamp("us", tz="UTC"),
-        "a date and time like 2013-01-31T23:59:00Z (timestamptz)",
-        _TIMES_BAD,
+        "a date and time like 2013-01-31T23:59:00Z, to the microsecond (timestamptz)",
+        _ZONED_ODD,
     ),
     UUIDType: Reading(
-        "UUID",
-        pa.uuid(),
-        "a UUID (uuid)",
-        "unhex(replace(TRY_CAST({v} AS UUID)::VARCHAR, '-', ''))",
-        "(TRY_CAST({v} AS UUID) IS NULL)",
-        read_as="UUID",
+        "UUID", pa.uuid(), "a UUID (uuid)", "{c}({v} AS UUID)", value="unhex(replace({p}::VARCHAR, '-', ''))"
     ),
 }
 
@@ -129,9 +127,9 @@ def reading(kind: IcebergType) -> Reading | None:
 def _decimal(precision: int, scale: int) -> Reading:
     sql = f"DECIMAL({precision},{scale})"
     finer = f"DECIMAL(38,{min(38 - (precision - scale), scale + 12)})"
-    bad = f"(TRY_CAST({{v}} AS {sql}) IS NULL OR TRY_CAST({{v}} AS {sql}) <> TRY_CAST({{v}} AS {finer}))"
+    odd = f"(contains({{v}}, '_') OR {{p}} <> TRY_CAST({{v}} AS {finer}))"
     noun = f"a number with at most {precision - scale} digits before the point and {scale} after it (decimal)"
-    return Reading(sql, pa.decimal128(precision, scale), noun, f"TRY_CAST({{v}} AS {sql})", bad)
+    return _plain(sql, pa.decimal128(precision, scale), noun, odd)
 
 
 def parquet_reading(kind: IcebergType) -> Reading | None:
@@ -139,7 +137,7 @@ def parquet_reading(kind: IcebergType) -> Reading | None:
     return BYTES if isinstance(kind, BinaryType) else reading(kind)
 
 
-BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "unhex({v})", "false", "BLOB")
+BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "{v}", value="unhex({p})")
 
 
 # First loads: the order in which a column's type is tried; the first that fits every value is taken.
@@ -152,8 +150,6 @@ INFERRED: tuple[IcebergType, ...] = (
     TimestamptzType(),
 )
 # Plain comparisons, not regular expressions: on a first load that must be widened they run over every value.
-_LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
-_NUMBER = "TRY_CAST({v} AS DOUBLE)"
 _TOO_LONG = (
     f"(abs({_NUMBER}) >= 9.2e18 AND NOT isnan({_NUMBER}) AND NOT contains({{v}}, '.')"
     " AND NOT contains(lower({v}), 'e'))"
@@ -172,17 +168,22 @@ def inference_tests() -> tuple[str, ...]:
     return (
         "lower({v}) IN ('true', 'false')",
         "TRY_CAST({v} AS BIGINT)::VARCHAR = trim({v})",
-        f"{_NUMBER} IS NOT NULL AND NOT isinf({_NUMBER}) AND NOT {_LEADING_ZERO} AND NOT {_TOO_LONG}"
+        f"{_NUMBER} IS NOT NULL AND NOT isinf({_NUMBER}) AND NOT {LEADING_ZERO} AND NOT {_TOO_LONG}"
         " AND NOT contains({v}, '_')",
-        f"{_DAY} AND length({{v}}) <= 10 AND NOT {_DATE_BAD}",
-        f"{_DAY} AND NOT {_OFFSET} AND NOT {_TIMES_BAD.replace('{t}', 'TIMESTAMP')}",
-        f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':') AND NOT {_TIMES_BAD.replace('{t}', 'TIMESTAMPTZ')}",
+        f"{_DAY} AND length({{v}}) <= 10 AND {_fits(DateType)}",
+        f"{_DAY} AND NOT {_OFFSET} AND {_fits(TimestampType)}",
+        f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':') AND {_fits(TimestamptzType)}",
     )
 
 
-def on(template: str, value: str) -> str:
-    """`template` with the SQL expression `value` for its {v}."""
-    return template.replace("{v}", value)
+def _fits(kind: type[IcebergType]) -> str:
+    rule = _SIMPLE[kind]
+    return f"NOT {on(rule.bad, '{v}', on(rule.parsed, '{v}', cast='TRY_CAST'))}"
+
+
+def on(template: str, value: str, parsed: str = "", *, cast: str = "CAST") -> str:
+    """`template` with SQL expressions for its {v} and {p}, and the kind of cast for its {c}."""
+    return template.replace("{c}", cast).replace("{p}", parsed).replace("{v}", value)
 
 
 def quoted(name: str) -> str:

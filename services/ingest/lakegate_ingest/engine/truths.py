@@ -1,0 +1,73 @@
+"""Where true and false stand in JSON: DuckDB's reader makes them 1 and 0 in a column of numbers, without a word.
+
+Counted as the file is read, in one vectorised pass; the count has to be that of the boolean columns' values. Only when
+it is not (a text says "true", or a nested value does) the file is searched for the names of the columns themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_WORDS = (b"true", b"fals")  # four bytes each: compared as one number, at each of four alignments
+_NUMBERS = tuple(pa.scalar(int.from_bytes(word, "little"), pa.uint32()) for word in _WORDS)
+_PIECE = 64 * 1024  # numbers compared at once: the bits stay in the cache
+_READ_BYTES = 1024 * 1024
+_OVERLAP_BYTES = 64 * 1024
+
+
+class TruthCount:
+    """Told of every range that is read, in any order and by any thread."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, int]] = {}  # start: (end, words that end in it)
+
+    def saw(self, start: int, before: bytes, data: bytes) -> None:
+        """`data` from byte `start` on; `before` are the three bytes in front of it."""
+        border = before + data[:3]
+        found = sum(border.count(word) for word in _WORDS) + _count(data)
+        if start not in self._seen or self._seen[start][0] < start + len(data):
+            self._seen[start] = (start + len(data), found)
+
+    def total(self, start: int, end: int) -> int | None:
+        """The words between the two, or None when the ranges that were read do not make up just that."""
+        total = 0
+        for first, (last, found) in sorted(self._seen.items()):
+            if first == last:
+                continue
+            if first != start:
+                return None
+            start, total = last, total + found
+        return total if start == end else None
+
+
+def _count(data: bytes) -> int:
+    buffer = pa.py_buffer(data)
+    found = 0
+    for shift in range(4):
+        values: Any = pa.Array.from_buffers(pa.uint32(), max(len(data) - shift, 0) // 4, [None, buffer.slice(shift)])
+        for start in range(0, len(values), _PIECE):
+            piece = values[start : start + _PIECE]
+            found += sum(pc.equal(piece, number).true_count for number in _NUMBERS)
+    return found
+
+
+def truth_under(path: Path, skip: int, names: Sequence[str]) -> bool:
+    """Whether the file has true or false as the value of one of the keys, at any depth, or of one with an escape."""
+    keys = b"|".join(re.escape(json.dumps(name, ensure_ascii=False)[1:-1].encode()) for name in names)
+    pattern = re.compile(rb'(?:"(?:%b)|\\[^"]*+)"[ \t\r\n]*+:[ \t\r\n]*+[tf]' % keys)
+    with path.open("rb", buffering=0) as file:
+        file.seek(skip)
+        rest = b""
+        while chunk := file.read(_READ_BYTES):
+            text = rest + chunk
+            if pattern.search(text):
+                return True
+            rest = text[-_OVERLAP_BYTES:]
+    return False
