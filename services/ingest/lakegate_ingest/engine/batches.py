@@ -111,7 +111,7 @@ def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.
     broken: dict[int, Broken] = {}
     for name in names:
         for row in pc.indices_nonzero(too_precise(block.table[name])).to_pylist():
-            value = str(block.table[name][row].cast(pa.string()))
+            value = str(nanoseconds_as_text(block.table.select([name]).slice(row, 1))[name][0].as_py())
             broken.setdefault(row, Broken(row, TOO_PRECISE, name, value))
     rows = block.table
     if broken:

@@ -21,11 +21,16 @@ TABLE = Schema(
     NestedField(1, "a", LongType(), required=False),
     NestedField(2, "b", StringType(), required=False),
 )
+LOADS = settings(  # an example is a load, several times as dear as a call
+    settings.default,
+    max_examples=settings.default.max_examples // 4,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 FIELDS = st.sampled_from(["1", "x", "", '"1"', '"x\ny"', '"a,b"', '"q""q"', '""', "1.5", "é", '5" pipe', '"\r\n"', " "])
 ROWS = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=12)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@LOADS
 @given(ROWS, st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_any_csv_is_accounted_for_with_exact_lines(load, rows: list[str], newline: str, ends: bool) -> None:
     text = newline.join(["a,b", *rows]) + (newline if ends else "")
@@ -64,7 +69,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@LOADS
 @given(st.lists(LINES, max_size=10))
 def test_any_ndjson_is_accounted_for_with_exact_lines(load, lines: list[str]) -> None:
     lines = ['{"a": 1, "b": "x"}', *lines]

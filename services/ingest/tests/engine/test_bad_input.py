@@ -16,13 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    BooleanType,
     DateType,
+    DecimalType,
     DoubleType,
+    FloatType,
+    IcebergType,
     IntegerType,
     LongType,
     NestedField,
     StringType,
     TimestampType,
+    TimestamptzType,
+    TimeType,
 )
 
 from lakegate_ingest import engine
@@ -173,12 +179,10 @@ def test_several_bad_columns_are_one_quarantined_row_with_several_errors(load) -
 
 @pytest.mark.parametrize(
     "value",
-    ["NaN", "inf", "9223372036854775808", "1e30", "1.5", "12abc", "0x10", "--1", "true"],
+    ["NaN", "inf", "9223372036854775808", "1e30", "1.5", "12abc", "0x10", "--1", "true", "1_000", "1e-1"],
 )
 @pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON, Format.JSON])
 def test_what_is_no_whole_number_does_not_get_into_a_long(load, value: str, format: Format) -> None:
-    if value == "true" and format is not Format.CSV:
-        pytest.skip("DuckDB reads a JSON true as 1 on the fast path")
     if format is Format.CSV:
         loaded = load(f"id\n1\n{value}\n", schema=TABLE)
     else:
@@ -189,6 +193,85 @@ def test_what_is_no_whole_number_does_not_get_into_a_long(load, value: str, form
     assert [(row["line"], row["column"], row["value"]) for row in loaded.rejects] == [
         (3 if format is Format.CSV else 2, "id", value)
     ]
+
+
+@pytest.mark.parametrize("form", [Format.NDJSON, Format.JSON])
+@pytest.mark.parametrize("literal", ["true", "false"])
+@pytest.mark.parametrize("kind", [LongType(), DoubleType(), FloatType()], ids=str)
+def test_a_json_true_is_no_number(load, form: Format, literal: str, kind: IcebergType) -> None:
+    schema = Schema(
+        NestedField(1, "x", kind, required=False),
+        NestedField(2, "ok", BooleanType(), required=False),
+        NestedField(3, "says", StringType(), required=False),
+    )
+    lines = ['{"x": 1, "ok": true, "says": "true"}', f'{{"x" :\t{literal}, "ok": false}}', '{"x": 0.0, "ok": true}']
+    text = "\n".join(lines) if form is Format.NDJSON else "[" + ",\n".join(lines) + "]"
+    loaded = load(text, format=form, schema=schema)
+    assert [row["x"] for row in loaded.rows] == [1, 0]
+    assert [(row["line"], row["column"], row["value"]) for row in loaded.rejects] == [(2, "x", literal)]
+
+
+@pytest.mark.parametrize("key", ["x", "\\u0078"])
+def test_a_json_true_behind_the_first_reads_is_no_number(load, key: str) -> None:
+    schema = Schema(NestedField(1, "x", DoubleType(), required=False), NestedField(2, "b", BooleanType()))
+    text = '{"x": 1.5, "b": true}\n' * 400_000 + f'{{"{key}": true}}\n' + '{"x": 2, "b": null}\n' * 3
+    loaded = load(text, format=Format.NDJSON, schema=schema)
+    assert [(row["line"], row["value"]) for row in loaded.rejects] == [(400_001, "true")]
+
+
+def test_text_that_says_true_keeps_the_fast_path(load) -> None:
+    schema = Schema(
+        NestedField(1, "x", DoubleType(), required=False),
+        NestedField(2, "b", BooleanType(), required=False),
+        NestedField(3, "s", StringType(), required=False),
+    )
+    lines = ['{"x": 1, "b": true, "s": "untrue"}', '{"x": 0.5, "s": {"y": false}}', '{"b": false}']
+    loaded = load("\n".join(lines), format=Format.NDJSON, schema=schema)
+    assert loaded.result.path == "typed"
+    assert loaded.rows[1] == {"x": 0.5, "b": None, "s": '{"y":false}'}
+
+
+@pytest.mark.parametrize("kind", [LongType(), DoubleType(), FloatType(), DecimalType(9, 2)], ids=str)
+@pytest.mark.parametrize("form", [Format.CSV, Format.NDJSON])
+def test_a_number_with_an_underscore_is_quarantined(load, kind: IcebergType, form: Format) -> None:
+    schema = Schema(NestedField(1, "x", kind, required=False))
+    text = "x\n1\n1_000\n" if form is Format.CSV else '{"x": 1}\n{"x": "1_000"}\n'
+    loaded = load(text, format=form, schema=schema)
+    assert [row["x"] for row in loaded.rows] == [1]
+    assert [row["value"] for row in loaded.rejects] == ["1_000"]
+
+
+@pytest.mark.parametrize("value", ["7", "007", "+7", "7.0", "7e0", "-0"])
+def test_other_spellings_of_a_whole_number_are_that_number_in_a_table_that_has_the_column(load, value: str) -> None:
+    for tail in ("", "x\n"):  # typed, tolerant
+        assert load(f"id\n{value}\n{tail}", schema=TABLE).rows[0]["id"] == int(float(value))
+
+
+@pytest.mark.parametrize("form", [Format.CSV, Format.NDJSON])
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (TimestampType(), "2013-01-01 05:00:00.123456000", "2013-01-01 05:00:00.1234567"),
+        (TimestampType(), "2013-01-01T05:00:00Z", "2013-01-01T05:00:00+02:00"),
+        (TimestampType(), "2013-01-01T05:00:00+00:00", "2013-01-01 05:00-0130"),
+        (TimestamptzType(), "2013-01-01T05:00:00.123456+02:00", "2013-01-01T05:00:00.1234567Z"),
+        (TimeType(), "05:00:00.123456", "05:00:00.123456789"),
+        (TimeType(), "05:00", "2013-01-01 05:00:00"),
+        (DateType(), "2013-01-01 00:00:00", "2013-01-01 00:00:00.0000001"),
+    ],
+)
+def test_a_time_loses_neither_its_offset_nor_what_is_finer_than_a_microsecond(
+    load, kind: IcebergType, good: str, bad: str, form: Format
+) -> None:
+    schema = Schema(NestedField(1, "t", kind, required=False))
+    for tail in ([], ["x"]):
+        values = [good, bad, *tail]
+        lines = values if form is Format.CSV else [json.dumps({"t": value}) for value in values]
+        text = "\n".join(["t", *lines] if form is Format.CSV else lines)
+        loaded = load(text, format=form, schema=schema)
+        assert [row["value"] for row in loaded.rejects] == [bad, *tail]
+        assert loaded.result.rows_written == 1
+        assert load(text.replace(bad, good), format=form, schema=schema).rows[1:2] == loaded.rows[:1]
 
 
 @pytest.mark.parametrize(("value", "good"), [("2147483647", True), ("2147483648", False), ("-2147483649", False)])
