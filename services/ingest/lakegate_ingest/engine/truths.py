@@ -26,25 +26,24 @@ class TruthCount:
     """Told of every range that is read, in any order and by any thread."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int]] = {}  # start: (end, words that end in it)
+        self._seen: dict[tuple[int, int], int] = {}  # (start, end): words that end in it
 
     def saw(self, start: int, before: bytes, data: bytes) -> None:
         """`data` from byte `start` on; `before` are the three bytes in front of it."""
         border = before + data[:3]
         found = sum(border.count(word) for word in _WORDS) + _count(data)
-        if start not in self._seen or self._seen[start][0] < start + len(data):
-            self._seen[start] = (start + len(data), found)
+        self._seen[start, start + len(data)] = found
 
     def total(self, start: int, end: int) -> int | None:
-        """The words between the two, or None when the ranges that were read do not make up just that."""
-        total = 0
-        for first, (last, found) in sorted(self._seen.items()):
-            if first == last:
-                continue
-            if first != start:
-                return None
-            start, total = last, total + found
-        return total if start == end else None
+        """The words between the two, or None when no ranges that were read make up just that.
+
+        DuckDB reads the beginning twice, the first time further: whichever ranges join up will do.
+        """
+        reached = {start: 0}
+        for (first, last), found in sorted(self._seen.items()):
+            if first in reached and last > first:
+                reached[last] = reached[first] + found
+        return reached.get(end)
 
 
 def _count(data: bytes) -> int:
@@ -61,13 +60,14 @@ def _count(data: bytes) -> int:
 def truth_under(path: Path, skip: int, names: Sequence[str]) -> bool:
     """Whether the file has true or false as the value of one of the keys, at any depth, or of one with an escape."""
     keys = b"|".join(re.escape(json.dumps(name, ensure_ascii=False)[1:-1].encode()) for name in names)
-    pattern = re.compile(rb'(?:"(?:%b)|\\[^"]*+)"[ \t\r\n]*+:[ \t\r\n]*+[tf]' % keys)
+    named = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+[tf]' % keys)
+    escaped = re.compile(rb'\\[^"]*+"[ \t\r\n]*+:[ \t\r\n]*+[tf]')
     with path.open("rb", buffering=0) as file:
         file.seek(skip)
         rest = b""
         while chunk := file.read(_READ_BYTES):
             text = rest + chunk
-            if pattern.search(text):
+            if named.search(text) or (b"\\" in text and escaped.search(text)):
                 return True
             rest = text[-_OVERLAP_BYTES:]
     return False
