@@ -60,6 +60,10 @@ test-servers:
 	    echo "Java or Maven is not installed: tests that need Kafka or MongoDB are skipped where neither an address nor Docker is there"; \
 	  fi; }
 
+.PHONY: chaos
+chaos: $(VENV)/.dev test-servers ## Hurt everything during load and account for it (see docs/chaos.md; CHAOS="--rounds 2")
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m chaos $(CHAOS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .
