@@ -63,7 +63,7 @@ def _run(folder: Path, wanted: argparse.Namespace, *, isolated: bool) -> int:
             home.path.mkdir()
             home.marker.touch()
             isolation.mount_small_disk(small, disk.SIZE_BYTES, disks)
-        stage = Stage.start(folder, kafka, environment={})
+        stage = Stage.start(folder, kafka)
         stage.disk, stage.isolated = small, isolated
         rows = asyncio.run(_play_all(stage, wanted))
     finally:

@@ -19,7 +19,7 @@ def library() -> Path | None:
     return next((path for place in _PLACES for path in sorted(Path("/").glob(place.lstrip("/")))), None)
 
 
-def skewed(service: str, seconds: int) -> Callable[[Stage, Ledger], Awaitable[float]]:
+def skewed(service: str, seconds: int, held_seconds: float = SECONDS) -> Callable[[Stage, Ledger], Awaitable[float]]:
     """Start the service again with that clock, hold it for a while, and start it again with the right one."""
 
     async def skew(stage: Stage, ledger: Ledger) -> float:
@@ -34,7 +34,7 @@ def skewed(service: str, seconds: int) -> Callable[[Stage, Ledger], Awaitable[fl
             # connections that the restart cut are not the clock's doing
             await asyncio.sleep(2)
             begun = now()
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(held_seconds)
             _judge(ledger, begun, seconds)
         finally:
             stage.change_environment(service, {})

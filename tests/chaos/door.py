@@ -53,7 +53,8 @@ class Door:
                 self._break(f"{method} {path} ended with {type(error).__name__} after {now() - began:.1f} s")
             self.ledger.refusals.append(Refusal(now(), kind, 0, "answer cut" if cut else "connection ended"))
             return None
-        if answer.status_code >= 400:
+        # not there yet is an answer
+        if answer.status_code >= 400 and answer.status_code != 404:
             self._note(kind, answer)
         return answer
 

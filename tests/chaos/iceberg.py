@@ -97,7 +97,6 @@ class Committer(Client):
             try:
                 table = catalog.load_table((NAMESPACE, self.table()))
             except NoSuchTableError:
-                catalog.create_namespace_if_not_exists(NAMESPACE)
                 table = catalog.create_table((NAMESPACE, self.table()), _SCHEMA, properties=_PROPERTIES)
             if operation.repeats and any(
                 snapshot.summary is not None and snapshot.summary[MARK] == operation.name

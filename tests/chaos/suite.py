@@ -20,6 +20,7 @@ from suites import Suite, start_suite
 from chaos.launch import ENVIRONMENTS
 from chaos.ledger import now
 
+_TESTS = Path(__file__).parents[1]
 ON_KAFKA = ("CATALOG", "INGEST", "LINEAGE")
 BACK_SECONDS = 120.0
 _LOOK_SECONDS = 0.02
@@ -36,15 +37,17 @@ class Stage:
     isolated: bool = False
 
     @classmethod
-    def start(cls, folder: Path, kafka: Kafka, *, environment: Mapping[str, str]) -> Stage:
+    def start(cls, folder: Path, kafka: Kafka) -> Stage:
         """Returns when all services are ready. `folder` holds everything, the supervisor's words in `said.log`."""
         environments = folder / "environments"
         environments.mkdir()
         on_kafka = {f"{service}_KAFKA__BOOTSTRAP": kafka.bootstrap for service in ON_KAFKA}
+        # the child has to find this package too, by whichever way we were started
+        paths = os.pathsep.join(str(path) for path in (_TESTS, _TESTS / "e2e"))
         suite = start_suite(
             folder,
             module="chaos.launch",
-            environment={**on_kafka, **environment, ENVIRONMENTS: str(environments)},
+            environment={**on_kafka, ENVIRONMENTS: str(environments), "PYTHONPATH": paths},
         )
         assert suite.process is not None
         threading.Thread(target=_write_down, args=(suite.process, folder / "said.log"), daemon=True).start()
