@@ -47,7 +47,8 @@ def skewed(service: str, seconds: int, held_seconds: float = SECONDS) -> Callabl
 
 
 def _judge(ledger: Ledger, begun: float, seconds: int) -> None:
-    seen = [refusal for refusal in ledger.refusals if refusal.at >= begun and refusal.status]
+    # 409 says that the same was begun already, before the restart
+    seen = [refusal for refusal in ledger.refusals if refusal.at >= begun and refusal.status not in (0, 409)]
     if abs(seconds) <= LEEWAY_SECONDS:
         ledger.violations.extend(f"noticed: {refusal.words}: {refusal.detail}" for refusal in seen)
         return
