@@ -7,6 +7,7 @@ import asyncio
 import fnmatch
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a pattern of faults' names, such as 'kill*'; repeatable")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     wanted = parser.parse_args()
+    # as Ctrl-C does: what was begun is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # the jars are downloaded before there is no network any more
     kafka_server.fetch()
     java()

@@ -7,18 +7,25 @@ is a file and a kill -9.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from lakegate.embedded import processes
 from lakegate.main import app
 
+_PR_SET_PDEATHSIG = 1
 ENVIRONMENTS = "CHAOS_ENVIRONMENTS"
 
 
 def main() -> None:
+    if sys.platform == "linux":
+        # as its own children do with it, it ends with the harness, however that ends
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     spawn = processes.spawn
     folder = Path(os.environ[ENVIRONMENTS])
 
