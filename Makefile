@@ -60,6 +60,20 @@ test-servers:
 	    echo "Java or Maven is not installed: tests that need Kafka or MongoDB are skipped where neither an address nor Docker is there"; \
 	  fi; }
 
+.PHONY: chaos
+chaos: $(VENV)/.dev test-servers chaos-tools ## Hurt everything during load and account for it (see docs/chaos.md; CHAOS="--rounds 2")
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m chaos $(CHAOS)
+
+# Another clock for one service, and cuts of the network in a namespace of our own.
+.PHONY: chaos-tools
+chaos-tools:
+	@if ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v nft >/dev/null && command -v ip >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	  echo "Installing libfaketime, nftables and iproute2"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libfaketime nftables iproute2 >/dev/null \
+	    || echo "apt-get failed: faults of the clock or of the network may not be run"; \
+	fi
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

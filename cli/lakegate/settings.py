@@ -40,9 +40,10 @@ def read_environment() -> Environment:
 def inherited_environment() -> dict[str, str]:
     """A child's environment: ours without the settings of Lakegate's services, which `lakegate up` decides.
 
-    All but those that name servers it does not start: CATALOG_STORE__* (the catalog store on MongoDB).
+    All but those that name servers it does not start: CATALOG_STORE__* (the catalog store on MongoDB) and
+    {SERVICE}_KAFKA__* (the event log on Kafka).
     """
     ours = ("LAKEGATE_", "GATEWAY_", "CATALOG_", "INGEST_", "LINEAGE_")
-    theirs = ("CATALOG_STORE__",)
+    theirs = ("CATALOG_STORE__", "CATALOG_KAFKA__", "INGEST_KAFKA__", "LINEAGE_KAFKA__")
     kept = (name for name in os.environ if name.startswith(theirs) or not name.startswith(ours))  # noqa: TID251
     return {name: os.environ[name] for name in kept}  # noqa: TID251

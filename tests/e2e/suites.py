@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,19 @@ class Suite:
         return output
 
 
-def start_suite(folder: Path) -> Suite:
-    """`lakegate up` in a folder of its own; returns when it is ready."""
+def start_suite(folder: Path, *, module: str = "lakegate", environment: Mapping[str, str] | None = None) -> Suite:
+    """`lakegate up` in a folder of its own; returns when it is ready. `module` is what is run in its place."""
     home = folder / "data"
-    environment = {**os.environ, "LAKEGATE_CONFIG": str(folder / "config.toml"), "NO_COLOR": "1"}
+    environment = {
+        **os.environ,
+        **(environment or {}),
+        "LAKEGATE_CONFIG": str(folder / "config.toml"),
+        "NO_COLOR": "1",
+    }
     for name in ("LAKEGATE_URL", "LAKEGATE_KEY", "LAKEGATE_PROFILE", "LAKEGATE_HOME", "LAKEGATE_POSTGRES_URL"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "lakegate", "up", "--port", "0", "--home", str(home), "--json"],
+        [sys.executable, "-m", module, "up", "--port", "0", "--home", str(home), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

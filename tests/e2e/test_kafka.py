@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from suites import Suite, start_suite, until
 
 SERVICES = ("CATALOG", "INGEST", "LINEAGE")
@@ -42,9 +44,24 @@ def group(suite: Suite) -> dict[str, Any]:
     return next((item for item in listed if item["group"] == "lineage"), {"lag": -1})
 
 
-def test_a_load_reaches_lineage_and_search_through_kafka(suite_on_kafka: Suite) -> None:
+async def lineage_reads_from(bootstrap: str) -> bool:
+    """Whether the lineage service soon has records of that broker behind it; a group commits after the effect."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        for _ in range(200):
+            if any(place.offset for place in (await admin.list_consumer_group_offsets("lineage")).values()):
+                return True
+            await asyncio.sleep(0.1)
+        return False
+    finally:
+        await admin.close()
+
+
+async def test_a_load_reaches_lineage_and_search_through_kafka(suite_on_kafka: Suite, kafka: Any) -> None:
     receipt = push(suite_on_kafka, "shop.orders", b"id\n1\n2\n")
     assert until(lambda: lineage_of(suite_on_kafka, "shop.orders"), within_seconds=30)
+    assert await lineage_reads_from(kafka.bootstrap), "the events took another way"
     with suite_on_kafka.client() as lake:
         found = lake.get("/v1/search", params={"q": "orders", "consistency_token": receipt["consistency_token"]})
     assert [item["name"] for item in found.json()["items"]] == ["shop.orders"]

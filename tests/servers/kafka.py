@@ -77,10 +77,15 @@ def from_docker(_: Path) -> Found | None:
     return Found(Kafka(f"127.0.0.1:{port}", container), "Docker", f"apache/kafka:{VERSION}", container.stop)
 
 
+def fetch() -> Path:
+    """The folder of Kafka's jars, which come by Maven the first time. Raises Missing."""
+    return jars(f"kafka-{VERSION}", _COORDINATES)
+
+
 def from_packages(folder: Path) -> Found | None:
     port, controller_port = free_ports(2)
     program = java()
-    classes = f"{jars(f'kafka-{VERSION}', _COORDINATES)}/*"
+    classes = f"{fetch()}/*"
     settings = _SETTINGS | {
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",

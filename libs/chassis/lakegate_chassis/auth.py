@@ -8,8 +8,9 @@ from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakegate_chassis.health import HEALTH_PATHS
-from lakegate_chassis.problems import Forbidden, Unauthorized, answer_to
-from lakegate_chassis.tokens import InvalidToken, TokenVerifier
+from lakegate_chassis.logs import log
+from lakegate_chassis.problems import ClocksApart, Forbidden, Problem, Unauthorized, answer_to
+from lakegate_chassis.tokens import ClockSkew, InvalidToken, TokenVerifier
 from lakegate_contracts.identity import Principal
 from lakegate_contracts.identity import Scope as Permission
 
@@ -30,10 +31,22 @@ class AuthMiddleware:
         try:
             scope["principal"] = self.verifier.verify(_bearer(scope))
         except InvalidToken as error:
-            problem = Unauthorized(f"This service takes internal tokens only: {error}.")
-            await answer_to(scope, problem)(scope, receive, send)
+            await answer_to(scope, _problem(error))(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def _problem(error: InvalidToken) -> Problem:
+    if not isinstance(error, ClockSkew):
+        return Unauthorized(f"This service takes internal tokens only: {error}.")
+    # not the client's fault, and over as soon as the clocks agree: 401 would have it look for other credentials
+    log.error("clocks_apart", skew_seconds=error.seconds)
+    return ClocksApart(
+        f"The clocks of two services are some {abs(error.seconds)} s apart: {error}. Nothing was done; send the "
+        "request again once the clocks are set.",
+        retry_after=5,
+        skew_seconds=error.seconds,
+    )
 
 
 def _bearer(scope: Scope) -> str:

@@ -23,6 +23,8 @@ LOST_CONNECTION = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    # what a connection says whose server died between two messages
+    asyncpg.InternalClientError,
 )
 
 
@@ -73,6 +75,9 @@ async def connection(pool: asyncpg.Pool) -> AsyncIterator[Any]:
     try:
         yield acquired
     except LOST_CONNECTION as error:
+        if isinstance(error, asyncpg.InternalClientError):
+            # still open as far as the pool can tell, and the next one would get it
+            acquired.terminate()
         raise Unavailable("The database went away during the request. Try again shortly.") from error
     finally:
         await pool.release(acquired)

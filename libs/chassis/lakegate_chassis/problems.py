@@ -5,7 +5,7 @@ Problem (500)
 ├── InvalidRequest 422   what was sent can't be used; `errors[{detail, pointer}]` says where
 ├── Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405, Conflict 409, PreconditionFailed 412
 ├── TooLarge 413, TooManyRequests 429
-└── BadUpstream 502, Unavailable 503, UpstreamTimeout 504
+└── BadUpstream 502, Unavailable 503 (ClocksApart), UpstreamTimeout 504
 """
 
 from __future__ import annotations
@@ -133,6 +133,10 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str, *, retry_after: int = 1, **extensions: Any) -> None:
         super().__init__(detail, headers={"retry-after": str(retry_after)}, **extensions)
+
+
+class ClocksApart(Unavailable):
+    slug, title = "clocks-apart", "The clocks of two services are apart"
 
 
 class TooManyRequests(Problem):

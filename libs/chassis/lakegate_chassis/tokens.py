@@ -29,6 +29,14 @@ class InvalidToken(Exception):
     """A token that is not accepted; the message says why and holds nothing of the token."""
 
 
+class ClockSkew(InvalidToken):
+    """A genuine token outside of its time. `seconds`: how far the issuer's clock is ahead of ours (below 0: behind)."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Read a PKCS#8 PEM. Raises ValueError when it holds no Ed25519 key."""
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -131,7 +139,7 @@ class TokenVerifier:
                 options={"require": ["exp", "iat", "aud", "sub", "tenant", "scope"]},
             )
         except (jwt.ImmatureSignatureError, jwt.ExpiredSignatureError) as error:
-            raise InvalidToken(_skew(token, error)) from error
+            raise _skew(token) from error
         except jwt.PyJWTError as error:
             raise InvalidToken(f"the token is not valid: {error}") from error
         return claims
@@ -165,11 +173,14 @@ class TokenVerifier:
         self._verified.clear()
 
 
-def _skew(token: str, error: jwt.PyJWTError) -> str:
+def _skew(token: str) -> ClockSkew:
     """Name the distance between the clocks: it is the usual cause between services, and easy to miss."""
+    # the signature was checked before the times
     claims = jwt.decode(token, options={"verify_signature": False})
-    now = int(time.time())
-    return (
-        f"the token is not valid at this time ({error}); it was issued {now - int(claims.get('iat', now))} s ago "
-        f"by the clock here, and lives {LIFETIME_SECONDS} s with {LEEWAY_SECONDS} s of leeway: compare the clocks"
+    seconds = int(claims["iat"]) - int(time.time())
+    when = f"in {seconds} s" if seconds > 0 else f"{-seconds} s ago"
+    return ClockSkew(
+        f"by the clock here the token was issued {when}, and it lives {LIFETIME_SECONDS} s with {LEEWAY_SECONDS} s of "
+        "leeway: compare the clocks",
+        seconds,
     )

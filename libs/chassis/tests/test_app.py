@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +110,18 @@ async def test_without_a_token_nothing_but_health_is_answered(client: httpx.Asyn
     assert (refused.status_code, refused.json()["type"]) == (401, "/problems/unauthorized")
     for path in ("/livez", "/readyz", "/startupz"):
         assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("skew", [-300, 300])
+async def test_a_clock_5_minutes_off_is_a_problem_that_names_the_skew(
+    client: httpx.AsyncClient, signer: TokenSigner, skew: int
+) -> None:
+    now = int(time.time())
+    token = signer.mint(ALICE, "catalog", iat=now + skew, exp=now + skew + 60)
+    refused = await client.get("/v1/books/1", headers={"authorization": f"Bearer {token}"})
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/clocks-apart")
+    assert abs(refused.json()["skew_seconds"] - skew) < 30
+    assert refused.headers["retry-after"] == "5"
 
 
 async def test_a_missing_scope_is_named(client: httpx.AsyncClient) -> None:

@@ -87,6 +87,25 @@ async def test_a_load_that_can_not_be_committed_leaves_no_file(gated: Any, gate:
     assert len(await gated.rows("shop.orders")) == 2
 
 
+async def test_a_failure_that_can_not_be_recorded_is_recorded_later(
+    gated: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    failures = iter([RuntimeError("the connection is in no state to be used")])
+    is_owner = queries.is_owner
+
+    async def owned(*arguments: Any) -> bool:
+        for failure in failures:
+            raise failure
+        return await is_owner(*arguments)
+
+    monkeypatch.setattr(jobs.queries, "is_owner", owned)
+    gate.on(*COMMIT, "conflict")
+    answer = await gated.load("shop.orders", ROWS)
+    assert next(failures, None) is None
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/commit-conflict")
+
+
 async def test_a_catalog_killed_between_upload_and_commit_costs_nothing(
     settings: Any, own_catalog: Any, tmp_path: Path, make: Any, tenant: str, database: Any, gate: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from lakegate_catalog.iceberg.commits import Commits
 from lakegate_catalog.iceberg.tables import Tables
 from lakegate_chassis.testing import eventually
+from lakegate_chassis.tokens import TokenSigner
+from lakegate_contracts.identity import Principal
 
 from .conftest import SCHEMA, Create, add_column, snapshot
 
@@ -95,7 +98,18 @@ async def test_another_tenants_prefix_is_forbidden(connect: Connect, iceberg: st
 
 async def test_without_a_token_nothing_is_answered(base_url: str, iceberg: str) -> None:
     async with httpx.AsyncClient(base_url=base_url) as anonymous:
-        assert (await anonymous.get(f"{iceberg}/namespaces")).status_code == 401
+        assert error(await anonymous.get(f"{iceberg}/namespaces")) == (401, "NotAuthorizedException")
+
+
+async def test_a_clock_5_minutes_off_is_named_in_icebergs_own_words(
+    base_url: str, iceberg: str, signer: TokenSigner
+) -> None:
+    now = int(time.time())
+    token = signer.mint(Principal(tenant="t", subject="s", scopes=()), "catalog", iat=now + 300, exp=now + 360)
+    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": f"Bearer {token}"}) as early:
+        answer = await early.get(f"{iceberg}/namespaces")
+    assert error(answer) == (503, "ServiceUnavailableException")
+    assert "compare the clocks" in answer.text
 
 
 @pytest.mark.parametrize("levels", [["a.b"], ["a/b"], [""], [" a"], [], ["a\x1fb"]])

@@ -88,7 +88,7 @@ class Jobs:
         self._live.end(live.load_id)
 
     async def fail(self, live: LiveLoad, problem: Problem) -> bool:
-        """Record the failure; False when the database is away: that is tried again until it is back."""
+        """Record the failure; False when it can't be (the database is away): that is tried again until it can."""
         if live.cancelled.is_set():
             return False  # the process is ending: whoever comes next resumes the load
         try:
@@ -97,7 +97,7 @@ class Jobs:
                 ours = await queries.is_owner(connection, live.load_id, self._owner)
             if load is not None and ours:  # else it has ended, or somebody took it over while the database was away
                 await self._outcomes.fail(load, problem)
-        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:  # noqa: BLE001 — whatever it is: let go here, nobody would take the load up again
             live.failure = problem
             log.warning("load_failure_put_off", load_id=str(live.load_id), reason=type(error).__name__)
             self._later(live)

@@ -32,9 +32,11 @@ class Outcomes:
         self._cleanup_seconds = cleanup_seconds
 
     async def start(self, load: LoadRow) -> None:
-        """Publish START; a load that is read again after a crash publishes it again, which changes nothing."""
+        """Publish START; a load that is read again after a crash publishes the same again, which changes nothing."""
+        # of the first reading: with a time of its own the second START would be another event of the run
+        started_at = load.started_at or load.created_at
         async with tenant_transaction(self._pool, load.tenant) as connection:
-            await self._publish(connection, load, [run_event(load, "START", datetime.now(UTC))])
+            await self._publish(connection, load, [run_event(load, "START", started_at)])
 
     async def complete(self, load: LoadRow, intent: Intent, committed: Committed | None) -> Receipt:
         """End the load well, and say so once, however often this is called."""

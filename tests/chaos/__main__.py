@@ -1,0 +1,128 @@
+"""`make chaos`: every fault during load, one table at the end; exit code 1 for any loss, duplicate or hang."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fnmatch
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from servers import kafka as kafka_server
+from servers.finding import Servers
+from servers.maven import java
+
+from chaos import disk, isolation
+from chaos.faults import Fault, kills, others
+from chaos.ledger import now
+from chaos.report import Row, complaints, table
+from chaos.rounds import play, prepare
+from chaos.suite import Stage
+from lakegate.embedded.layout import Home
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="of each kill (20); everything else is done once")
+    parser.add_argument("--minutes", type=float, default=120, help="no round is begun after that (120)")
+    parser.add_argument("--only", action="append", help="a pattern of faults' names, such as 'kill*'; repeatable")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    wanted = parser.parse_args()
+    # as Ctrl-C does: what was begun is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # the jars are downloaded before there is no network any more
+    kafka_server.fetch()
+    java()
+    isolated = isolation.why_not() is None
+    if isolated:
+        isolation.enter()
+    folder = Path(tempfile.mkdtemp(prefix="lakegate-chaos-"))
+    # the embedded PostgreSQL runs as another user where we are root
+    folder.chmod(0o755)
+    try:
+        return _run(folder, wanted, isolated=isolated)
+    finally:
+        if wanted.keep:
+            _say(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder)
+
+
+def _run(folder: Path, wanted: argparse.Namespace, *, isolated: bool) -> int:
+    # only what we started may be hurt
+    os.environ.pop(kafka_server.ADDRESS, None)
+    servers = Servers(folder / "servers")
+    stage = None
+    home = Home.at(folder / "data")
+    disks = [home.spool, home.warehouse] if isolated else []
+    try:
+        kafka = servers.get("kafka", {"packages": kafka_server.from_packages})
+        small = folder / "disk" if isolated else None
+        if small is not None:
+            home.path.mkdir()
+            home.marker.touch()
+            isolation.mount_small_disk(small, disk.SIZE_BYTES, disks)
+        stage = Stage.start(folder, kafka)
+        stage.disk, stage.isolated = small, isolated
+        rows = asyncio.run(_play_all(stage, wanted))
+    finally:
+        if stage is not None:
+            stage.stop()
+        servers.stop()
+        if stage is not None and isolated and not wanted.keep:
+            isolation.unmount(*disks, folder / "disk")
+    _say(f"\n{table(rows)}\n")
+    if said := complaints(rows):
+        _say(said)
+    failed = [row.fault for row in rows if row.failed]
+    _say(
+        f"FAILED: {', '.join(failed)}" if failed else "Nothing was lost, nothing was doubled, nobody was left hanging."
+    )
+    return 1 if failed else 0
+
+
+async def _play_all(stage: Stage, wanted: argparse.Namespace) -> list[Row]:
+    await prepare(stage)
+    faults = [
+        fault
+        for fault in [*kills(stage), *others()]
+        if not wanted.only or any(fnmatch.fnmatchcase(fault.name, pattern) for pattern in wanted.only)
+    ]
+    rows = {fault.name: Row(fault.name, fault.rounds or wanted.rounds, fault.needs(stage) or "") for fault in faults}
+    end = now() + wanted.minutes * 60
+    # in turn, so that what was killed has lived for a while before it is killed again
+    for number in range(max((row.wanted for row in rows.values()), default=0)):
+        for index, fault in enumerate(faults):
+            row = rows[fault.name]
+            if row.note or number >= row.wanted or now() > end:
+                continue
+            await _one(stage, fault, row, f"r{number}x{index}")
+    mongodb = Row("kill -9 MongoDB", 0, "no real MongoDB that this run may kill; the stand-in is in memory")
+    return [*rows.values(), mongodb]
+
+
+async def _one(stage: Stage, fault: Fault, row: Row, tag: str) -> None:
+    began = now()
+    ledger, back = await play(stage, fault, tag)
+    row.add(ledger, back)
+    verdict = "ok" if not (ledger.lost or ledger.duplicates or ledger.violations or back is None) else "FAILED"
+    _say(
+        f"{fault.name}: round {row.rounds}/{row.wanted} {verdict}, {len(ledger.acknowledged())} acknowledged, "
+        f"{len(ledger.lost)} lost, {len(ledger.duplicates)} doubled, back after "
+        f"{'-' if back is None else f'{back:.1f} s'} ({now() - began:.0f} s)"
+    )
+    for item in [*ledger.lost, *ledger.duplicates, *ledger.violations][:10]:
+        _say(f"    {item}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
