@@ -1,4 +1,4 @@
-"""The steps there are. All but Wait, Check and Tell are one write to the API server; those three write nothing there."""
+"""The steps there are. Each is one write to the API server, but Wait, Check and Tell, which write nothing there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Kubernetes API as JSON documents. The `kubernetes` package knows how to log in and speaks TLS; its models stay out.
+"""The Kubernetes API as JSON documents. The `kubernetes` package logs in and speaks TLS; its models stay out.
 
 Documents keep what this release's models don't know, and an object of another maker can't fail their validation.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
-CONNECT_SECONDS, READ_SECONDS = 3.0, 8.0
+CONNECT_SECONDS, READ_SECONDS = 2.0, 5.0
 # the API server answers these when it can't work just now
 _AWAY = frozenset({429, 500, 502, 503, 504})
 
@@ -51,10 +51,8 @@ class HttpApi:
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            answer = self._client.call_api(
-                method, url, headers, body, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
-            )
-            text = answer.read()
+            answer = self._client.call_api(method, url, headers, body, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+            text = answer.read()  # type: ignore[no-untyped-call] # of the generated client
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             # ApiException here is the client's own: a connection that could not be made, TLS that was not agreed on
             raise ApiAway(f"{method} {path}: {error}") from error
@@ -88,14 +86,16 @@ def connect(context: str | None = None) -> HttpApi:
     from lakegate.rollout.errors import NoCluster
 
     chosen = Configuration()
+    # a retry in the client could outlive the Lease; the driver's own looks again first
+    chosen.retries = False
     try:
         if context is None:
             try:
-                config.load_incluster_config(client_configuration=chosen)
+                config.load_incluster_config(client_configuration=chosen)  # type: ignore[no-untyped-call]
                 return HttpApi(ApiClient(chosen))
             except config.ConfigException:
                 pass
-        config.load_kube_config(context=context, client_configuration=chosen)
+        config.load_kube_config(context=context, client_configuration=chosen)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
         raise NoCluster(f"No Kubernetes cluster is known here: {error}") from error
     return HttpApi(ApiClient(chosen))

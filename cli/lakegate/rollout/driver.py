@@ -13,7 +13,20 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from lakegate.rollout import metrics
-from lakegate.rollout.actions import Check, Finish, Hold, Release, Remember, Scale, Select, Step, Tell, Wait, Want, Weigh
+from lakegate.rollout.actions import (
+    Check,
+    Finish,
+    Hold,
+    Release,
+    Remember,
+    Scale,
+    Select,
+    Step,
+    Tell,
+    Wait,
+    Want,
+    Weigh,
+)
 from lakegate.rollout.checks import Checks
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.consumers import Consumers

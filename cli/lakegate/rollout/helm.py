@@ -12,7 +12,14 @@ _SECONDS = 900
 
 
 def command(
-    chart: str, namespace: str, colour: str, *, release: str, image_tag: str | None, values: Sequence[str], context: str | None
+    chart: str,
+    namespace: str,
+    colour: str,
+    *,
+    release: str,
+    image_tag: str | None,
+    values: Sequence[str],
+    context: str | None,
 ) -> list[str]:
     """`helm upgrade --install` of one colour. It doesn't wait for pods: the driver does, and knows when to give up."""
     words = ["helm", "upgrade", "--install", release, chart, "--namespace", namespace, "--set", f"colour={colour}"]

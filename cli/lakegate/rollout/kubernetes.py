@@ -106,9 +106,7 @@ class KubernetesCluster:
         if select is not None:
             if seen.colour is not None:
                 # no change of resourceVersion could hide it, but the selector is what must not be taken on trust
-                operations.append(
-                    {"op": "test", "path": f"/spec/selector/{pointer(COLOUR)}", "value": seen.colour}
-                )
+                operations.append({"op": "test", "path": f"/spec/selector/{pointer(COLOUR)}", "value": seen.colour})
             value = {PART_OF: self.names.suite, COMPONENT: GATEWAY, COLOUR: select}
             operations.append({"op": "add", "path": "/spec/selector", "value": value})
         self._patch(f"{self._core}/services/{segment(seen.name)}", seen.resource_version, operations)
@@ -124,7 +122,7 @@ class KubernetesCluster:
         path = f"{self._autoscaling}/{segment(seen.name)}"
         document = self._api.call("GET", path)
         operations: Operations = []
-        if not objects.annotations(document):
+        if not objects.notes_of(document):
             operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
         operations.append(_annotate(OWN_MINIMUM, str(own)))
         operations.append({"op": "add", "path": "/spec/minReplicas", "value": minimum})
@@ -133,7 +131,7 @@ class KubernetesCluster:
     def release(self, seen: Autoscaler) -> None:
         if seen.restore is None:
             return
-        operations = [
+        operations: Operations = [
             {"op": "add", "path": "/spec/minReplicas", "value": seen.restore},
             {"op": "remove", "path": f"/metadata/annotations/{pointer(OWN_MINIMUM)}"},
         ]

@@ -13,7 +13,9 @@ PHASE_SINCE = Gauge("lakegate_rollout_phase_since_seconds", "Unix time of the la
 NEEDS_PERSON = Gauge("lakegate_rollout_needs_person", "1 while the driver can't go on by itself", registry=REGISTRY)
 EPOCH = Gauge("lakegate_rollout_epoch", "How many drivers took this rollout on", registry=REGISTRY)
 STEPS = Counter("lakegate_rollout_steps_total", "Steps done", ["step"], registry=REGISTRY)
-CONFLICTS = Counter("lakegate_rollout_conflicts_total", "Writes refused, since the object had changed", registry=REGISTRY)
+CONFLICTS = Counter(
+    "lakegate_rollout_conflicts_total", "Writes refused, since the object had changed", registry=REGISTRY
+)
 API_FAILURES = Counter("lakegate_rollout_api_failures_total", "Calls to the API server that failed", registry=REGISTRY)
 REQUESTS = Counter(
     "lakegate_rollout_requests_total", "Requests that checks were made of", ["check", "result"], registry=REGISTRY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lakegate.rollout.errors import RolloutError
 from lakegate.rollout.states import HistoryEntry, Rollout
@@ -40,6 +40,11 @@ _TROUBLES = frozenset(
 _HISTORY = TypeAdapter(tuple[HistoryEntry, ...])
 
 
+class _Decision(BaseModel):
+    colour: str | None
+    generation: int
+
+
 class Unreadable(RolloutError):
     """An annotation or the ConfigMap holds what no release of ours wrote."""
 
@@ -48,12 +53,12 @@ def labels(document: Document) -> dict[str, str]:
     return document["metadata"].get("labels") or {}
 
 
-def annotations(document: Document) -> dict[str, str]:
+def notes_of(document: Document) -> dict[str, str]:
     return document["metadata"].get("annotations") or {}
 
 
 def active(service: Document) -> Active:
-    notes = annotations(service)
+    notes = notes_of(service)
     try:
         rollout = Rollout.model_validate_json(notes[STATE]) if notes.get(STATE) else None
         history = _HISTORY.validate_json(notes[HISTORY]) if notes.get(HISTORY) else ()
@@ -95,7 +100,7 @@ def workload(deployment: Document) -> Workload:
 
 def autoscaler(hpa: Document) -> Autoscaler:
     colour = labels(hpa)[COLOUR]
-    own = annotations(hpa).get(OWN_MINIMUM)
+    own = notes_of(hpa).get(OWN_MINIMUM)
     return Autoscaler(
         name=hpa["metadata"]["name"],
         role=role(hpa["spec"]["scaleTargetRef"]["name"], colour),
@@ -112,7 +117,9 @@ def pod(document: Document) -> Pod:
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
     containers = status.get("containerStatuses") or []
     waiting = [(c.get("state") or {}).get("waiting") or {} for c in containers]
-    trouble = next((f"{w['reason']}: {w.get('message', '')}"[:300] for w in waiting if w.get("reason") in _TROUBLES), "")
+    trouble = next(
+        (f"{w['reason']}: {w.get('message', '')}"[:300] for w in waiting if w.get("reason") in _TROUBLES), ""
+    )
     runs = any("running" in (c.get("state") or {}) for c in containers)
     return Pod(
         name=document["metadata"]["name"],
@@ -155,13 +162,10 @@ def wanted(config_map: Document) -> Wanted:
     if not text:
         return Wanted(None, 0, version)
     try:
-        read = _WANTED.validate_json(text)
+        read = _Decision.model_validate_json(text)
     except ValidationError as error:
         raise Unreadable(f"ConfigMap {config_map['metadata']['name']} can't be read: {error}") from error
-    return Wanted(read["colour"], int(read["generation"] or 0), version)
-
-
-_WANTED = TypeAdapter(dict[str, str | int | None])
+    return Wanted(read.colour, read.generation, version)
 
 
 def route(document: Document, service: str, preview: str) -> Route:
@@ -172,12 +176,7 @@ def route(document: Document, service: str, preview: str) -> Route:
         for number, rule in enumerate(rules)
         if any(ref["name"] == service for ref in rule.get("backendRefs") or [])
     )
-    shares = [
-        ref.get("weight", 1)
-        for number in ours
-        for ref in rules[number]["backendRefs"]
-        if ref["name"] == preview
-    ]
+    shares = [ref.get("weight", 1) for number in ours for ref in rules[number]["backendRefs"] if ref["name"] == preview]
     return Route(
         name=document["metadata"]["name"],
         resource_version=document["metadata"]["resourceVersion"],

@@ -1,4 +1,4 @@
-"""What people ask for: begin, promote, abort, take up again. Each is one compare-and-set, like the driver's own writes."""
+"""What people ask for: begin, promote, abort. Each is one compare-and-set, like the driver's own writes."""
 
 from __future__ import annotations
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from simulation import NAMES, Clock, Simulation
+from kube.simulation import NAMES, Clock, Simulation
 
 from lakegate.rollout import requests
 from lakegate.rollout.driver import Driver
 from lakegate.rollout.errors import LostLease, NotPossible
 from lakegate.rollout.states import Options, Phase, Request, Rollout
 
-QUICK = Options(prepare_seconds=30, handover_seconds=10, watch_seconds=20, drain_seconds=2, load_requests=200, canary_seconds=5)
+QUICK = Options(
+    prepare_seconds=30, handover_seconds=10, watch_seconds=20, drain_seconds=2, load_requests=200, canary_seconds=5
+)
 
 
 @pytest.fixture

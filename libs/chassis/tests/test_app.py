@@ -111,6 +111,12 @@ async def test_without_a_token_nothing_but_health_is_answered(client: httpx.Asyn
         assert (await client.get(path)).status_code == 200
 
 
+async def test_readiness_tells_how_the_consumers_stand_and_stays_ready(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["consumers"]["running"] is True
+
+
 async def test_a_missing_scope_is_named(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/books", json={"title": "Emma", "pages": [1]})
     assert answer.status_code == 403

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api_server import ApiServer, DirectApi
-
+from kube.api_server import ApiServer, DirectApi
 from lakegate.rollout.cluster import Names
 from lakegate.rollout.findings import Report, Sample
 from lakegate.rollout.kubernetes import KubernetesCluster
@@ -56,7 +55,10 @@ class Simulation:
         ports = [{"name": "http", "port": 8080}]
         for name, selector in (
             (NAMES.service, {**_SUITE, "app.kubernetes.io/component": "gateway", "lakegate.io/colour": "blue"}),
-            *((NAMES.preview_of(c), {"app.kubernetes.io/component": "gateway", "lakegate.io/colour": c}) for c in self.healthy),
+            *(
+                (NAMES.preview_of(c), {"app.kubernetes.io/component": "gateway", "lakegate.io/colour": c})
+                for c in self.healthy
+            ),
         ):
             spec = {"selector": selector, "ports": ports, "clusterIP": "127.0.0.1"}
             metadata = {"name": name, "labels": _SUITE, "annotations": annotations}
