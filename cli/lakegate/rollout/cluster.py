@@ -14,7 +14,7 @@ class Names:
     """What the charts call things. `preview` takes the colour."""
 
     namespace: str
-    service: str = "lakegate-gateway"
+    service: str = "lakegate"
     preview: str = "lakegate-{colour}-gateway"
     consumers: str = "lakegate-consumers"
     lease: str = "lakegate-rollout"

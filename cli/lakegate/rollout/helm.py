@@ -22,7 +22,19 @@ def command(
     context: str | None,
 ) -> list[str]:
     """`helm upgrade --install` of one colour. It doesn't wait for pods: the driver does, and knows when to give up."""
-    words = ["helm", "upgrade", "--install", release, chart, "--namespace", namespace, "--set", f"colour={colour}"]
+    words = [
+        "helm",
+        "upgrade",
+        "--install",
+        release,
+        chart,
+        "--namespace",
+        namespace,
+        "--set",
+        f"global.colour={colour}",
+        "--set",
+        "base.enabled=false",
+    ]
     if context:
         words += ["--kube-context", context]
     for path in values:

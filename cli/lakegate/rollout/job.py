@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakegate.rollout.cluster import Names
+from lakegate.rollout.errors import NotPossible
 from lakegate.rollout.objects import COMPONENT, PART_OF, PREFIX
 from lakegate.rollout.states import Rollout
+from lakegate.rollout.world import Active
 
 METRICS_PORT = 9090
 IMAGE, SERVICE_ACCOUNT, KEY_SECRET = f"{PREFIX}-image", f"{PREFIX}-service-account", f"{PREFIX}-key-secret"
@@ -26,13 +28,21 @@ class JobOptions:
     key_secret: str | None = None
 
 
+def job_options(active: Active, image: str | None) -> JobOptions:
+    """What the base release notes on the active Service. Raises NotPossible when nobody names an image."""
+    chosen = image or active.settings.get(IMAGE)
+    if not chosen:
+        raise NotPossible(
+            f"No image for the driver: the active Service has no annotation {IMAGE}. Give --driver-image, or drive it "
+            "from here with --here."
+        )
+    return JobOptions(chosen, active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout"), active.settings.get(KEY_SECRET))
+
+
 def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
     """The manifest, under a new name each time: a second Job of one rollout waits for the Lease of the first."""
-    arguments = [
-        "--namespace", names.namespace, "--service", names.service, "--preview", names.preview,
-        "--consumers", names.consumers, "--lease", names.lease, "--suite", names.suite,
-        "--metrics-port", str(METRICS_PORT), rollout.id,
-    ]  # fmt: skip
+    arguments = ["--namespace", names.namespace, "--service", names.service]
+    arguments += ["--metrics-port", str(METRICS_PORT), rollout.id]
     environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]
     if options.key_secret:
         reference = {"name": options.key_secret, "key": "key"}

@@ -151,13 +151,14 @@ class KubernetesCluster:
         if document["metadata"]["resourceVersion"] != seen.resource_version:
             raise Conflict(f"HTTPRoute {seen.name} has changed")
         preview = self.names.preview_of(colour)
+        port = self._port(self._service(preview))
         operations: Operations = []
         for number in seen.rules:
             refs = [ref for ref in document["spec"]["rules"][number]["backendRefs"] if ref["name"] != preview]
             stable = next(ref for ref in refs if ref["name"] == self.names.service)
             stable["weight"] = 100 - share
             if share:
-                refs.append({**stable, "name": preview, "weight": share})
+                refs.append({**stable, "name": preview, "port": port, "weight": share})
             operations.append({"op": "replace", "path": f"/spec/rules/{number}/backendRefs", "value": refs})
         self._patch(path, seen.resource_version, operations)
 
@@ -181,10 +182,21 @@ class KubernetesCluster:
         return _holder(self._patch(f"{self._lease}/{segment(self.names.lease)}", seen.resource_version, operations))
 
     def address(self, service: str) -> str:
-        spec = self._api.call("GET", f"{self._core}/services/{segment(service)}")["spec"]
-        ports = {port.get("name"): port["port"] for port in spec["ports"]}
+        spec = self._service(service)
         host = spec["clusterIP"]
-        return f"http://{f'[{host}]' if ':' in host else host}:{ports.get('http', spec['ports'][0]['port'])}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port(spec)}"
+
+    def _service(self, name: str) -> dict[str, Any]:
+        spec: dict[str, Any] = self._api.call("GET", f"{self._core}/services/{segment(name)}")["spec"]
+        return spec
+
+    @staticmethod
+    def _port(spec: dict[str, Any]) -> int:
+        """The port called http, else the first."""
+        number: int = next(
+            (port["port"] for port in spec["ports"] if port.get("name") == "http"), spec["ports"][0]["port"]
+        )
+        return number
 
     def tell(self, reason: str, message: str, *, warning: bool = False) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

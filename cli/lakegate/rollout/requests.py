@@ -112,3 +112,18 @@ def current(active: Active) -> Rollout:
     if active.rollout is None or active.rollout.phase.is_over:
         raise NotPossible("No rollout is under way.")
     return active.rollout
+
+
+def previous(active: Active) -> str:
+    """The colour that served before the present one. Raises NotPossible when there was none."""
+    last = next((entry for entry in reversed(active.history) if entry.outcome is Phase.PROMOTED), None)
+    if last is None or last.from_colour is None or last.to_colour != active.colour:
+        raise NotPossible("There is nothing to undo: the history knows no release before this one.")
+    return last.from_colour
+
+
+def settle_consumers(cluster: Cluster) -> None:
+    """Say that the colour that serves consumes, before another is installed whose consumers would begin at once."""
+    world = cluster.look()
+    if world.active.colour is not None and world.wanted is not None and world.wanted.generation == 0:
+        cluster.want(world.wanted, world.active.colour)
