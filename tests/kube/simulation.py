@@ -188,6 +188,10 @@ class Simulation:
     def is_whole(self, colour: str, floor: int = 1) -> bool:
         return self.healthy[colour] and all(self.replicas(colour, component) >= floor for component in COMPONENTS)
 
+    def is_whole_in_replicas(self, colour: str) -> bool:
+        """Whether it is meant to have pods of each kind, whatever their health."""
+        return all(self.replicas(colour, component) >= 1 for component in COMPONENTS)
+
     def consuming(self) -> set[str]:
         """Colours with a running consumer."""
         return {name.split("-")[1] for name, report in self.members.items() if report.running}

@@ -226,8 +226,9 @@ class Driver:
             if report is not None:
                 self._findings.reports[pod.name] = report
             if report is None or not report.fits(pod, step.wanted):
-                self._findings.asked[pod.name] = self._findings.asked.get(pod.name, 0) + 1
-        late = [pod.name for pod in step.pods if self._findings.asked.get(pod.name)]
+                tries = self._findings.tries(pod, step.wanted)
+                self._findings.asked[pod.name, step.wanted.generation] = tries + 1
+        late = [pod.name for pod in step.pods if self._findings.tries(pod, step.wanted)]
         if late:
             self._say(f"consumers of {', '.join(late)}")
             self._clock.sleep(TICK_SECONDS / 4)

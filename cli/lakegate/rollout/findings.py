@@ -52,7 +52,7 @@ class Report:
 
 @dataclass
 class Findings:
-    """`short_since`: since when the new colour is not whole. `asked` counts, by pod, what went unanswered."""
+    """`short_since`: since when the new colour is not whole. `asked` counts, by pod and generation, what went unanswered."""
 
     smoke_attempts: int = 0
     smoke_passed: bool = False
@@ -64,13 +64,17 @@ class Findings:
     short_since: datetime | None = None
     stuck_since: datetime | None = None
     reports: dict[str, Report] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)
+    asked: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def see(self, world: World, colour: str, floors: dict[str, int], now: datetime) -> None:
         """Start or stop the clocks of what may not last."""
         self.short_since = (self.short_since or now) if world.missing(colour, floors) else None
         troubled = any(pod.trouble for pod in world.pods_of(colour) if not pod.ending)
         self.stuck_since = (self.stuck_since or now) if troubled else None
+
+    def tries(self, pod: Pod, wanted: Wanted) -> int:
+        """How often the pod was told in vain."""
+        return self.asked.get((pod.name, wanted.generation), 0)
 
     def unconfirmed(self, world: World, wanted: Wanted) -> list[Pod]:
         """Pods that have not said that their consumers are as wanted; one that is ending closes them by itself."""

@@ -31,8 +31,9 @@ from lakegate.rollout.world import World
 Decide = Callable[[Rollout, World, Findings, datetime], Step]
 
 _BEFORE = (Phase.PENDING, Phase.PREPARING, Phase.TESTING, Phase.CANARY, Phase.WAITING, Phase.HANDOVER, Phase.SWITCHING)
-# how often a pod is told again, in the watch window, what its consumers are to do
-_MOST_REMINDERS = 5
+# How often a pod is told in vain what its consumers are to do, where the way goes on without it: one that matters
+# until about a minute of time-outs has passed, another a few times. The file tells them, too.
+_MOST_TRIES, _FEW_TRIES = 20, 5
 
 
 def decide(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -216,7 +217,8 @@ def _handover(rollout: Rollout, world: World, findings: Findings, now: datetime)
     if wanted.generation == 0 or wanted.colour not in (None, rollout.to_colour):
         return Want(wanted, None)
     late = findings.unconfirmed(world, wanted)
-    if late and rollout.seconds_in_phase(now) > rollout.options.handover_seconds:
+    too_late = rollout.seconds_in_phase(now) > rollout.options.handover_seconds
+    if late and too_late and all(findings.tries(pod, wanted) for pod in late):
         names = ", ".join(pod.name for pod in late)[:200]
         return _turn_back(rollout, world, now, f"consumers were not handed over in time: {names}")
     if late:
@@ -261,7 +263,7 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
     if options.hand_over_consumers and world.wanted is not None:
         # a pod that started in between may have read the ConfigMap as it was
         late = findings.unconfirmed(world, world.wanted)
-        late = [pod for pod in late if findings.asked.get(pod.name, 0) < _MOST_REMINDERS]
+        late = [pod for pod in late if findings.tries(pod, world.wanted) < _FEW_TRIES]
         if late:
             return Tell(world.wanted, tuple(late))
     return _look_at_traffic(findings, now, f"{options.watch_seconds:g} s without trouble")
@@ -311,18 +313,15 @@ def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime
     if wanted.colour not in (None, rollout.from_colour):
         return Want(wanted, None)
     late = findings.unconfirmed(world, wanted)
-    seconds = rollout.seconds_in_phase(now)
     if wanted.colour is None and rollout.from_colour is not None:
         # The new colour may be too broken to answer. Both at once do no harm: they are one group, and handle an
         # event once. Nobody at all would.
-        late = [pod for pod in late if pod.colour == rollout.to_colour]
-        if late and seconds <= rollout.options.handover_seconds:
-            return Tell(wanted, tuple(late))
-        return Want(wanted, rollout.from_colour)
+        late = [p for p in late if p.colour == rollout.to_colour and findings.tries(p, wanted) < _MOST_TRIES]
+        return Tell(wanted, tuple(late)) if late else Want(wanted, rollout.from_colour)
     names = ", ".join(pod.name for pod in late)
     # a broken pod of the new colour is waited for less: it goes to zero next
-    needed = [p for p in late if p.colour == rollout.from_colour or findings.asked.get(p.name, 0) < _MOST_REMINDERS]
-    if needed and seconds <= 2 * rollout.options.handover_seconds:
+    most = {rollout.from_colour: _MOST_TRIES}
+    if any(findings.tries(pod, wanted) < most.get(pod.colour, _FEW_TRIES) for pod in late):
         return Tell(wanted, tuple(late))
     return Remember(done.noted(f"did not confirm its consumers: {names}") if late else done)
 
