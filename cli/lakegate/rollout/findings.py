@@ -52,7 +52,7 @@ class Report:
 
 @dataclass
 class Findings:
-    """`short_since`: since when the new colour is not whole. `asked` counts, by pod and generation, what went unanswered."""
+    """`short_since`: since when the new colour is not whole. `asked` counts vain attempts, by pod and generation."""
 
     smoke_attempts: int = 0
     smoke_passed: bool = False

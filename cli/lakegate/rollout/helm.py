@@ -47,7 +47,7 @@ def command(
 def install(words: Sequence[str]) -> None:
     """Run it; what it says goes to the terminal. Raises NotPossible."""
     if shutil.which(words[0]) is None:
-        raise NotPossible("helm is not on PATH. Install the release yourself and add --no-install.")
+        raise NotPossible("helm is not on PATH. Install the release yourself, then start without a chart.")
     try:
         done = subprocess.run(words, check=False, timeout=_SECONDS + 60)
     except subprocess.TimeoutExpired as error:
