@@ -1,8 +1,8 @@
 """Rollouts under load on a real cluster: `python -m bench.rollout --image IMAGE [--rounds 3] [--aborts 3]`.
 
 Keep-alive clients ask the active Service all the time; every answer that is not 200 and every broken connection is a
-failed request, and is never tried again. Meanwhile: rollouts there and back, aborted ones, one of an image that does not
-exist, and one whose driver is killed with SIGKILL in every phase. IMAGE holds Python, the chassis and the command line.
+failed request, and is never tried again. Meanwhile: rollouts there and back, aborted ones, one of an image that does
+not exist, and two whose driver is killed with SIGKILL in every phase. IMAGE holds Python, the chassis and the CLI.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ import httpx
 from bench.rollout_cluster import apply, base, colour, kubectl
 
 QUICK = ["--watch-seconds", "6", "--drain-seconds", "2", "--load-requests", "200"]
-PHASES = [
-    "pending", "preparing", "testing", "handover", "switching", "confirming", "watching", "retiring",
-]  # fmt: skip
 
 
 @dataclass
@@ -56,20 +53,17 @@ class Bench:
         self.namespace = namespace
         self.rows: list[tuple[str, str, float]] = []
 
-    async def command(self, *words: str, kill_in: str | None = None) -> tuple[int, str]:
-        """`lakegate rollout …`; with `kill_in` the process is killed as soon as the rollout is seen in that phase."""
-        process = await asyncio.create_subprocess_exec(
+    async def command(self, *words: str) -> tuple[int, str]:
+        """`lakegate rollout …`: the exit code and what it said."""
+        process = await self._begin(*words)
+        text, _ = await process.communicate()
+        return process.returncode or 0, text.decode()
+
+    async def _begin(self, *words: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lakegate", "rollout", *words, "--namespace", self.namespace,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        assert process.stdout is not None
-        if kill_in is not None:
-            while process.returncode is None and self.phase() != kill_in:
-                await asyncio.sleep(0.05)
-            if process.returncode is None:
-                process.kill()
-        text = (await process.stdout.read()).decode()
-        return await process.wait(), text
 
     def phase(self) -> str:
         path = r"jsonpath={.metadata.annotations.lakegate\.io/rollout}"
@@ -98,25 +92,53 @@ class Bench:
         """Begin, wait for the phase, abort."""
         began = time.monotonic()
         code, text = await self.command("start", "--detach", *QUICK)
-        assert code == 0, text
-        while self.phase() != phase:
-            await asyncio.sleep(0.05)
+        if code:
+            raise SystemExit(text)
+        await self.reach(phase)
         code, text = await self.command("abort")
         if code:
             raise SystemExit(text)
         self.note(f"aborted in {phase}", self.outcome(), time.monotonic() - began)
 
-    async def kill_in_every_phase(self) -> None:
+    async def reach(self, phase: str) -> None:
+        while self.phase() != phase:  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(0.05)
+
+    async def killed_in_every_phase(self, *, abort_in: str | None = None) -> None:
+        """Each driver is killed as soon as it says that it has entered a phase, until one comes to the end."""
         began = time.monotonic()
-        words = ["start", "--here", *QUICK]
-        killed = []
-        for phase in PHASES:
-            code, _ = await self.command(*words, kill_in=phase)
-            if code == -9:
-                killed.append(phase)
-                words = ["resume", "--here"]
-        await self.step(f"driver killed -9 in {', '.join(killed)}", "resume", "--here")
-        self.note("  all of it", self.outcome(), time.monotonic() - began)
+        words, killed = ["start", "--here", *QUICK], []
+        while True:
+            process = await self._begin(*words)
+            entered = await self._next_phase(process)
+            if entered is None:
+                break
+            if entered == abort_in:
+                await self.command("abort", "--detach")
+            process.kill()
+            await process.wait()
+            killed.append(entered)
+            words = ["resume", "--here"]
+            if self.phase() in ("promoted", "rolled-back"):
+                break
+        self.note(f"kill -9 in {', '.join(killed)}", self.outcome(), time.monotonic() - began)
+
+    async def _next_phase(self, process: asyncio.subprocess.Process) -> str | None:
+        """The phase that the driver says it is in next; None when the rollout is over."""
+        assert process.stdout is not None
+        said = []
+        async for line in process.stdout:
+            said.append(line.decode())
+            if not line.startswith(b"{"):
+                continue
+            event = json.loads(line)
+            first = event["event"] == "driving" and event["phase"] == "pending"
+            if event["event"] == "phase" or first:
+                return str(event["phase"])
+        await process.wait()
+        if self.phase() not in ("promoted", "rolled-back"):
+            raise SystemExit("".join(said))
+        return None
 
 
 async def main() -> None:
@@ -147,24 +169,32 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
     address = kubectl("get", "service", "lakegate", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}")
     load, stop = Load(f"http://{address}"), asyncio.Event()
     clients = [asyncio.create_task(load.client(stop, options.pause)) for _ in range(options.clients)]
+    try:
+        await scenarios(bench, options)
+    finally:
+        stop.set()
+        await asyncio.gather(*clients)
+        print(
+            f"\n{sum(load.answers.values()):,} requests of {options.clients} keep-alive clients: {dict(load.answers)}"
+        )
+        print(f"failed: {len(load.failures)}; slowest answer {load.slowest_seconds:.2f} s")
+        for failure in load.failures[:20]:
+            print("  ", failure)
+    if load.failures:
+        raise SystemExit(1)
+
+
+async def scenarios(bench: Bench, options: argparse.Namespace) -> None:
     for number in range(options.rounds):
         await bench.step(f"there {number + 1}", "start", *QUICK)
         await bench.step(f"and back {number + 1}", "undo", "--watch-seconds", "6")
     for phase in ("preparing", "watching", "handover", "testing", "confirming")[: options.aborts]:
         await bench.abort_in(phase)
-    broken = colour("green", "localhost/no-such-image:1", replicas=1, version="broken")
-    apply(bench.namespace, broken)
+    apply(bench.namespace, colour("green", "localhost/no-such-image:1", replicas=1, version="broken"))
     await bench.step("an image that does not exist", "start", *QUICK, "--prepare-seconds", "20", wanted=3)
     apply(bench.namespace, colour("green", options.image, replicas=1, version="1.1"))
-    await bench.kill_in_every_phase()
-    stop.set()
-    await asyncio.gather(*clients)
-    print(f"\n{sum(load.answers.values()):,} requests of {options.clients} keep-alive clients: {dict(load.answers)}")
-    print(f"failed: {len(load.failures)}; slowest answer {load.slowest_seconds:.2f} s")
-    for failure in load.failures[:20]:
-        print("  ", failure)
-    if load.failures:
-        raise SystemExit(1)
+    await bench.killed_in_every_phase(abort_in="watching")
+    await bench.killed_in_every_phase()
 
 
 if __name__ == "__main__":
