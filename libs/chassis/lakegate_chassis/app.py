@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
 from lakegate_chassis.auth import AuthMiddleware
+from lakegate_chassis.background import Background
+from lakegate_chassis.eventlog.turn import Turn, details
 from lakegate_chassis.health import Health, install_health
 from lakegate_chassis.metrics import BUILD_INFO
 from lakegate_chassis.middleware import RequestMiddleware
@@ -25,7 +28,8 @@ def service_app(
     """An app with problems, ids, metrics and health; `app.state.health` is its Health.
 
     `dialect` answers errors that are made outside of the endpoints, for paths whose clients know no problems. With
-    BackendSettings every path but the health ones demands an internal token for `service`.
+    BackendSettings every path but the health ones demands an internal token for `service`, and `app.state.turn` says
+    whether its consumers are to run.
     """
     health = Health()
     release = version(f"lakegate-{service}")
@@ -33,10 +37,17 @@ def service_app(
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[None]:
         BUILD_INFO.labels(service, release, settings.environment).set(1)
-        async with lifespan(app):
-            health.started = True
-            yield
-            health.started = False
+        background = Background()
+        turn: Turn | None = getattr(app.state, "turn", None)
+        if turn is not None:
+            background.start("consumers-turn", turn.follow)
+        try:
+            async with lifespan(app):
+                health.started = True
+                yield
+                health.started = False
+        finally:
+            await background.stop()
 
     app = FastAPI(
         title=title,
@@ -57,6 +68,8 @@ def service_app(
     install_health(app, health)
     if isinstance(settings, BackendSettings):
         app.add_middleware(AuthMiddleware, verifier=TokenVerifier(settings.token.jwks, service))
+        turn = app.state.turn = Turn(settings.consumers)
+        health.details["consumers"] = partial(details, turn)
     # added last, so it is the outermost
     app.add_middleware(RequestMiddleware, service=service, health=health)
     _describe_problems(app)

@@ -18,12 +18,16 @@ Check = Callable[[], Awaitable[object]]
 
 
 class Health:
-    """The state of one process. `draining` is set once, at SIGTERM; long answers watch it and end."""
+    """The state of one process. `draining` is set once, at SIGTERM; long answers watch it and end.
+
+    `details` are told by /readyz beside the checks, and decide nothing.
+    """
 
     def __init__(self) -> None:
         self.started = False
         self.draining = asyncio.Event()
         self.checks: dict[str, Check] = {}
+        self.details: dict[str, Callable[[], object]] = {}
 
     def add_checks(self, checks: Mapping[str, Check]) -> None:
         """Name what this service can't work without; a check raises when it is not there."""
@@ -60,7 +64,8 @@ def install_health(app: FastAPI, health: Health) -> None:
         if failures:
             log.warning("not_ready", failures=failures)
             return JSONResponse({"status": "unavailable", "failures": failures}, 503)
-        return JSONResponse({"status": "ok", "checks": sorted(health.checks)})
+        details = {name: tell() for name, tell in health.details.items()}
+        return JSONResponse({"status": "ok", "checks": sorted(health.checks), **details})
 
     @app.get("/startupz", include_in_schema=False)
     async def startup() -> JSONResponse:

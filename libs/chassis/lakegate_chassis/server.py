@@ -20,8 +20,10 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from lakegate_chassis import logs, tracing
+from lakegate_chassis.eventlog.turn import Turn, turn_routes
 from lakegate_chassis.health import Health
 from lakegate_chassis.logs import log
+from lakegate_chassis.problems import install_problem_handlers
 from lakegate_chassis.protocol import ServerProtocol
 from lakegate_chassis.settings import ServiceSettings
 
@@ -83,7 +85,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
     )
     private = Server(
         uvicorn.Config(
-            management_app(management),
+            management_app(management, getattr(app.state, "turn", None)),  # type: ignore[attr-defined]
             host=settings.management_host,
             port=settings.management_port,
             http=ServerProtocol,
@@ -134,9 +136,10 @@ async def _serve_management(server: Server) -> None:
         log.error("management_listener_failed", port=server.config.port)
 
 
-def management_app(routes: APIRouter | None) -> FastAPI:
-    """What only the cluster's own people and Prometheus reach: metrics and the log level."""
+def management_app(routes: APIRouter | None, turn: Turn | None = None) -> FastAPI:
+    """What only the cluster's own people and Prometheus reach: metrics, the log level, whose turn it is to consume."""
     app = FastAPI(title="management", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problem_handlers(app)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -153,6 +156,8 @@ def management_app(routes: APIRouter | None) -> FastAPI:
         logs.set_level(wanted.level)
         return wanted
 
+    if turn is not None:
+        app.include_router(turn_routes(turn))
     if routes is not None:
         app.include_router(routes)
     return app

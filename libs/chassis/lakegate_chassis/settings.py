@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError, model_validator
@@ -75,6 +76,22 @@ class KafkaSettings(Section):
         return self
 
 
+class ConsumerSettings(Section):
+    """With two colours alive, the consumers of one run. Without a colour this process always consumes."""
+
+    colour: str | None = Field(default=None, max_length=63, description="colour of this release, blue or green")
+    file: Path | None = Field(
+        default=None, description="file that says which colour consumes, a mounted ConfigMap; reread when it changes"
+    )
+    poll_seconds: float = Field(default=5, gt=0, le=300, description="how often that file is read again")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ConsumerSettings:
+        if (self.colour is None) != (self.file is None):
+            raise ValueError("colour and file go together: a process that starts has to know whose turn it is")
+        return self
+
+
 class ServiceSettings(BaseSettings):
     """What every service reads; subclasses add their own and set the prefix with `settings_config`."""
 
@@ -103,6 +120,7 @@ class BackendSettings(ServiceSettings):
 
     token: InternalTokenSettings
     kafka: KafkaSettings = KafkaSettings()
+    consumers: ConsumerSettings = ConsumerSettings()
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:

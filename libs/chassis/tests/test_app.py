@@ -124,6 +124,12 @@ async def test_a_clock_5_minutes_off_is_a_problem_that_names_the_skew(
     assert refused.headers["retry-after"] == "5"
 
 
+async def test_readiness_tells_how_the_consumers_stand_and_stays_ready(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["consumers"]["running"] is True
+
+
 async def test_a_missing_scope_is_named(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/books", json={"title": "Emma", "pages": [1]})
     assert answer.status_code == 403

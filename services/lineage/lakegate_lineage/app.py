@@ -32,7 +32,7 @@ def create_app(settings: LineageSettings | None = None, resources: Resources | N
             app.state.resources = resources
             yield
             return
-        async with open_resources(settings) as opened:
+        async with open_resources(settings, app.state.turn) as opened:
             app.state.resources = opened
             app.state.health.add_checks({"postgres": partial(ping, opened.pool)})
             yield

@@ -11,6 +11,7 @@ import asyncpg
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import EventLog, Retention, open_event_log
+from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_lineage.events.consumers import run_event_consumer
 from lakegate_lineage.events.retention import EventRetention
@@ -27,14 +28,14 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: LineageSettings) -> AsyncIterator[Resources]:
-    """Open, and close in reverse order."""
+async def open_resources(settings: LineageSettings, turn: Turn) -> AsyncIterator[Resources]:
+    """Open, and close in reverse order. `turn` says when to consume."""
     pool = await open_pool(settings.postgres, "lineage")
     background = Background()
     writer = EventWriter(pool, settings.events)
     background.start("event-writer", writer.run)
     event_log = open_event_log(pool, settings.kafka, background)
-    background.start("run-events", run_event_consumer(event_log, pool).run)
+    background.start("run-events", turn.taking("run-events", run_event_consumer(event_log, pool).run))
     # one service prunes for all: every service's events are in the one log
     keep = timedelta(days=settings.retention.event_log_days)
     background.start("event-retention", Retention(event_log, keep=keep).run)

@@ -21,3 +21,8 @@ DURATION = Histogram(
 PRUNED = Counter("lakegate_events_pruned_total", "Events deleted by retention")
 RELAYED = Counter("lakegate_events_relayed_total", "Events of the outbox that Kafka has acknowledged")
 RELAY_LAG = Gauge("lakegate_events_relay_lag", "Positions between the relay and the head of the outbox, in its process")
+CONSUMERS_WANTED = Gauge("lakegate_events_consumers_wanted", "1 while this process's consumers are to run")
+CONSUMERS_RUNNING = Gauge("lakegate_events_consumers_running", "1 while the consumer runs", ["consumer"])
+CONSUMERS_GENERATION = Gauge(
+    "lakegate_events_consumers_generation", "Of the latest decision on which colour's consumers run"
+)

@@ -1,0 +1,336 @@
+"""rollout start, status, promote, abort, resume, history, undo; and drive, which the Job runs."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakegate.failures import FAILED, NOT_ALLOWED, REFUSED, UNREACHABLE, CommandFailed, explained
+from lakegate.options import AsJson
+from lakegate.output import Output
+from lakegate.settings import read_environment
+
+if TYPE_CHECKING:
+    from lakegate.rollout.kubernetes import KubernetesCluster
+    from lakegate.rollout.states import Rollout
+
+app = typer.Typer(help="Blue/green on Kubernetes: switch to a new release, or back.", no_args_is_help=True)
+
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the suite is installed.")]
+Context = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
+Service = Annotated[str, typer.Option("--service", help="The active gateway Service.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Don't wait for the end.")]
+DriverImage = Annotated[
+    str | None, typer.Option("--driver-image", help="Image of the Job; else the one the base release names.")
+]
+Here = Annotated[bool, typer.Option("--here", help="Drive it in this process: no Job is made.")]
+WatchSeconds = Annotated[float, typer.Option("--watch-seconds", help="Window after the switch; trouble rolls back.")]
+NoConsumers = Annotated[bool, typer.Option("--no-consumers", help="Leave the consumers of both colours as they are.")]
+CheckPaths = Annotated[
+    list[str] | None,
+    typer.Option("--path", help="What the smoke test and the load ask for, beside the health paths; repeatable."),
+]
+
+_POLL_SECONDS = 1.0
+_MOST_FAILURES = 60
+
+
+@app.command()
+@explained
+def start(
+    chart: Annotated[str | None, typer.Argument(help="The chart to install first; none: a release is there.")] = None,
+    image_tag: Annotated[str | None, typer.Option("--image-tag", help="With a chart: tag of the images.")] = None,
+    values: Annotated[list[str] | None, typer.Option("--values", "-f", help="With a chart; repeatable.")] = None,
+    release: Annotated[str, typer.Option("--release", help="Name of the colour's release.")] = "lakegate-{colour}",
+    prepare_seconds: Annotated[float, typer.Option(help="For the new colour to be ready.")] = 600,
+    load_requests: Annotated[int, typer.Option(help="Requests of the synthetic load, the least to judge by.")] = 300,
+    canary: Annotated[
+        list[int] | None, typer.Option("--canary", help="Percent by the HTTPRoute before the switch; repeatable.")
+    ] = None,
+    canary_seconds: Annotated[float, typer.Option(help="At each of them.")] = 60,
+    route: Annotated[str | None, typer.Option(help="The HTTPRoute of a canary; else named as the Service.")] = None,
+    wait: Annotated[bool, typer.Option("--wait-for-promote", help="Test, then wait for `promote`.")] = False,
+    watch_seconds: WatchSeconds = 120,
+    drain_seconds: Annotated[float, typer.Option(help="Before a colour without traffic goes to zero.")] = 10,
+    no_consumers: NoConsumers = False,
+    paths: CheckPaths = None,
+    driver_image: DriverImage = None,
+    here: Here = False,
+    detach: Detach = False,
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    as_json: AsJson = False,
+) -> None:
+    """Bring up the other colour, test it, switch to it, watch it; roll back by itself if it is no good."""
+    from pydantic import ValidationError
+
+    from lakegate.rollout import helm, requests
+    from lakegate.rollout.states import Options
+
+    try:
+        options = Options(
+            prepare_seconds=prepare_seconds,
+            load_requests=load_requests,
+            canary=tuple(canary or ()),
+            canary_seconds=canary_seconds,
+            route=(route or service) if canary else None,
+            wait_for_promote=wait,
+            watch_seconds=watch_seconds,
+            drain_seconds=drain_seconds,
+            hand_over_consumers=not no_consumers,
+            **_paths(paths),
+        )
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(item["msg"] for item in error.errors())) from error
+    if chart is None and (image_tag or values):
+        raise typer.BadParameter("--image-tag and --values go with a chart")
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        active = cluster.active()
+        requests.refuse_if_busy(active)
+        if chart is not None:
+            requests.settle_consumers(cluster)
+            colour = requests.target(active)
+            words = helm.command(
+                chart, namespace, colour,
+                release=release.format(colour=colour), image_tag=image_tag, values=values or (), context=context,
+            )  # fmt: skip
+            helm.install(words)
+        rollout = requests.begin(cluster, options, by=getpass.getuser())
+        _drive(cluster, rollout, driver_image, here=here, detach=detach, output=Output(as_json=as_json))
+
+
+@app.command()
+@explained
+def undo(
+    watch_seconds: WatchSeconds = 120,
+    no_consumers: NoConsumers = False,
+    paths: CheckPaths = None,
+    driver_image: DriverImage = None,
+    here: Here = False,
+    detach: Detach = False,
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the release before, which is there at zero replicas: a rollout like any other. Abort one under way."""
+    from lakegate.rollout import requests
+    from lakegate.rollout.states import Options, Request
+
+    output = Output(as_json=as_json)
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        active = cluster.active()
+        if active.rollout is not None and not active.rollout.phase.is_over:
+            requests.ask(cluster, Request.ABORT)
+            _follow(cluster, active.rollout.id, output, detach=detach, wanted="rolled-back")
+            return
+        before = requests.previous(active)
+        options = Options(watch_seconds=watch_seconds, hand_over_consumers=not no_consumers, **_paths(paths))
+        rollout = requests.begin(cluster, options, by=getpass.getuser(), to_colour=before)
+        _drive(cluster, rollout, driver_image, here=here, detach=detach, output=output)
+
+
+@app.command()
+@explained
+def status(
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    as_json: AsJson = False,
+) -> None:
+    """Which colour serves, how both stand, and where a rollout is."""
+    from lakegate.render import rollout as render
+
+    output = Output(as_json=as_json)
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        world, holder = cluster.look(), cluster.holder()
+    driver = holder.identity if holder else ""
+    output.result(render.document(world, driver), render.status(output, world, driver))
+
+
+@app.command()
+@explained
+def promote(
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a canary, a wait or the watch window early, for the new colour."""
+    from lakegate.rollout import requests
+    from lakegate.rollout.states import Request
+
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        rollout = requests.ask(cluster, Request.PROMOTE)
+        _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach)
+
+
+@app.command()
+@explained
+def abort(
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn back, whether before the switch or after it."""
+    from lakegate.rollout import requests
+    from lakegate.rollout.states import Request
+
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        rollout = requests.ask(cluster, Request.ABORT)
+        _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach, wanted="rolled-back")
+
+
+@app.command()
+@explained
+def resume(
+    driver_image: DriverImage = None,
+    here: Here = False,
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a rollout a driver again whose Job is gone. One too many waits for the Lease and does no harm."""
+    from lakegate.rollout import requests
+
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        rollout = requests.current(cluster.active())
+        _drive(cluster, rollout, driver_image, here=here, detach=detach, output=Output(as_json=as_json))
+
+
+@app.command()
+@explained
+def history(
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    as_json: AsJson = False,
+) -> None:
+    """The last rollouts and how they ended."""
+    from lakegate.render import rollout as render
+
+    output = Output(as_json=as_json)
+    with _explained():
+        entries = _cluster(namespace, context, service).active().history
+    output.result(entries, render.history(output, entries))
+
+
+@app.command(hidden=True)
+@explained
+def drive(
+    rollout_id: Annotated[str, typer.Argument()],
+    namespace: Namespace = "lakegate",
+    context: Context = None,
+    service: Service = "lakegate",
+    metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics there; none: nowhere.")] = None,
+) -> None:
+    """What the Job runs: one JSON line for each thing that is done."""
+    from lakegate.rollout.process import Process, run
+
+    with _explained():
+        cluster = _cluster(namespace, context, service)
+        raise typer.Exit(run(cluster, Process(rollout_id, read_environment().key, metrics_port)))
+
+
+def _paths(paths: list[str] | None) -> dict[str, tuple[str, ...]]:
+    from lakegate.rollout.states import Options
+
+    if not paths:
+        return {}
+    health: tuple[str, ...] = Options.model_fields["smoke_paths"].default
+    return {"smoke_paths": (*health, *paths), "load_paths": tuple(paths)}
+
+
+def _cluster(namespace: str, context: str | None, service: str) -> KubernetesCluster:
+    from lakegate.rollout.api import connect
+    from lakegate.rollout.cluster import Names
+    from lakegate.rollout.kubernetes import KubernetesCluster
+
+    return KubernetesCluster(connect(context), Names(namespace, service))
+
+
+def _drive(
+    cluster: KubernetesCluster, rollout: Rollout, image: str | None, *, here: bool, detach: bool, output: Output
+) -> None:
+    """In a Job, or in this process."""
+    from lakegate.rollout.job import job, job_options
+    from lakegate.rollout.process import Process, run
+
+    if here:
+        code = run(cluster, Process(rollout.id, read_environment().key))
+        if code:
+            raise typer.Exit(FAILED)
+        _follow(cluster, rollout.id, output, detach=False)
+        return
+    cluster.start_job(job(cluster.names, rollout, job_options(cluster.active(), image)))
+    _follow(cluster, rollout.id, output, detach=detach)
+
+
+def _follow(
+    cluster: KubernetesCluster, rollout_id: str, output: Output, *, detach: bool, wanted: str = "promoted"
+) -> None:
+    """Tell each phase until the end; exit code 3 when it is not the one that was wanted."""
+    from lakegate.render import rollout as render
+    from lakegate.rollout.errors import ApiAway
+
+    if detach:
+        output.result({"id": rollout_id}, f"{rollout_id} is under way: `lakegate rollout status` shows it.")
+        return
+    said, failures = "", 0
+    while True:
+        try:
+            rollout = cluster.active().rollout
+        except ApiAway:
+            failures += 1
+            if failures > _MOST_FAILURES:
+                raise
+            time.sleep(_POLL_SECONDS)
+            continue
+        failures = 0
+        if rollout is None or rollout.id != rollout_id:
+            raise CommandFailed(f"Rollout {rollout_id} is over; another has begun.")
+        if rollout.phase != said:
+            said = rollout.phase
+            output.note(render.line(rollout))
+        if rollout.phase.is_over:
+            output.result(rollout, render.outcome(rollout))
+            if rollout.phase != wanted:
+                raise typer.Exit(REFUSED)
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+class _explained:
+    """What a rollout raises, in the words of the command line."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from lakegate.rollout import errors
+
+        match error:
+            case errors.Forbidden():
+                raise CommandFailed(str(error), hint="Your role lacks this right.", code=NOT_ALLOWED) from error
+            case errors.ApiAway() | errors.NoCluster():
+                raise CommandFailed(str(error), code=UNREACHABLE) from error
+            case errors.NotFound():
+                hint = "Is the base release installed in this namespace? See --namespace and --service."
+                raise CommandFailed(str(error), hint=hint) from error
+            case errors.RolloutError():
+                raise CommandFailed(str(error)) from error

@@ -1,0 +1,83 @@
+"""The steps there are. Each is one write to the API server, but Wait, Check and Tell, which write nothing there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lakegate.rollout.states import Rollout
+from lakegate.rollout.world import Autoscaler, Pod, Route, Wanted, Workload
+
+
+@dataclass(frozen=True)
+class Wait:
+    why: str
+    needs_person: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """Ask the gateway: the preview's a few times, for a sample, or the one that serves for what it answers."""
+
+    kind: Literal["smoke", "load", "traffic"]
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Tell pods what their consumers are to do, and hear how they stand."""
+
+    wanted: Wanted
+    pods: tuple[Pod, ...]
+
+
+@dataclass(frozen=True)
+class Remember:
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
+class Select:
+    """Switch: the selector and the record of it, in one write."""
+
+    rollout: Rollout
+    colour: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The last write: the outcome, and the entry in the history."""
+
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
+class Scale:
+    workload: Workload
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    autoscaler: Autoscaler
+    minimum: int
+
+
+@dataclass(frozen=True)
+class Release:
+    autoscaler: Autoscaler
+
+
+@dataclass(frozen=True)
+class Want:
+    wanted: Wanted
+    colour: str | None
+
+
+@dataclass(frozen=True)
+class Weigh:
+    route: Route
+    share: int
+    colour: str
+
+
+Step = Wait | Check | Tell | Remember | Select | Finish | Scale | Hold | Release | Want | Weigh

@@ -1,0 +1,87 @@
+"""What a driver has learned since it entered a phase. It is lost with the driver, and then learned again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lakegate.rollout.states import Options
+from lakegate.rollout.world import Pod, Wanted, World
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Answers, how many of them were failures, and how many came late. Samples add up."""
+
+    requests: int = 0
+    failures: int = 0
+    slow: int = 0
+    example: str = ""
+
+    def __add__(self, later: Sample) -> Sample:
+        return Sample(
+            self.requests + later.requests,
+            self.failures + later.failures,
+            self.slow + later.slow,
+            self.example or later.example,
+        )
+
+    def fault(self, options: Options) -> str:
+        """Why the sample is not good enough; empty when it is, or is empty."""
+        if self.failures > self.requests * options.failed_share:
+            return f"{self.failures} of {self.requests} requests failed, as in: {self.example}"
+        if self.slow > self.requests * options.slow_share:
+            return f"{self.slow} of {self.requests} requests took longer than {options.slow_seconds:g} s"
+        return ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pod said of its consumers. One without any, or one that can't be asked for them, is `settled` anyhow."""
+
+    generation: int
+    running: bool
+    settled: bool
+    has_consumers: bool = True
+
+    def fits(self, pod: Pod, wanted: Wanted) -> bool:
+        if not self.has_consumers:
+            return True
+        return self.settled and self.generation >= wanted.generation and self.running == (pod.colour == wanted.colour)
+
+
+@dataclass
+class Findings:
+    """`short_since`: since when the new colour is not whole. `asked` counts vain attempts, by pod and generation."""
+
+    smoke_attempts: int = 0
+    smoke_passed: bool = False
+    smoke_fault: str = ""
+    load: Sample = Sample()
+    load_since: datetime | None = None
+    traffic: Sample = Sample()
+    checked_at: datetime | None = None
+    short_since: datetime | None = None
+    stuck_since: datetime | None = None
+    reports: dict[str, Report] = field(default_factory=dict)
+    asked: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def see(self, world: World, colour: str, floors: dict[str, int], now: datetime) -> None:
+        """Start or stop the clocks of what may not last."""
+        self.short_since = (self.short_since or now) if world.missing(colour, floors) else None
+        troubled = any(pod.trouble for pod in world.pods_of(colour) if not pod.ending)
+        self.stuck_since = (self.stuck_since or now) if troubled else None
+
+    def tries(self, pod: Pod, wanted: Wanted) -> int:
+        """How often the pod was told in vain."""
+        return self.asked.get((pod.name, wanted.generation), 0)
+
+    def unconfirmed(self, world: World, wanted: Wanted) -> list[Pod]:
+        """Pods that have not said that their consumers are as wanted; one that is ending closes them by itself."""
+        return [
+            pod
+            for pod in world.pods
+            if pod.management is not None
+            and not pod.ending
+            and not (pod.name in self.reports and self.reports[pod.name].fits(pod, wanted))
+        ]

@@ -1,0 +1,98 @@
+"""The Job that drives a rollout."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from lakegate.rollout.cluster import Names
+from lakegate.rollout.errors import NotPossible
+from lakegate.rollout.objects import COMPONENT, PART_OF, PREFIX
+from lakegate.rollout.states import Rollout
+from lakegate.rollout.world import Active
+
+METRICS_PORT = 9090
+IMAGE, SERVICE_ACCOUNT, KEY_SECRET = f"{PREFIX}-image", f"{PREFIX}-service-account", f"{PREFIX}-key-secret"
+_DAY_SECONDS = 86_400
+# each is a driver that died: a back-off that doubles from 10 s makes this about an hour
+_MOST_DEATHS = 10
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """`key_secret` names a Secret whose `key` is a credential for the smoke test."""
+
+    image: str
+    service_account: str
+    key_secret: str | None = None
+
+
+def job_options(active: Active, image: str | None) -> JobOptions:
+    """What the base release notes on the active Service. Raises NotPossible when nobody names an image."""
+    chosen = image or active.settings.get(IMAGE)
+    if not chosen:
+        raise NotPossible(
+            f"No image for the driver: the active Service has no annotation {IMAGE}. Give --driver-image, or drive it "
+            "from here with --here."
+        )
+    return JobOptions(chosen, active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout"), active.settings.get(KEY_SECRET))
+
+
+def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
+    """The manifest, under a new name each time: a second Job of one rollout waits for the Lease of the first."""
+    arguments = ["--namespace", names.namespace, "--service", names.service]
+    arguments += ["--metrics-port", str(METRICS_PORT), rollout.id]
+    environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]
+    if options.key_secret:
+        reference = {"name": options.key_secret, "key": "key"}
+        environment.append({"name": "LAKEGATE_KEY", "valueFrom": {"secretKeyRef": reference}})
+    container = {
+        "name": "driver",
+        "image": options.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "lakegate.rollout"],
+        "args": arguments,
+        "env": environment,
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+        # measured: 40 MiB at work
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "limits": {"cpu": "500m", "memory": "192Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    labels = {PART_OF: names.suite, COMPONENT: "rollout"}
+    pod = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "serviceAccountName": options.service_account,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 15,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+        },
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"{names.lease}-{rollout.id}-{secrets.token_hex(2)}",
+            "namespace": names.namespace,
+            "labels": labels,
+        },
+        "spec": {
+            "backoffLimit": _MOST_DEATHS,
+            "ttlSecondsAfterFinished": _DAY_SECONDS,
+            "template": pod,
+        },
+    }

@@ -1,0 +1,171 @@
+"""What a rollout remembers. It is one annotation of the active Service, so a switch and its record are one write."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_HISTORY = 20  # annotations of an object share 256 KiB; an entry has at most about 1 KiB
+_REASON_CHARACTERS = 400
+
+
+class Phase(StrEnum):
+    """Where a rollout stands. Each can be entered again by a driver that knows nothing but this."""
+
+    PENDING = "pending"  # claimed; nothing has been touched
+    PREPARING = "preparing"  # the new colour comes up at the old one's replica count
+    TESTING = "testing"  # smoke test and synthetic load on its preview Service
+    CANARY = "canary"  # a share of the traffic, by weight
+    WAITING = "waiting"  # for `promote`
+    HANDOVER = "handover"  # the old colour's consumers stop, the new one's start
+    SWITCHING = "switching"  # one last look, then the selector
+    CONFIRMING = "confirming"  # until the EndpointSlices hold the new colour and nothing else
+    WATCHING = "watching"  # the window in which trouble rolls back
+    RETIRING = "retiring"  # rollback is closed; the old colour goes to zero
+    REVERTING = "reverting"  # the selector goes back as soon as the old colour is seen to be whole
+    RESTORING = "restoring"  # weights and consumers go back to the old colour
+    CLEANING = "cleaning"  # the new colour goes to zero
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled-back"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (Phase.PROMOTED, Phase.ROLLED_BACK)
+
+    @property
+    def can_be_aborted(self) -> bool:
+        return self in _FORWARD
+
+    @property
+    def step_number(self) -> int:
+        """For a gauge: the order of the way there, then the way back."""
+        return list(Phase).index(self)
+
+
+_FORWARD = frozenset(
+    {
+        Phase.PENDING,
+        Phase.PREPARING,
+        Phase.TESTING,
+        Phase.CANARY,
+        Phase.WAITING,
+        Phase.HANDOVER,
+        Phase.SWITCHING,
+        Phase.CONFIRMING,
+        Phase.WATCHING,
+    }
+)
+
+
+class Request(StrEnum):
+    """What a person asked of a running rollout; the driver takes it up at its next step."""
+
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class _Frozen(BaseModel):
+    # a driver of the next release may have written more than this one knows
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Options(_Frozen):
+    """How careful to be; written once, by `start`. Seconds and shares are bounded, so every wait ends."""
+
+    prepare_seconds: float = Field(default=600, gt=0, le=7200, description="for the new colour to be whole")
+    stuck_seconds: float = Field(default=60, gt=0, le=3600, description="an image that can't start is given up on")
+    smoke_attempts: int = Field(default=5, ge=1, le=50)
+    smoke_paths: tuple[str, ...] = ("/livez", "/readyz", "/startupz")
+    load_paths: tuple[str, ...] = ("/readyz",)
+    load_requests: int = Field(default=300, ge=1, le=100_000, description="the minimum sample")
+    load_concurrency: int = Field(default=8, ge=1, le=256)
+    load_seconds: float = Field(default=60, gt=0, le=1800, description="no sample by then is a failure")
+    slow_seconds: float = Field(default=1.0, gt=0, le=60, description="an answer that took longer is slow")
+    failed_share: float = Field(default=0.01, ge=0, le=1, description="most of the sample that may fail")
+    slow_share: float = Field(default=0.05, ge=0, le=1, description="most of the sample that may be slow")
+    canary: tuple[int, ...] = Field(default=(), max_length=10, description="percentages; none: no canary")
+    canary_seconds: float = Field(default=60, gt=0, le=7200, description="at each of them")
+    route: str | None = Field(default=None, description="the HTTPRoute whose weights a canary sets")
+    wait_for_promote: bool = False
+    handover_seconds: float = Field(default=60, gt=0, le=600)
+    hand_over_consumers: bool = True
+    confirm_seconds: float = Field(default=60, gt=0, le=600)
+    watch_seconds: float = Field(default=120, ge=0, le=86_400)
+    watch_requests: int = Field(default=100, ge=1, le=100_000, description="no verdict on fewer")
+    grace_seconds: float = Field(default=10, ge=0, le=600, description="the new colour may be short of a pod so long")
+    drain_seconds: float = Field(default=10, ge=0, le=600, description="before a colour without traffic goes to zero")
+
+    @model_validator(mode="after")
+    def _canary_is_whole(self) -> Options:
+        if self.canary and self.route is None:
+            raise ValueError("a canary needs the name of an HTTPRoute")
+        if any(not 0 < share < 100 for share in self.canary) or list(self.canary) != sorted(set(self.canary)):
+            raise ValueError("canary percentages rise, between 1 and 99")
+        return self
+
+
+class Rollout(_Frozen):
+    """One rollout. `epoch` rises with each driver that takes it on: the one before can't write any more."""
+
+    id: str
+    from_colour: str | None
+    to_colour: str
+    version: str = ""
+    previous_version: str = ""
+    phase: Phase = Phase.PENDING
+    options: Options = Options()
+    started_at: datetime
+    phase_at: datetime
+    switched_at: datetime | None = None
+    by: str = ""
+    driver: str = ""
+    epoch: int = 0
+    requested: Request | None = None
+    reason: str = ""
+    floors: dict[str, int] = {}
+    canary_step: int = 0
+    notes: tuple[str, ...] = ()
+
+    def into(self, phase: Phase, now: datetime, *, reason: str = "", **changes: object) -> Rollout:
+        """The rollout in another phase. The first reason stays: it is why the way back was taken."""
+        kept = self.reason or reason[:_REASON_CHARACTERS]
+        return self.model_copy(update={"phase": phase, "phase_at": now, "reason": kept, **changes})
+
+    def noted(self, note: str) -> Rollout:
+        """With a line for whoever looks later; the last 10 stay."""
+        return self.model_copy(update={"notes": (*self.notes, note[:_REASON_CHARACTERS])[-10:]})
+
+    def seconds_in_phase(self, now: datetime) -> float:
+        return (now - self.phase_at).total_seconds()
+
+
+class HistoryEntry(_Frozen):
+    """A rollout that is over."""
+
+    id: str
+    from_colour: str | None
+    to_colour: str
+    version: str
+    previous_version: str
+    outcome: Phase
+    reason: str
+    by: str
+    started_at: datetime
+    ended_at: datetime
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> HistoryEntry:
+        return cls(
+            id=rollout.id,
+            from_colour=rollout.from_colour,
+            to_colour=rollout.to_colour,
+            version=rollout.version,
+            previous_version=rollout.previous_version,
+            outcome=rollout.phase,
+            reason=rollout.reason,
+            by=rollout.by,
+            started_at=rollout.started_at,
+            ended_at=rollout.phase_at,
+        )

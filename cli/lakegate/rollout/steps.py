@@ -1,0 +1,361 @@
+"""What to do next: a function of what is remembered, seen and found. It writes nothing and waits for nothing.
+
+pending -> preparing -> testing -> [canary] -> [waiting] -> handover -> switching -> confirming -> watching -> retiring
+-> promoted. Before the switch trouble leads to restoring -> cleaning -> rolled back; after it, to reverting first.
+From retiring on there is no way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from lakegate.rollout.actions import (
+    Check,
+    Finish,
+    Hold,
+    Release,
+    Remember,
+    Scale,
+    Select,
+    Step,
+    Tell,
+    Wait,
+    Want,
+    Weigh,
+)
+from lakegate.rollout.findings import Findings
+from lakegate.rollout.states import Phase, Request, Rollout
+from lakegate.rollout.world import World
+
+Decide = Callable[[Rollout, World, Findings, datetime], Step]
+
+_BEFORE = (Phase.PENDING, Phase.PREPARING, Phase.TESTING, Phase.CANARY, Phase.WAITING, Phase.HANDOVER, Phase.SWITCHING)
+# How often a pod is told in vain what its consumers are to do, where the way goes on without it: one that matters
+# until about a minute of time-outs has passed, another a few times. The file tells them, too.
+_MOST_TRIES, _FEW_TRIES = 20, 5
+
+
+def decide(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    """The next step; never more than one write."""
+    drifted = _drifted(rollout, world, now)
+    if drifted is not None:
+        return drifted
+    if rollout.requested is Request.ABORT and rollout.phase.can_be_aborted:
+        return _turn_back(rollout, world, now, "aborted by request")
+    return _STEPS[rollout.phase](rollout, world, findings, now)
+
+
+def _drifted(rollout: Rollout, world: World, now: datetime) -> Step | None:
+    """Somebody else moved the selector. Back to blue by hand is a rollback; everything else is put right."""
+    selected, old, new = world.active.colour, rollout.from_colour, rollout.to_colour
+    reason = f"somebody set the selector to {selected}"
+    if rollout.phase in _BEFORE and old is not None and selected != old:
+        return Remember(rollout.into(Phase.REVERTING, now, reason=reason))
+    if rollout.phase in (Phase.RESTORING, Phase.CLEANING) and selected == new:
+        # what serves must not go to zero
+        phase = Phase.RETIRING if old is None else Phase.REVERTING
+        return Remember(rollout.into(phase, now, reason=reason))
+    if rollout.phase in (Phase.CONFIRMING, Phase.WATCHING) and selected != new:
+        phase = Phase.RESTORING if selected == old else Phase.REVERTING
+        return Remember(rollout.into(phase, now, reason=reason))
+    if rollout.phase is Phase.REVERTING and selected == old:
+        return Remember(rollout.into(Phase.RESTORING, now))
+    if rollout.phase is Phase.RETIRING and selected != new and not world.missing(new, {}):
+        # the old colour may be at zero already; `undo` brings it back in order
+        return Select(rollout.noted(reason), new)
+    return None
+
+
+def _turn_back(rollout: Rollout, world: World, now: datetime, reason: str) -> Step:
+    """Leave the way forward. The request is spent: on the way back there is nothing to abort."""
+    phase = Phase.RESTORING
+    if world.active.colour == rollout.to_colour:
+        if rollout.from_colour is None:
+            return Remember(
+                rollout.into(Phase.RETIRING, now, requested=None).noted(f"nothing to go back to, though: {reason}")
+            )
+        phase = Phase.REVERTING
+    return Remember(rollout.into(phase, now, reason=reason, requested=None))
+
+
+def _pending(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    """Note how much of each role the new colour has to bring: what the old one has, but never nothing."""
+    if rollout.options.hand_over_consumers and rollout.from_colour is not None:
+        wanted = world.wanted
+        if wanted is not None and wanted.generation == 0:
+            # while nobody has decided, the new colour's consumers would run as soon as its pods do
+            return Want(wanted, rollout.from_colour)
+    floors = {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.to_colour)}
+    floors |= {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.from_colour)}
+    return Remember(rollout.into(Phase.PREPARING, now, floors=floors))
+
+
+def _preparing(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    # Both colours: without traffic their autoscalers would shrink the one before the switch, the other after it.
+    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
+        floor = rollout.floors.get(scaler.role, 1)
+        if scaler.maximum < floor:
+            reason = f"autoscaler {scaler.name} allows {scaler.maximum} pods, {floor} are needed"
+            return _turn_back(rollout, world, now, reason)
+        if scaler.minimum < floor:
+            return Hold(scaler, floor)
+    for workload in world.workloads_of(rollout.to_colour):
+        if workload.replicas < rollout.floors.get(workload.role, 1):
+            return Scale(workload, rollout.floors.get(workload.role, 1))
+    why = world.missing(rollout.to_colour, rollout.floors)
+    if not why:
+        return Remember(rollout.into(Phase.TESTING, now))
+    trouble = _trouble(rollout, world, findings, now)
+    if trouble or rollout.seconds_in_phase(now) > rollout.options.prepare_seconds:
+        return _turn_back(rollout, world, now, trouble or f"not ready in time: {why}")
+    return Wait(why)
+
+
+def _trouble(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
+    """What will not get better by waiting."""
+    for workload in world.workloads_of(rollout.to_colour):
+        if workload.stuck:
+            return f"{workload.name}: {workload.stuck}"
+    since = findings.stuck_since
+    if since is None or (now - since).total_seconds() < rollout.options.stuck_seconds:
+        return ""
+    return next((f"{pod.name}: {pod.trouble}" for pod in world.pods_of(rollout.to_colour) if pod.trouble), "")
+
+
+def _short(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
+    """Why the new colour has been short of something for longer than the grace."""
+    since = findings.short_since
+    if since is None or (now - since).total_seconds() < rollout.options.grace_seconds:
+        return ""
+    return world.missing(rollout.to_colour, rollout.floors)
+
+
+def _testing(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    options = rollout.options
+    short = _short(rollout, world, findings, now)
+    if short:
+        return _turn_back(rollout, world, now, short)
+    if not findings.smoke_passed:
+        if findings.smoke_attempts >= options.smoke_attempts:
+            return _turn_back(rollout, world, now, f"smoke test: {findings.smoke_fault}")
+        return Check("smoke")
+    if findings.load.requests < options.load_requests:
+        since = findings.load_since
+        if since is not None and (now - since).total_seconds() > options.load_seconds:
+            reason = f"only {findings.load.requests} of {options.load_requests} requests in {options.load_seconds:g} s"
+            return _turn_back(rollout, world, now, f"synthetic load: {reason}")
+        return Check("load")
+    fault = findings.load.fault(options)
+    if fault:
+        return _turn_back(rollout, world, now, f"synthetic load: {fault}")
+    if world.missing(rollout.to_colour, rollout.floors):
+        return Wait("a pod of the new colour went away")
+    tested = rollout.noted(f"tested with {findings.load.requests} requests, {findings.load.failures} failed")
+    if options.canary and rollout.from_colour is not None:
+        return Remember(tested.into(Phase.CANARY, now))
+    return Remember(_after_canary(tested, now))
+
+
+def _after_canary(rollout: Rollout, now: datetime) -> Rollout:
+    return rollout.into(Phase.WAITING if rollout.options.wait_for_promote else Phase.HANDOVER, now)
+
+
+def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    options = rollout.options
+    route = world.route
+    if route is None or not route.rules:
+        return _turn_back(rollout, world, now, f"HTTPRoute {options.route} has no rule for the active Service")
+    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings)
+    if trouble:
+        return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
+    share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
+    if route.share != share:
+        return Weigh(route, share, rollout.to_colour)
+    if rollout.requested is Request.PROMOTE:
+        return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
+    enough = findings.traffic.requests >= options.watch_requests
+    if enough and rollout.seconds_in_phase(now) >= options.canary_seconds:
+        if rollout.canary_step + 1 < len(options.canary):
+            return Remember(rollout.into(Phase.CANARY, now, canary_step=rollout.canary_step + 1))
+        return Remember(_after_canary(rollout.noted(f"canary: {findings.traffic.requests} requests"), now))
+    if rollout.seconds_in_phase(now) >= 2 * options.canary_seconds + options.load_seconds:
+        return _turn_back(rollout, world, now, f"canary: only {findings.traffic.requests} requests to judge by")
+    return _look_at_traffic(findings, now, f"{share}% for {options.canary_seconds:g} s")
+
+
+def _bad_traffic(rollout: Rollout, findings: Findings) -> str:
+    sample = findings.traffic
+    return sample.fault(rollout.options) if sample.requests >= rollout.options.watch_requests else ""
+
+
+def _look_at_traffic(findings: Findings, now: datetime, why: str) -> Step:
+    """Once a second: the rest of the time there is nothing to do."""
+    if findings.checked_at is None or (now - findings.checked_at).total_seconds() >= 1:
+        return Check("traffic")
+    return Wait(why)
+
+
+def _waiting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    short = _short(rollout, world, findings, now)
+    if short:
+        return _turn_back(rollout, world, now, short)
+    if rollout.requested is Request.PROMOTE:
+        return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
+    return Wait("`lakegate rollout promote`")
+
+
+def _handover(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    short = _short(rollout, world, findings, now)
+    if short:
+        return _turn_back(rollout, world, now, short)
+    if not rollout.options.hand_over_consumers:
+        return Remember(rollout.into(Phase.SWITCHING, now))
+    wanted = world.wanted
+    if wanted is None:
+        return _turn_back(rollout, world, now, "the ConfigMap that tells consumers whose turn it is is not there")
+    if wanted.generation == 0 or wanted.colour not in (None, rollout.to_colour):
+        return Want(wanted, None)
+    late = findings.unconfirmed(world, wanted)
+    too_late = rollout.seconds_in_phase(now) > rollout.options.handover_seconds
+    if late and too_late and all(findings.tries(pod, wanted) for pod in late):
+        names = ", ".join(pod.name for pod in late)[:200]
+        return _turn_back(rollout, world, now, f"consumers were not handed over in time: {names}")
+    if late:
+        return Tell(wanted, tuple(late))
+    if wanted.colour is None:
+        return Want(wanted, rollout.to_colour)
+    return Remember(rollout.into(Phase.SWITCHING, now))
+
+
+def _switching(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    why = world.missing(rollout.to_colour, rollout.floors)
+    if why:
+        return _turn_back(rollout, world, now, f"just before the switch: {why}")
+    return Select(rollout.into(Phase.CONFIRMING, now, switched_at=now), rollout.to_colour)
+
+
+def _confirming(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    if world.route is not None and world.route.share:
+        return Weigh(world.route, 0, rollout.to_colour)
+    ours = world.gateways_of(rollout.to_colour)
+    if world.serving and world.serving <= ours:
+        return Remember(rollout.into(Phase.WATCHING if rollout.from_colour else Phase.RETIRING, now))
+    if rollout.seconds_in_phase(now) > rollout.options.confirm_seconds:
+        foreign = ", ".join(sorted(world.serving - ours)) or "nothing"
+        return _turn_back(rollout, world, now, f"the EndpointSlices did not follow the selector; they hold: {foreign}")
+    return Wait("the EndpointSlices")
+
+
+def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    options = rollout.options
+    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings)
+    if trouble:
+        return _turn_back(rollout, world, now, trouble)
+    whole = not world.missing(rollout.to_colour, rollout.floors)
+    enough = findings.traffic.requests >= options.watch_requests
+    over = rollout.seconds_in_phase(now) >= options.watch_seconds
+    if whole and ((over and enough) or rollout.requested is Request.PROMOTE):
+        note = f"watched {findings.traffic.requests} requests, {findings.traffic.failures} failed"
+        return Remember(rollout.noted(note).into(Phase.RETIRING, now, requested=None))
+    if rollout.seconds_in_phase(now) >= 2 * options.watch_seconds + options.load_seconds and not enough:
+        return _turn_back(rollout, world, now, f"only {findings.traffic.requests} requests to judge by")
+    if options.hand_over_consumers and world.wanted is not None:
+        # a pod that started in between may have read the ConfigMap as it was
+        late = findings.unconfirmed(world, world.wanted)
+        late = [pod for pod in late if findings.tries(pod, world.wanted) < _FEW_TRIES]
+        if late:
+            return Tell(world.wanted, tuple(late))
+    return _look_at_traffic(findings, now, f"{options.watch_seconds:g} s without trouble")
+
+
+def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    old = rollout.from_colour
+    if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
+        return Wait("connections of the old colour to end")
+    for workload in world.workloads_of(old) if old else ():
+        if workload.replicas > 0:
+            why = world.missing(rollout.to_colour, rollout.floors)
+            if why:
+                # the old colour is all there is if this one doesn't come back
+                return Wait(f"before the old colour goes: {why}", needs_person=True)
+            return Scale(workload, 0)
+    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(old)):
+        if scaler.restore is not None:
+            return Release(scaler)
+    return Finish(rollout.into(Phase.PROMOTED, now))
+
+
+def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    old = rollout.from_colour
+    assert old is not None
+    why = world.missing(old, rollout.floors)
+    ours = world.missing(rollout.to_colour, rollout.floors)
+    # Half of the old colour is better than a new one that is broken, but an empty one is not.
+    late = rollout.seconds_in_phase(now) >= rollout.options.grace_seconds
+    if not why or (late and ours and not world.missing(old, {})):
+        return Select(rollout.into(Phase.RESTORING, now), old)
+    if rollout.requested is Request.PROMOTE and not ours:
+        return Remember(rollout.into(Phase.WATCHING, now, requested=None).noted(f"stays, by request: {why}"))
+    for workload in world.workloads_of(old):
+        if workload.replicas < rollout.floors.get(workload.role, 1):
+            return Scale(workload, rollout.floors.get(workload.role, 1))
+    return Wait(f"the old colour can't take the traffic: {why}", needs_person=True)
+
+
+def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    if world.route is not None and world.route.share:
+        return Weigh(world.route, 0, rollout.to_colour)
+    wanted = world.wanted
+    done = rollout.into(Phase.CLEANING, now)
+    if not rollout.options.hand_over_consumers or wanted is None or wanted.generation == 0:
+        return Remember(done)
+    if wanted.colour not in (None, rollout.from_colour):
+        return Want(wanted, None)
+    late = findings.unconfirmed(world, wanted)
+    if wanted.colour is None and rollout.from_colour is not None:
+        # The new colour may be too broken to answer. Both at once do no harm: they are one group, and handle an
+        # event once. Nobody at all would.
+        late = [p for p in late if p.colour == rollout.to_colour and findings.tries(p, wanted) < _MOST_TRIES]
+        return Tell(wanted, tuple(late)) if late else Want(wanted, rollout.from_colour)
+    names = ", ".join(pod.name for pod in late)
+    # a broken pod of the new colour is waited for less: it goes to zero next
+    most = {rollout.from_colour: _MOST_TRIES}
+    if any(findings.tries(pod, wanted) < most.get(pod.colour, _FEW_TRIES) for pod in late):
+        return Tell(wanted, tuple(late))
+    return Remember(done.noted(f"did not confirm its consumers: {names}") if late else done)
+
+
+def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
+        return Wait("connections of the new colour to end")
+    for workload in world.workloads_of(rollout.to_colour):
+        if workload.replicas > 0:
+            return Scale(workload, 0)
+    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
+        if scaler.restore is not None:
+            return Release(scaler)
+    return Finish(rollout.into(Phase.ROLLED_BACK, now))
+
+
+def _over(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    return Wait("nothing: this rollout is over")
+
+
+_STEPS: dict[Phase, Decide] = {
+    Phase.PENDING: _pending,
+    Phase.PREPARING: _preparing,
+    Phase.TESTING: _testing,
+    Phase.CANARY: _canary,
+    Phase.WAITING: _waiting,
+    Phase.HANDOVER: _handover,
+    Phase.SWITCHING: _switching,
+    Phase.CONFIRMING: _confirming,
+    Phase.WATCHING: _watching,
+    Phase.RETIRING: _retiring,
+    Phase.REVERTING: _reverting,
+    Phase.RESTORING: _restoring,
+    Phase.CLEANING: _cleaning,
+    Phase.PROMOTED: _over,
+    Phase.ROLLED_BACK: _over,
+}

@@ -1,0 +1,148 @@
+"""What the driver asks over HTTP: the gateway, its counters, and the consumers of a real management listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI, Request, Response
+from kube.simulation import NAMES, Simulation
+
+from lakegate.rollout.checks import HttpChecks
+from lakegate.rollout.consumers import HttpConsumers
+from lakegate.rollout.errors import NotFound
+from lakegate.rollout.kubernetes import KubernetesCluster
+from lakegate.rollout.states import Options, Phase, Rollout
+from lakegate.rollout.world import Pod, Wanted, World
+from lakegate_chassis.eventlog.turn import Turn
+from lakegate_chassis.server import management_app
+from lakegate_chassis.settings import ConsumerSettings
+from lakegate_chassis.testing import serving
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OPTIONS = Options(smoke_paths=("/readyz", "/v1/tables"), load_paths=("/v1/tables",), load_requests=40, slow_seconds=5)
+ROLLOUT = Rollout(id="one", from_colour="blue", to_colour="green", started_at=NOW, phase_at=NOW, options=OPTIONS)
+
+
+class Gateway:
+    """Answers `status` to /v1/tables for who has the key, and counts what clients got."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked = 0
+        self.served, self.failed = 1000, 10
+        self.app = FastAPI()
+
+        @self.app.get("/readyz")
+        async def ready() -> dict[str, str]:
+            return {"status": "ok"}
+
+        @self.app.get("/v1/tables")
+        async def tables(request: Request) -> Response:
+            self.asked += 1
+            return Response(status_code=self.status if request.headers.get("authorization") == "Bearer key" else 401)
+
+        @self.app.get("/metrics")
+        async def metrics() -> Response:
+            lines = [
+                "# TYPE lakegate_http_requests_total counter",
+                f'lakegate_http_requests_total{{method="GET",route="/v1",status="200"}} {self.served}',
+                f'lakegate_http_requests_total{{method="GET",route="/v1",status="503"}} {self.failed}',
+            ]
+            return Response("\n".join(lines) + "\n", media_type="text/plain")
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+async def cluster(gateway: Gateway) -> AsyncIterator[KubernetesCluster]:
+    """A cluster whose Services all lead to the gateway."""
+    async with serving(gateway.app) as url:
+        simulation = Simulation()
+        for service in simulation.server.all("services"):
+            service["spec"]["ports"] = [{"name": "http", "port": int(url.rpartition(":")[2])}]
+            simulation.server.put("services", service)
+        yield simulation.cluster()
+
+
+def looked(cluster: KubernetesCluster) -> World:
+    """With one gateway of the new colour, whose management listener is the gateway's own."""
+    base = cluster.address(NAMES.service)
+    return replace(cluster.look(), pods=(Pod("green-1", "gateway", "green", True, False, base),))
+
+
+async def test_a_smoke_test_passes_when_every_path_answers(cluster: KubernetesCluster) -> None:
+    assert await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, ROLLOUT) == ""
+
+
+async def test_a_smoke_test_names_the_path_that_failed(cluster: KubernetesCluster) -> None:
+    assert await asyncio.to_thread(HttpChecks(cluster).smoke, ROLLOUT) == "/v1/tables: 401"
+
+
+async def test_a_gateway_that_is_away_fails_the_smoke_test(cluster: KubernetesCluster) -> None:
+    nobody = ROLLOUT.model_copy(update={"to_colour": "red"})
+    with pytest.raises(NotFound, match="red"):
+        await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, nobody)
+
+
+async def test_synthetic_load_is_bounded_and_counts_failures(cluster: KubernetesCluster, gateway: Gateway) -> None:
+    checks = HttpChecks(cluster, key="key")
+    good = await asyncio.to_thread(checks.load, ROLLOUT)
+    assert (good.requests, good.failures, gateway.asked) == (40, 0, 40)
+    gateway.status = 503
+    bad = await asyncio.to_thread(checks.load, ROLLOUT)
+    assert (bad.requests, bad.failures, bad.example) == (40, 40, "/v1/tables: 503")
+    assert bad.fault(OPTIONS) == "40 of 40 requests failed, as in: /v1/tables: 503"
+
+
+async def test_slow_answers_are_a_fault_of_their_own(cluster: KubernetesCluster) -> None:
+    hasty = ROLLOUT.model_copy(update={"options": OPTIONS.model_copy(update={"slow_seconds": 1e-9})})
+    sample = await asyncio.to_thread(HttpChecks(cluster, key="key").load, hasty)
+    assert (sample.failures, sample.slow) == (0, 40)
+    assert "took longer" in sample.fault(OPTIONS)
+
+
+async def test_what_clients_got_is_read_from_the_gateways_counters(
+    cluster: KubernetesCluster, gateway: Gateway
+) -> None:
+    checks, world = HttpChecks(cluster, key="key"), looked(cluster)
+    watching = ROLLOUT.model_copy(update={"phase": Phase.WATCHING})
+    first = await asyncio.to_thread(checks.traffic, watching, world)
+    assert (first.requests, first.failures) == (10, 0)
+    gateway.served, gateway.failed = 1070, 40
+    second = await asyncio.to_thread(checks.traffic, watching, world)
+    assert (second.requests, second.failures) == (110, 30)
+    gateway.served, gateway.failed = 5, 1
+    restarted = await asyncio.to_thread(checks.traffic, watching, world)
+    assert (restarted.requests, restarted.failures) == (16, 1)
+
+
+async def test_pods_are_told_whose_turn_it_is(tmp_path: Path) -> None:
+    turn = Turn(ConsumerSettings(colour="green", file=tmp_path / "consumers"))
+    async with serving(management_app(None, turn), lifespan="off") as url:
+        pod = Pod("green-1", "ingest", "green", True, False, url)
+        gone = Pod("green-2", "ingest", "green", True, False, "http://127.0.0.1:1")
+        stop, start = Wanted(None, 4, ""), Wanted("green", 5, "")
+        told = await asyncio.to_thread(HttpConsumers().tell, [pod, gone], stop)
+        assert told.keys() == {"green-1"}
+        assert told["green-1"].fits(pod, stop)
+        assert not turn.is_ours
+        told = await asyncio.to_thread(HttpConsumers().tell, [pod], start)
+        assert told["green-1"].fits(pod, start)
+        late = await asyncio.to_thread(HttpConsumers().tell, [pod], stop)
+        assert late == {}
+        assert turn.is_ours
+
+
+async def test_a_service_without_consumers_has_nothing_to_hand_over() -> None:
+    async with serving(management_app(None), lifespan="off") as url:
+        pod, wanted = Pod("blue-1", "gateway", "blue", True, False, url), Wanted("green", 5, "")
+        told = await asyncio.to_thread(HttpConsumers().tell, [pod], wanted)
+        assert told["blue-1"].fits(pod, wanted)

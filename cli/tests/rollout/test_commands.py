@@ -1,0 +1,119 @@
+"""`lakegate rollout` as a process, on a small API server that its kubeconfig names."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kube.api_server import listening
+from kube.simulation import Clock, Simulation
+
+from lakegate.rollout import requests
+from lakegate.rollout.driver import Driver
+from lakegate.rollout.states import Options
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cluster() -> Simulation:
+    return Simulation()
+
+
+@pytest.fixture
+def run(cluster: Simulation, tmp_path: Path) -> Iterator[Run]:
+    with listening(cluster.server) as url:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": url}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(config))
+
+        def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", "lakegate", "rollout", *words, "--namespace", "test"],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "KUBECONFIG": str(path), **environment},
+                timeout=60,
+                check=False,
+            )
+
+        yield command
+
+
+def drive(cluster: Simulation, rollout_id: str) -> None:
+    clock = Clock(cluster)
+    driver = Driver(cluster.cluster(), cluster, cluster, rollout_id=rollout_id, identity="a test", clock=clock)
+    assert driver.run(3600) is not None
+
+
+def test_start_claims_the_service_and_makes_a_job(cluster: Simulation, run: Run) -> None:
+    done = run("start", "--detach", "--json")
+    assert done.returncode == 0, done.stderr
+    rollout = json.loads(done.stdout)
+    [made] = cluster.server.all("jobs")
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "localhost/lakegate:1"
+    assert container["args"][-1] == rollout["id"]
+    again = run("start", "--detach")
+    assert again.returncode == 1
+    assert "one at a time" in again.stderr
+
+
+def test_status_and_history_tell_what_happened(cluster: Simulation, run: Run) -> None:
+    drive(cluster, requests.begin(cluster.cluster(), Options(watch_seconds=5), by="a test").id)
+    told = json.loads(run("status", "--json").stdout)
+    assert (told["serves"], told["consumers"], told["rollout"]["phase"]) == ("green", "green", "promoted")
+    shown = run("status").stdout
+    assert "lakegate-green-gateway" in shown
+    entries = json.loads(run("history", "--json").stdout)
+    assert [(entry["to_colour"], entry["outcome"]) for entry in entries] == [("green", "promoted")]
+    assert "promoted" in run("history").stdout
+
+
+def test_abort_is_left_for_the_driver(cluster: Simulation, run: Run) -> None:
+    rollout = requests.begin(cluster.cluster(), Options(watch_seconds=5), by="a test")
+    assert run("abort", "--detach").returncode == 0
+    drive(cluster, rollout.id)
+    assert cluster.selected == "blue"
+    late = run("abort")
+    assert (late.returncode, "No rollout is under way" in late.stderr) == (1, True)
+
+
+def test_undo_needs_something_to_undo_and_goes_back_to_it(cluster: Simulation, run: Run) -> None:
+    assert "nothing to undo" in run("undo").stderr
+    drive(cluster, requests.begin(cluster.cluster(), Options(watch_seconds=5), by="a test").id)
+    done = run("undo", "--detach", "--json")
+    assert done.returncode == 0, done.stderr
+    drive(cluster, json.loads(done.stdout)["id"])
+    assert cluster.selected == "blue"
+
+
+def test_without_helm_a_chart_is_refused_before_anything_is_claimed(cluster: Simulation, run: Run) -> None:
+    done = run("start", "charts/lakegate", PATH="/nowhere")
+    assert done.returncode == 1
+    assert "--no-install" not in done.stderr
+    assert "helm is not on PATH" in done.stderr
+    assert cluster.cluster().active().rollout is None
+
+
+def test_options_that_contradict_each_other_are_a_usage_error(run: Run) -> None:
+    done = run("start", "--canary", "50", "--canary", "10")
+    assert done.returncode == 2
+    assert "rise" in done.stderr
+
+
+def test_no_cluster_is_said_in_a_sentence(run: Run, tmp_path: Path) -> None:
+    done = run("status", KUBECONFIG=str(tmp_path / "none"))
+    assert (done.returncode, "No Kubernetes cluster is known here" in done.stderr) == (6, True)

@@ -1,0 +1,359 @@
+"""Rollouts from beginning to end, on a simulated cluster."""
+
+from __future__ import annotations
+
+import pytest
+from kube.simulation import NAMES, Clock, Simulation
+
+from lakegate.rollout import requests
+from lakegate.rollout.driver import Driver
+from lakegate.rollout.errors import LostLease, NotPossible
+from lakegate.rollout.states import Options, Phase, Request, Rollout
+
+QUICK = Options(
+    prepare_seconds=30, handover_seconds=10, watch_seconds=20, drain_seconds=2, load_requests=200, canary_seconds=5
+)
+
+
+@pytest.fixture
+def cluster() -> Simulation:
+    return Simulation()
+
+
+@pytest.fixture
+def clock(cluster: Simulation) -> Clock:
+    return Clock(cluster)
+
+
+def begin(cluster: Simulation, clock: Clock, options: Options = QUICK) -> Rollout:
+    return requests.begin(cluster.cluster(), options, by="a test", now=clock.now())
+
+
+def driver(cluster: Simulation, clock: Clock, rollout: Rollout, identity: str = "first") -> Driver:
+    return Driver(cluster.cluster(), cluster, cluster, rollout_id=rollout.id, identity=identity, clock=clock)
+
+
+def run(cluster: Simulation, clock: Clock, rollout: Rollout) -> Rollout:
+    over = driver(cluster, clock, rollout).run(3600)
+    assert over is not None
+    clock.sleep(1)
+    return over
+
+
+def run_to(cluster: Simulation, clock: Clock, rollout: Rollout, phase: Phase, identity: str = "first") -> Driver:
+    """A driver that has brought the rollout into this phase."""
+    started = driver(cluster, clock, rollout, identity)
+    for _ in range(500):
+        current = cluster.cluster().active().rollout
+        assert current is not None
+        if current.phase is phase:
+            return started
+        started.turn()
+    raise AssertionError(f"never {phase}")
+
+
+def minimum(cluster: Simulation, colour: str) -> int:
+    read: int = cluster.server.get("horizontalpodautoscalers", f"lakegate-{colour}-gateway")["spec"]["minReplicas"]
+    return read
+
+
+def test_green_takes_over_at_blues_size_and_blue_goes_to_zero(cluster: Simulation, clock: Clock) -> None:
+    over = run(cluster, clock, begin(cluster, clock))
+    assert over.phase is Phase.PROMOTED
+    assert cluster.selected == "green"
+    assert (cluster.replicas("green"), cluster.replicas("green", "ingest")) == (3, 2)
+    assert (cluster.replicas("blue"), cluster.replicas("blue", "ingest")) == (0, 0)
+    assert cluster.consuming() == {"green"}
+
+
+def test_autoscalers_are_held_during_the_rollout_and_get_their_minimum_back(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock)
+    watching = run_to(cluster, clock, rollout, Phase.WATCHING)
+    assert (minimum(cluster, "blue"), minimum(cluster, "green")) == (3, 3)
+    watching.run(3600)
+    assert (minimum(cluster, "blue"), minimum(cluster, "green")) == (1, 1)
+
+
+def test_there_and_back_is_written_in_the_history(cluster: Simulation, clock: Clock) -> None:
+    for _ in range(2):
+        clock.sleep(5)
+        run(cluster, clock, begin(cluster, clock))
+    history = cluster.cluster().active().history
+    assert [(entry.from_colour, entry.to_colour, entry.outcome) for entry in history] == [
+        ("blue", "green", Phase.PROMOTED),
+        ("green", "blue", Phase.PROMOTED),
+    ]
+    assert (history[0].previous_version, history[0].version) == ("1.0", "1.1")
+    assert cluster.selected == "blue"
+
+
+def test_the_history_is_bounded(cluster: Simulation, clock: Clock) -> None:
+    for _ in range(23):
+        clock.sleep(5)
+        rollout = begin(cluster, clock)
+        requests.ask(cluster.cluster(), Request.ABORT)
+        run(cluster, clock, rollout)
+    assert len(cluster.cluster().active().history) == 20
+
+
+def test_a_new_colour_that_never_gets_ready_is_given_up(cluster: Simulation, clock: Clock) -> None:
+    cluster.healthy["green"] = False
+    over = run(cluster, clock, begin(cluster, clock))
+    assert over.phase is Phase.ROLLED_BACK
+    assert "0 of 3 pods are ready" in over.reason
+    assert (cluster.selected, cluster.replicas("blue"), cluster.replicas("green")) == ("blue", 3, 0)
+    assert cluster.consuming() == {"blue"}
+
+
+def test_a_failing_smoke_test_ends_it_before_the_switch(cluster: Simulation, clock: Clock) -> None:
+    cluster.failing.add("green")
+    over = run(cluster, clock, begin(cluster, clock))
+    assert (over.phase, over.switched_at) == (Phase.ROLLED_BACK, None)
+    assert over.reason == "smoke test: /readyz: 503"
+
+
+def test_failures_in_the_watch_window_switch_back(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock)
+    watching = run_to(cluster, clock, rollout, Phase.WATCHING)
+    cluster.failing.add("green")
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert over.phase is Phase.ROLLED_BACK
+    assert "requests failed, as in: 500" in over.reason
+    assert (cluster.selected, cluster.replicas("blue"), cluster.replicas("green")) == ("blue", 3, 0)
+    assert cluster.consuming() == {"blue"}
+
+
+def test_a_short_absence_of_a_pod_in_the_watch_window_is_forgiven(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    cluster.healthy["green"] = False
+    clock.sleep(1)
+    watching.turn()
+    cluster.healthy["green"] = True
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert over.phase is Phase.PROMOTED
+
+
+def test_rollback_waits_until_the_old_colour_is_healthy(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    cluster.failing.add("green")
+    cluster.healthy["blue"] = False
+    clock.sleep(1)
+    assert watching.run(300) is None
+    assert cluster.selected == "green"
+    cluster.healthy["blue"] = True
+    clock.sleep(1)
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, cluster.selected) == (Phase.ROLLED_BACK, "blue")
+
+
+def test_half_of_the_old_colour_is_better_than_a_broken_new_one(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    blue = cluster.server.get("horizontalpodautoscalers", "lakegate-blue-gateway")
+    cluster.server.put("horizontalpodautoscalers", {**blue, "spec": {**blue["spec"], "maxReplicas": 1}})
+    cluster.healthy["green"] = False
+    clock.sleep(1)
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, cluster.selected) == (Phase.ROLLED_BACK, "blue")
+
+
+@pytest.mark.parametrize(
+    "phase", [phase for phase in Phase if phase.can_be_aborted and phase not in (Phase.CANARY, Phase.WAITING)]
+)
+def test_abort_ends_with_the_old_colour(cluster: Simulation, clock: Clock, phase: Phase) -> None:
+    started = run_to(cluster, clock, begin(cluster, clock), phase)
+    requests.ask(cluster.cluster(), Request.ABORT)
+    over = started.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, over.reason) == (Phase.ROLLED_BACK, "aborted by request")
+    assert (cluster.selected, cluster.replicas("blue"), cluster.replicas("green")) == ("blue", 3, 0)
+    assert cluster.consuming() == {"blue"}
+
+
+def test_once_the_old_colour_retires_there_is_no_abort(cluster: Simulation, clock: Clock) -> None:
+    run_to(cluster, clock, begin(cluster, clock), Phase.RETIRING)
+    with pytest.raises(NotPossible, match="undo"):
+        requests.ask(cluster.cluster(), Request.ABORT)
+
+
+def test_promote_ends_the_watch_window(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    before = clock.seconds
+    requests.ask(cluster.cluster(), Request.PROMOTE)
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert over.phase is Phase.PROMOTED
+    assert clock.seconds - before < QUICK.watch_seconds
+
+
+def test_promote_is_refused_where_it_means_nothing(cluster: Simulation, clock: Clock) -> None:
+    with pytest.raises(NotPossible, match="No rollout"):
+        requests.ask(cluster.cluster(), Request.PROMOTE)
+    begin(cluster, clock)
+    with pytest.raises(NotPossible, match="pending"):
+        requests.ask(cluster.cluster(), Request.PROMOTE)
+
+
+def test_it_waits_for_promote_when_told_so(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock, QUICK.model_copy(update={"wait_for_promote": True}))
+    waiting = run_to(cluster, clock, rollout, Phase.WAITING)
+    assert waiting.run(600) is None
+    assert cluster.selected == "blue"
+    requests.ask(cluster.cluster(), Request.PROMOTE)
+    over = waiting.run(3600)
+    assert over is not None
+    assert over.phase is Phase.PROMOTED
+
+
+def test_one_rollout_at_a_time(cluster: Simulation, clock: Clock) -> None:
+    begin(cluster, clock)
+    with pytest.raises(NotPossible, match="one at a time"):
+        begin(cluster, clock)
+
+
+def test_what_can_not_succeed_is_refused_at_once(cluster: Simulation, clock: Clock) -> None:
+    with pytest.raises(NotPossible, match="serves already"):
+        requests.begin(cluster.cluster(), QUICK, by="a test", to_colour="blue")
+    cluster.server.remove("deployments", "lakegate-green-ingest")
+    with pytest.raises(NotPossible, match="not whole"):
+        begin(cluster, clock)
+    cluster.server.remove("deployments", "lakegate-green-gateway")
+    with pytest.raises(NotPossible, match="No green release"):
+        begin(cluster, clock)
+    cluster.server.remove("configmaps", NAMES.consumers)
+    cluster.server.put("deployments", {**cluster.server.get("deployments", "lakegate-blue-gateway")})
+    with pytest.raises(NotPossible, match="No green release"):
+        begin(cluster, clock)
+
+
+def test_the_first_colour_is_selected_without_an_old_one(cluster: Simulation, clock: Clock) -> None:
+    service = cluster.server.get("services", NAMES.service)
+    del service["spec"]["selector"]
+    cluster.server.put("services", service)
+    over = run(cluster, clock, begin(cluster, clock))
+    assert (over.phase, over.from_colour, cluster.selected) == (Phase.PROMOTED, None, "blue")
+    assert cluster.replicas("blue") == 3
+    assert cluster.consuming() == {"blue"}
+
+
+def test_a_canary_raises_the_weight_and_takes_it_out_again() -> None:
+    cluster = Simulation(route=True)
+    clock = Clock(cluster)
+    weights: list[int] = []
+
+    def note(kind: str, name: str) -> None:
+        if kind == "httproutes":
+            refs = cluster.server.get(kind, name)["spec"]["rules"][0]["backendRefs"]
+            weights.append(sum(ref["weight"] for ref in refs if ref["name"] != NAMES.service))
+
+    cluster.server.after_write = note
+    rollout = begin(cluster, clock, QUICK.model_copy(update={"canary": (10, 50), "route": "lakegate"}))
+    over = run(cluster, clock, rollout)
+    assert over.phase is Phase.PROMOTED
+    assert weights == [10, 50, 0]
+
+
+def test_a_bad_canary_never_gets_the_selector() -> None:
+    cluster = Simulation(route=True)
+    clock = Clock(cluster)
+    rollout = begin(cluster, clock, QUICK.model_copy(update={"canary": (10,), "route": "lakegate"}))
+    started = run_to(cluster, clock, rollout, Phase.CANARY)
+    cluster.failing.add("green")
+    over = started.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, over.switched_at) == (Phase.ROLLED_BACK, None)
+    refs = cluster.server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+    assert [ref["name"] for ref in refs] == [NAMES.service]
+
+
+def test_consumers_that_can_not_be_stopped_keep_the_old_colour(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock)
+    started = run_to(cluster, clock, rollout, Phase.HANDOVER)
+    cluster.mute.add("blue")
+    for _ in range(2000):
+        current = cluster.cluster().active().rollout
+        assert current is not None
+        if current.phase is Phase.RESTORING:
+            break
+        started.turn()
+    assert "not handed over in time" in current.reason
+    cluster.mute.clear()
+    over = started.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, cluster.selected) == (Phase.ROLLED_BACK, "blue")
+    assert cluster.consuming() == {"blue"}
+
+
+def test_a_broken_new_colour_does_not_keep_consumers_from_coming_back(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    cluster.failing.add("green")
+    cluster.mute.add("green")
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert over.phase is Phase.ROLLED_BACK
+    assert cluster.consuming() == {"blue"}
+
+
+def test_a_second_driver_waits_for_the_lease(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock)
+    first = run_to(cluster, clock, rollout, Phase.PREPARING)
+    second = driver(cluster, clock, rollout, "second")
+    second.turn()
+    current = cluster.cluster().active().rollout
+    assert current is not None
+    assert current.driver == "first"
+    assert first.run(3600) is not None
+
+
+def test_a_driver_that_slept_past_its_lease_stops(cluster: Simulation, clock: Clock) -> None:
+    rollout = begin(cluster, clock)
+    first = run_to(cluster, clock, rollout, Phase.TESTING)
+    second = driver(cluster, clock, rollout, "second")
+    second.turn()
+    clock.sleep(30)
+    run_to(cluster, clock, rollout, Phase.WATCHING, "third")
+    clock.sleep(30)
+    with pytest.raises(LostLease):
+        first.run(60)
+
+
+def test_a_selector_that_somebody_moved_back_by_hand_is_a_rollback(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    service = cluster.server.get("services", NAMES.service)
+    service["spec"]["selector"]["lakegate.io/colour"] = "blue"
+    cluster.server.put("services", service)
+    over = watching.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, over.reason) == (Phase.ROLLED_BACK, "somebody set the selector to blue")
+    assert (cluster.selected, cluster.consuming()) == ("blue", {"blue"})
+
+
+def test_a_selector_that_somebody_moved_early_is_put_back(cluster: Simulation, clock: Clock) -> None:
+    started = run_to(cluster, clock, begin(cluster, clock), Phase.TESTING)
+    service = cluster.server.get("services", NAMES.service)
+    service["spec"]["selector"]["lakegate.io/colour"] = "green"
+    cluster.server.put("services", service)
+    over = started.run(3600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, cluster.selected) == (Phase.ROLLED_BACK, "blue")
+
+
+def test_each_phase_is_told_as_an_event(cluster: Simulation, clock: Clock) -> None:
+    run(cluster, clock, begin(cluster, clock))
+    reasons = [event["reason"] for event in cluster.server.all("events")]
+    assert reasons[:3] == ["RolloutPreparing", "RolloutTesting", "RolloutHandover"]
+    assert reasons[-1] == "RolloutPromoted"

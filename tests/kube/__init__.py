@@ -1,0 +1,1 @@
+"""A small Kubernetes: an API server, and the controllers around it."""

@@ -1,0 +1,238 @@
+"""The semantics of a Kubernetes API server that a rollout leans on: versions, JSON patches, selectors, subresources.
+
+The contract of the cluster port is run against this one and against a real one, so the two can't drift apart unseen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+
+from lakegate.rollout.api import read_answer
+
+Document = dict[str, Any]
+_PATH = re.compile(
+    r"^(?P<group>/api/v1|/apis/[^/]+/[^/]+)/namespaces/(?P<ns>[^/]+)/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?(/(?P<sub>scale))?$"
+)
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiServer:
+    """`before_write` and `after_write` are called with (kind, name): there faults are injected."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str], Document] = {}
+        self._version = 100
+        self._lock = threading.RLock()
+        self.before_read: Callable[[str, str], None] = lambda kind, name: None
+        self.before_write: Callable[[str, str], None] = lambda kind, name: None
+        self.after_write: Callable[[str, str], None] = lambda kind, name: None
+
+    def put(self, kind: str, document: Document) -> Document:
+        """As a controller or another person would: no version is asked for."""
+        with self._lock:
+            name = document["metadata"]["name"]
+            known = self._objects.get((kind, name))
+            unchanged = known is not None and _plain(known) == _plain(document)
+            if known is not None and unchanged:
+                return known
+            document = _copy(document)
+            generation = known["metadata"]["generation"] if known else 0
+            if known is None or known.get("spec") != document.get("spec"):
+                generation += 1
+            document["metadata"] |= {"resourceVersion": self._next(), "generation": generation}
+            self._objects[kind, name] = document
+            return document
+
+    def get(self, kind: str, name: str) -> Document:
+        with self._lock:
+            if (kind, name) not in self._objects:
+                raise Refusal(404, f'{kind} "{name}" not found')
+            return _copy(self._objects[kind, name])
+
+    def all(self, kind: str) -> list[Document]:
+        with self._lock:
+            return [_copy(document) for (k, _), document in self._objects.items() if k == kind]
+
+    def remove(self, kind: str, name: str) -> None:
+        with self._lock:
+            if self._objects.pop((kind, name), None) is not None:
+                self._next()
+
+    @property
+    def version(self) -> int:
+        """It rises with every change of anything."""
+        return self._version
+
+    def _next(self) -> str:
+        self._version += 1
+        return str(self._version)
+
+    def handle(self, method: str, target: str, body: Any) -> tuple[int, Document]:
+        url = urlsplit(target)
+        match = _PATH.match(url.path)
+        if match is None:
+            return 404, {"message": "the server could not find the requested resource"}
+        kind, name = match["kind"], unquote(match["name"] or "")
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        try:
+            if method == "GET":
+                self.before_read(kind, name)
+                if name:
+                    return 200, self.get(kind, name)
+                wanted = _selector(query.get("labelSelector", ""))
+                with self._lock:
+                    found = [d for (k, _), d in self._objects.items() if k == kind and wanted(d)]
+                    return 200, {"items": _copy(found)}
+            self.before_write(kind, name)
+            with self._lock:
+                answer = self._write(method, kind, name, match["sub"], body)
+            self.after_write(kind, name)
+            return answer
+        except Refusal as refusal:
+            return refusal.status, {"kind": "Status", "message": str(refusal), "code": refusal.status}
+
+    def _write(self, method: str, kind: str, name: str, sub: str | None, body: Any) -> tuple[int, Document]:
+        if method == "POST":
+            metadata = body["metadata"]
+            if "name" not in metadata:
+                metadata["name"] = metadata["generateName"] + secrets.token_hex(3)
+            if (kind, metadata["name"]) in self._objects:
+                raise Refusal(409, f'{kind} "{metadata["name"]}" already exists')
+            return 201, _copy(self.put(kind, body))
+        if method != "PATCH":
+            raise Refusal(405, "the server does not allow this method on the requested resource")
+        known = self.get(kind, name)
+        document = _scale(known) if sub == "scale" else known
+        patched = patch(document, body)
+        if sub == "scale":
+            known["spec"]["replicas"] = patched["spec"].get("replicas", 0)
+            patched = known
+        stored = self.put(kind, patched)
+        return 200, _copy(_scale(stored) if sub == "scale" else stored)
+
+
+class DirectApi:
+    """The server without a socket in between, for tests that make many thousand calls."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    def call(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None, patch: bool = False
+    ) -> Document:
+        from urllib.parse import urlencode
+
+        target = f"{path}?{urlencode(query)}" if query else path
+        status, answer = self._server.handle(method, target, _copy(body))
+        return answer if status < 300 else read_answer(method, path, status, orjson.dumps(answer))
+
+
+@contextmanager
+def listening(server: ApiServer) -> Iterator[str]:
+    """The server on a free port of the loopback; yields its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            if self.command == "PATCH" and self.headers["Content-Type"] != "application/json-patch+json":
+                status, answer = 415, {"message": "the body of the request was in an unknown format"}
+            else:
+                status, answer = server.handle(self.command, self.path, body)
+            text = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def patch(document: Document, operations: list[Document]) -> Document:
+    """RFC 6902, as far as it is used; a `test` that does not hold is 422, as the API server has it."""
+    document = _copy(document)
+    for operation in operations:
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+        parent: Any = document
+        for part in parts[:-1]:
+            try:
+                parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+            except (KeyError, IndexError) as error:
+                raise Refusal(422, f"doc is missing path: {operation['path']}") from error
+        last: Any = int(parts[-1]) if isinstance(parent, list) else parts[-1]
+        exists = last in parent if isinstance(parent, dict) else last < len(parent)
+        match operation["op"]:
+            case "test":
+                if not exists or parent[last] != operation["value"]:
+                    raise Refusal(422, f"testing path {operation['path']} value failed")
+            case "add":
+                parent[last] = operation["value"]
+            case "replace" | "remove" if not exists:
+                raise Refusal(422, f"doc is missing key: {operation['path']}")
+            case "replace":
+                parent[last] = operation["value"]
+            case "remove":
+                del parent[last]
+    return document
+
+
+def _copy(document: Any) -> Any:
+    return orjson.loads(orjson.dumps(document))
+
+
+def _scale(deployment: Document) -> Document:
+    names = ("name", "namespace", "resourceVersion")
+    metadata = {name: deployment["metadata"][name] for name in names if name in deployment["metadata"]}
+    replicas = deployment["spec"].get("replicas", 1)
+    # the real one leaves a zero out
+    return {"kind": "Scale", "metadata": metadata, "spec": {"replicas": replicas} if replicas else {}}
+
+
+def _plain(document: Document) -> Document:
+    metadata = {k: v for k, v in document["metadata"].items() if k not in ("resourceVersion", "generation")}
+    return {**document, "metadata": metadata}
+
+
+def _selector(text: str) -> Callable[[Document], bool]:
+    wanted: list[tuple[str, set[str]]] = []
+    for part in re.split(r",(?![^(]*\))", text) if text else []:
+        name, _, values = part.partition(" in ") if " in " in part else part.partition("=")
+        wanted.append((name.strip(), {value.strip() for value in values.strip("() ").split(",")}))
+
+    def holds(document: Document) -> bool:
+        labels = document["metadata"].get("labels") or {}
+        return all(labels.get(name) in values for name, values in wanted)
+
+    return holds
