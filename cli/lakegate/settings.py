@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +41,10 @@ def read_environment() -> Environment:
 def inherited_environment() -> dict[str, str]:
     """A child's environment: ours without the settings of Lakegate's services, which `lakegate up` decides.
 
-    All but those that name servers it does not start: CATALOG_STORE__* (the catalog store on MongoDB) and
-    {SERVICE}_KAFKA__* (the event log on Kafka).
+    All but those that name servers it does not start, Kafka, MongoDB and the trace collector: *_KAFKA__*,
+    CATALOG_STORE__*, *_TRACE__*; and what only says how to report: *_LOG_LEVEL, *_TENANT_CLASSES.
     """
     ours = ("LAKEGATE_", "GATEWAY_", "CATALOG_", "INGEST_", "LINEAGE_")
-    theirs = ("CATALOG_STORE__", "CATALOG_KAFKA__", "INGEST_KAFKA__", "LINEAGE_KAFKA__")
-    kept = (name for name in os.environ if name.startswith(theirs) or not name.startswith(ours))  # noqa: TID251
+    theirs = re.compile(r"CATALOG_STORE__|[A-Z]+_(KAFKA__|TRACE__|LOG_LEVEL$|TENANT_CLASSES$)")
+    kept = (name for name in os.environ if theirs.match(name) or not name.startswith(ours))  # noqa: TID251
     return {name: os.environ[name] for name in kept}  # noqa: TID251

@@ -71,7 +71,13 @@ def service_app(
         turn = app.state.turn = Turn(settings.consumers)
         health.details["consumers"] = partial(details, turn)
     # added last, so it is the outermost
-    app.add_middleware(RequestMiddleware, service=service, health=health)
+    app.add_middleware(
+        RequestMiddleware,
+        service=service,
+        health=health,
+        tenant_classes=settings.tenant_classes,
+        edge=not isinstance(settings, BackendSettings),
+    )
     _describe_problems(app)
     return app
 

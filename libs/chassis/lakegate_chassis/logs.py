@@ -14,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from lakegate_chassis import context
+from lakegate_chassis.metrics import LOG_RECORDS
 from lakegate_chassis.settings import ServiceSettings
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -32,10 +33,12 @@ def configure(settings: ServiceSettings, service: str) -> None:
         if info is not context.NO_REQUEST:
             event.setdefault("request_id", info.request_id)
             event.setdefault("trace_id", info.trace_id)
+            event.setdefault("span_id", info.span_id)
         return event
 
     shared: list[Any] = [
         structlog.processors.add_log_level,
+        _count,
         add_ids,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -86,6 +89,12 @@ def level() -> str:
 def _filter_level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     if LEVELS.get(method, logging.ERROR) < _level:
         raise structlog.DropEvent
+    return event
+
+
+def _count(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    level = str(event.get("level", "error"))
+    LOG_RECORDS.labels(level if level in LEVELS else "error").inc()
     return event
 
 

@@ -6,6 +6,7 @@ Pure ASGI, since a BaseHTTPMiddleware costs 350 microseconds a request where thi
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -18,19 +19,27 @@ from lakegate_chassis import context, logs, tracing
 from lakegate_chassis.health import HEALTH_PATHS, Health
 from lakegate_chassis.metrics import DISCONNECTS, IN_FLIGHT, LATENCY, REQUESTS
 from lakegate_chassis.problems import answer_to, unforeseen
+from lakegate_chassis.tenants import class_of
 
 MAX_REQUEST_ID = 128
 
 
 class RequestMiddleware:
-    """The outermost layer of a service. Sets the context, and answers what nobody caught with a problem."""
+    """The outermost layer of a service. Sets the context, and answers what nobody caught with a problem.
 
-    def __init__(self, app: ASGIApp, service: str, health: Health) -> None:
+    `tenant_classes` as in the settings; `edge` where callers are strangers, whose wish to be traced has bounds.
+    """
+
+    def __init__(
+        self, app: ASGIApp, service: str, health: Health, tenant_classes: Mapping[str, str], *, edge: bool
+    ) -> None:
         self.app = app
         self.service = service
         self.health = health
-        self._requests: dict[tuple[str, str, int], Counter] = {}
-        self._latencies: dict[tuple[str, str], Histogram] = {}
+        self._classes = tenant_classes
+        self._edge = edge
+        self._requests: dict[tuple[str, str, int, str], Counter] = {}
+        self._latencies: dict[tuple[str, str, str], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,12 +51,16 @@ class RequestMiddleware:
                 request_id = _clean(value)
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
-        info, parent_id = tracing.start(request_id, traceparent)
+        info, parent_id = tracing.start(request_id, traceparent, edge=self._edge)
         if not info.sampled:
             context.enter(info)
             await self._serve(info, scope, receive, send)
             return
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "lakegate.request_id": info.request_id,
+        }
         with tracing.remote_span(info, parent_id, scope["method"], SpanKind.SERVER, attributes) as info:
             await self._serve(info, scope, receive, send)
 
@@ -91,15 +104,22 @@ class RequestMiddleware:
     ) -> None:
         method, path = scope["method"], scope["path"]
         route = route_template(scope)
-        # a label lookup costs more than the count; method, route and status have few values
-        requests = self._requests.get((method, route, status))
+        tenant_class = class_of(self._classes, scope)
+        # a label lookup costs more than the count; method, route, status and class have few values
+        requests = self._requests.get((method, route, status, tenant_class))
         if requests is None:
-            requests = self._requests[method, route, status] = REQUESTS.labels(method, route, str(status))
+            requests = REQUESTS.labels(method, route, str(status), tenant_class)
+            self._requests[method, route, status, tenant_class] = requests
         requests.inc()
-        latency = self._latencies.get((method, route))
+        latency = self._latencies.get((method, route, tenant_class))
         if latency is None:
-            latency = self._latencies[method, route] = LATENCY.labels(method, route)
-        latency.observe(seconds)
+            latency = LATENCY.labels(method, route, tenant_class)
+            self._latencies[method, route, tenant_class] = latency
+        if info.sampled:
+            latency.observe(seconds, {"trace_id": info.trace_id})
+            describe(scope, f"{method} {route}", route, status, complete=complete)
+        else:
+            latency.observe(seconds)
         if not complete:
             DISCONNECTS.inc()
         if path in HEALTH_PATHS and status == 200:
@@ -116,6 +136,17 @@ def route_template(scope: Scope) -> str:
     if template:
         return str(template)
     return str(getattr(scope.get("route"), "path", "unmatched"))
+
+
+def describe(scope: Scope, name: str, route: str, status: int, *, complete: bool) -> None:
+    """Tell the request's span what the request was (OpenTelemetry's semantic conventions for HTTP servers)."""
+    attributes = {"http.route": route, "http.response.status_code": status}
+    principal = scope.get("principal")
+    if principal is not None:
+        attributes |= {"lakegate.tenant": principal.tenant, "enduser.id": principal.subject}
+    if not complete:
+        attributes["lakegate.incomplete"] = True
+    tracing.describe(name, attributes, failed=status >= 500 or status == 0)
 
 
 def write_access_line(service: str, info: context.RequestInfo, scope: Scope, **fields: object) -> None:

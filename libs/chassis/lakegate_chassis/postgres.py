@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import orjson
+from opentelemetry.trace import SpanKind
 
+from lakegate_chassis import tracing
 from lakegate_chassis.logs import log
-from lakegate_chassis.metrics import POOL_CONNECTIONS
+from lakegate_chassis.metrics import POOL_CONNECTIONS, POOL_MAX, POOL_REFUSALS, POOL_WAIT_SECONDS, POOL_WAITING
 from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.settings import PostgresSettings
 
 ACQUIRE_TIMEOUT_SECONDS = 5.0
+_SPAN = {"db.system.name": "postgresql"}
 LOST_CONNECTION = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -44,6 +48,7 @@ async def open_pool(settings: PostgresSettings, schema: str) -> asyncpg.Pool:
     )
     POOL_CONNECTIONS.labels("open").set_function(pool.get_size)
     POOL_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
+    POOL_MAX.set(pool.get_max_size())
     return pool
 
 
@@ -68,13 +73,20 @@ def _decode(value: bytes) -> Any:
 @asynccontextmanager
 async def connection(pool: asyncpg.Pool) -> AsyncIterator[Any]:
     """A connection from the pool. Raises Unavailable when none is free in time or the server is away."""
+    began = time.perf_counter()
+    POOL_WAITING.inc()
     try:
         acquired = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
     except (TimeoutError, OSError, *LOST_CONNECTION) as error:
+        POOL_REFUSALS.labels("busy" if isinstance(error, TimeoutError) else "unreachable").inc()
         raise Unavailable("The database can't be reached or is busy. Try again shortly.") from error
+    finally:
+        POOL_WAITING.dec()
+        POOL_WAIT_SECONDS.observe(time.perf_counter() - began)
     try:
         yield acquired
     except LOST_CONNECTION as error:
+        POOL_REFUSALS.labels("lost").inc()
         if isinstance(error, asyncpg.InternalClientError):
             # still open as far as the pool can tell, and the next one would get it
             acquired.terminate()
@@ -86,9 +98,10 @@ async def connection(pool: asyncpg.Pool) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def tenant_transaction(pool: asyncpg.Pool, tenant: str) -> AsyncIterator[Any]:
     """A transaction in which row-level security shows the rows of `tenant` only. Raises Unavailable."""
-    async with connection(pool) as acquired, acquired.transaction():
-        await acquired.execute("SELECT set_config('lakegate.tenant', $1, true)", tenant)
-        yield acquired
+    with tracing.span("transaction", _SPAN, SpanKind.CLIENT):
+        async with connection(pool) as acquired, acquired.transaction():
+            await acquired.execute("SELECT set_config('lakegate.tenant', $1, true)", tenant)
+            yield acquired
 
 
 async def ping(pool: asyncpg.Pool) -> None:

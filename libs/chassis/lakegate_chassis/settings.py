@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# each class multiplies the series of the request metrics
+MAX_TENANT_CLASSES = 16
+_CLASS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
 
@@ -34,6 +47,34 @@ class PostgresSettings(Section):
 class TraceSettings(Section):
     endpoint: str | None = Field(default=None, description="OTLP/HTTP traces endpoint; none: spans stay local")
     sample_ratio: float = Field(default=0.1, ge=0, le=1, description="share of new traces that are recorded")
+    client_sampled_per_second: float = Field(
+        default=10,
+        ge=0,
+        description="at the gateway: traces recorded since the client's traceparent asks for it, beside that share",
+    )
+    headers: SecretStr | None = Field(
+        default=None, description="sent with every export, e.g. for a login: `name=value,name=value`"
+    )
+    ca_file: FilePath | None = Field(default=None, description="authorities (PEM) of the endpoint; none: the system's")
+    timeout_seconds: float = Field(default=5, gt=0, le=30, description="an export that takes longer has failed")
+    queue_spans: int = Field(default=4096, ge=64, le=1 << 20, description="spans that may wait; more are dropped")
+    compress: bool = Field(default=False, description="gzip what is exported; costs CPU, saves traffic")
+
+    @field_validator("headers")
+    @classmethod
+    def _are_pairs(cls, headers: SecretStr | None) -> SecretStr | None:
+        if headers is not None and not all(pair.partition("=")[0].strip() for pair in _pairs(headers)):
+            raise ValueError("headers are name=value, joined with commas")
+        return headers
+
+    def header_pairs(self) -> dict[str, str]:
+        """`headers` by name."""
+        pairs = (pair.partition("=") for pair in _pairs(self.headers)) if self.headers else ()
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _pairs(headers: SecretStr) -> list[str]:
+    return headers.get_secret_value().split(",")
 
 
 class InternalTokenSettings(Section):
@@ -101,6 +142,10 @@ class ServiceSettings(BaseSettings):
     management_port: int = Field(ge=0, le=65535, description="port for /metrics and /loglevel; never exposed")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="at start")
     log_format: Literal["json", "console"] = Field(default="json", description="console is for people")
+    tenant_classes: dict[str, str] = Field(
+        default={},
+        description='tenant to class as JSON, `{"acme": "gold"}`: a label of request metrics; others are `standard`',
+    )
     environment: str = Field(default="embedded", description="name of the environment, a label of build info")
     drain_seconds: float = Field(
         default=2.0,
@@ -113,6 +158,16 @@ class ServiceSettings(BaseSettings):
     )
     postgres: PostgresSettings
     trace: TraceSettings = TraceSettings()
+
+    @field_validator("tenant_classes")
+    @classmethod
+    def _are_few(cls, classes: dict[str, str]) -> dict[str, str]:
+        names = set(classes.values())
+        if len(names) > MAX_TENANT_CLASSES or not all(map(_CLASS.fullmatch, names)):
+            raise ValueError(
+                f"there may be {MAX_TENANT_CLASSES} classes, each a word of a-z, 0-9, - and _ of at most 32 characters"
+            )
+        return classes
 
 
 class BackendSettings(ServiceSettings):

@@ -6,16 +6,17 @@ The contrib instrumentation costs 330 to 530 microseconds a request; an unsample
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from lakegate_chassis import context
 from lakegate_chassis.context import RequestInfo
@@ -27,12 +28,34 @@ _sample_ratio = 0.0
 _tracer: trace.Tracer = trace.NoOpTracer()
 
 
+@dataclass(slots=True)
+class _Allowance:
+    """How many traces clients may still have recorded: `rate` more each second, one second's worth at most."""
+
+    rate: float = 0.0
+    left: float = 0.0
+    at: float = 0.0
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self.left = min(self.left + (now - self.at) * self.rate, max(self.rate, 1.0))
+        self.at = now
+        if self.rate <= 0 or self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+_asked_for = _Allowance()
+
+
 def configure(settings: ServiceSettings, service: str, version: str) -> TracerProvider | None:
     """Export spans when an endpoint is set; without one, ids are made and passed on but nothing is recorded."""
-    global _sample_ratio, _tracer
+    global _sample_ratio, _tracer, _asked_for
     if settings.trace.endpoint is None:
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    # a service that exports nothing need not pay for the import of the exporter
+    from lakegate_chassis.exporting import span_processor
 
     provider = TracerProvider(
         resource=Resource.create(
@@ -45,11 +68,13 @@ def configure(settings: ServiceSettings, service: str, version: str) -> TracerPr
         # `start` has decided already; deciding twice would sample the square of the ratio
         sampler=ParentBased(ALWAYS_ON),
         span_limits=SpanLimits(max_attributes=32, max_events=16),
+        # `run` ends it, in its own time
+        shutdown_on_exit=False,
     )
-    provider.add_span_processor(
-        BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.trace.endpoint), max_queue_size=2048)
-    )
+    provider.add_span_processor(span_processor(settings.trace))
     _sample_ratio = settings.trace.sample_ratio
+    rate = settings.trace.client_sampled_per_second
+    _asked_for = _Allowance(rate, max(rate, 1.0), time.monotonic())
     _tracer = provider.get_tracer("lakegate")
     return provider
 
@@ -67,11 +92,17 @@ def parse_traceparent(value: str) -> tuple[str, str, bool] | None:
     return trace_id, span_id, bool(int(flags, 16) & 1)
 
 
-def start(request_id: str, traceparent: str | None) -> tuple[RequestInfo, str | None]:
-    """The ids of a request that arrives, and its parent span. A new trace is sampled by the set ratio."""
+def start(request_id: str, traceparent: str | None, *, edge: bool = False) -> tuple[RequestInfo, str | None]:
+    """The ids of a request that arrives, and its parent span. A new trace is sampled by the set ratio.
+
+    At the `edge` the caller is a stranger: its trace goes on, but what it says of sampling is a wish. Granted wishes
+    are bounded (`trace.client_sampled_per_second`); over that, and where it asks for nothing, the ratio decides.
+    """
     parent = parse_traceparent(traceparent) if traceparent else None
     if parent:
         trace_id, parent_id, sampled = parent
+        if edge:
+            sampled = (sampled and _asked_for.take()) or _ids.random() < _sample_ratio
     else:
         trace_id, parent_id = f"{_ids.getrandbits(128) or 1:032x}", None
         sampled = _ids.random() < _sample_ratio
@@ -90,7 +121,7 @@ def span(name: str, attributes: Mapping[str, Any] | None = None, kind: SpanKind 
         if not ids.is_valid:
             yield
             return
-        context.enter(RequestInfo(info.request_id, info.trace_id, f"{ids.span_id:016x}", True))
+        context.enter(replace(info, span_id=f"{ids.span_id:016x}"))
         try:
             yield
         finally:
@@ -106,7 +137,7 @@ def remote_span(
         context.enter(info)
         yield info
         return
-    parent = _as_parent(RequestInfo("", info.trace_id, parent_id, True)) if parent_id else None
+    parent = _as_parent(replace(info, span_id=parent_id)) if parent_id else None
     with _tracer.start_as_current_span(name, parent, kind, attributes) as active:
         ids = active.get_span_context()
         if ids.is_valid:
@@ -115,6 +146,51 @@ def remote_span(
             )
         context.enter(info)
         yield info
+
+
+@contextmanager
+def resumed(request_id: str, traceparent: str, name: str, attributes: Mapping[str, Any]) -> Iterator[None]:
+    """Work that outlives its request, or is taken up by another process: a span of the trace that began it."""
+    info, parent_id = start(request_id, traceparent)
+    try:
+        with remote_span(info, parent_id, name, SpanKind.INTERNAL, attributes):
+            yield
+    finally:
+        context.enter(context.NO_REQUEST)
+
+
+def send_span(traceparent: str | None, name: str, attributes: Mapping[str, Any]) -> Span | None:
+    """A producer's span for a message on behalf of `traceparent`; None when nothing is recorded. `end_send` ends it.
+
+    Not a context manager: a batch has many under way at once.
+    """
+    parent = parse_traceparent(traceparent) if traceparent else None
+    if parent is None or not parent[2]:
+        return None
+    began = _tracer.start_span(name, _as_parent(RequestInfo("", *parent)), SpanKind.PRODUCER, attributes)
+    return began if began.is_recording() else None
+
+
+def traceparent_of(active: Span) -> str:
+    """What a message carries so that its consumer's span becomes a child of `active`."""
+    ids = active.get_span_context()
+    return RequestInfo("", f"{ids.trace_id:032x}", f"{ids.span_id:016x}", True).traceparent
+
+
+def end_send(active: Span, failure: BaseException | None) -> None:
+    """End a producer's span, with what went wrong."""
+    if failure is not None:
+        active.set_status(Status(StatusCode.ERROR, type(failure).__name__))
+    active.end()
+
+
+def describe(name: str, attributes: Mapping[str, Any], *, failed: bool) -> None:
+    """Name the span that is current, once it is known what it was. Only worth the call when the trace is sampled."""
+    active = trace.get_current_span()
+    active.update_name(name)
+    active.set_attributes(attributes)
+    if failed:
+        active.set_status(StatusCode.ERROR)
 
 
 def inject(headers: dict[str, str]) -> dict[str, str]:
@@ -127,5 +203,5 @@ def inject(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _as_parent(info: RequestInfo) -> Any:
-    ids = SpanContext(int(info.trace_id, 16), int(info.span_id, 16), True, TraceFlags(TraceFlags.SAMPLED), TraceState())
+    ids = SpanContext(int(info.trace_id, 16), int(info.span_id, 16), True, TraceFlags(TraceFlags.SAMPLED))
     return trace.set_span_in_context(NonRecordingSpan(ids))

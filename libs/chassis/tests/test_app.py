@@ -211,7 +211,7 @@ async def test_readiness_names_the_dependency_that_fails(app: FastAPI, client: h
 
 async def test_an_upstream_call_passes_the_ids_on(app: FastAPI, signer: TokenSigner) -> None:
     async with serving(app) as url:
-        upstream = upstream_client(url)
+        upstream = upstream_client("catalog", url)
         context.enter(context.RequestInfo("order-8", TRACE, "00f067aa0ba902b7"))
         token = signer.mint(ALICE, "catalog")
         answer = await upstream.get("/v1/books/1", headers={"authorization": f"Bearer {token}"})

@@ -40,7 +40,13 @@ class Gateway:
     def __init__(self, own: FastAPI) -> None:
         self.own = own
         self.state = own.state
-        self._relayed: ASGIApp = RequestMiddleware(self._relay, service="gateway", health=own.state.health)
+        self._relayed: ASGIApp = RequestMiddleware(
+            self._relay,
+            service="gateway",
+            health=own.state.health,
+            tenant_classes=own.state.settings.tenant_classes,
+            edge=True,
+        )
 
     @property
     def resources(self) -> Resources:

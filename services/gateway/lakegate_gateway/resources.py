@@ -55,7 +55,7 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.postgres, "gateway")
         stack.push_async_callback(close_pool, pool)
-        clients = {name: upstream_client(url) for name, url in settings.upstreams.items()}
+        clients = {name: upstream_client(name, url) for name, url in settings.upstreams.items()}
         for client in clients.values():
             stack.push_async_callback(client.aclose)
         limits = settings.limits

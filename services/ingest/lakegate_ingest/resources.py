@@ -54,14 +54,15 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     spool = await asyncio.to_thread(Spool, settings.spool.dir, settings.spool.quota_bytes)
     owner = SpoolOwner(settings.spool.dir)
     pool = await open_pool(settings.postgres, "ingest")
-    client = upstream_client(settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
+    client = upstream_client("catalog", settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
+    exchange = upstream_client("gateway", settings.token_exchange_url)
     background = Background()
     event_log = open_event_log(pool, settings.kafka, background)
     engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
     spool_threads = ThreadPoolExecutor(SPOOL_THREADS, "spool")
     live = LiveLoads(settings.job.workers + settings.job.queue)
     catalog = Catalog(
-        client, TokenExchange(client, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
+        client, TokenExchange(exchange, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
     )
     committer = Committer(catalog, settings.commit, settings.quarantine.location)
     outcomes = Outcomes(pool, event_log, cleanup_seconds=settings.commit.orphan_age_seconds)
@@ -103,6 +104,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         async with connection(pool) as acquired:
             await queries.release_leases(acquired, owner.owner)
         await client.aclose()
+        await exchange.aclose()
         await close_pool(pool)
         owner.release()
 

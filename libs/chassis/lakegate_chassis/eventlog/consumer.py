@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from lakegate_chassis.eventlog import metrics
 from lakegate_chassis.eventlog.port import Batch, Event, EventLog, Membership, Rewound
 from lakegate_chassis.logs import log
 from lakegate_chassis.problems import Unavailable
+from lakegate_contracts.events import EVENTS
 
 Handler = Callable[[Event], Awaitable[None]]
 
@@ -30,6 +32,7 @@ TRANSIENT = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
 )
+_TYPES = frozenset(event.event_type for event in EVENTS)
 _REASON_CHARACTERS = 2_000
 _REPLAYS_AT_ONCE = 20
 
@@ -80,9 +83,18 @@ class Consumer:
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._from_head = from_head
+        # when the event happened that is in hand, or is the next one to be
+        self._waiting_since: datetime | None = None
+        metrics.LAG_SECONDS.labels(group).set_function(self._lag_seconds)
 
     async def run(self) -> None:
         """Until cancelled. Raises when the lease or the log is lost; start it again then."""
+        try:
+            await self._consume()
+        finally:
+            self._waiting_since = None  # another process may have it by now, and tells
+
+    async def _consume(self) -> None:
         async with self._log.join(self._group, self._topics, from_head=self._from_head) as member:
             log.info("consumer_active", group=self._group, topics=self._topics)
             limit, careful_until = 1, 0
@@ -112,6 +124,7 @@ class Consumer:
             for number, event in enumerate(events):
                 if not member.active:
                     raise ConnectionError(f"the lease of group {self._group} is lost")
+                self._waiting_since = event.time
                 await self._handle(member, event, batch.attempts if number == 0 else 0)
                 done = event.at
                 member.handled(event)
@@ -122,6 +135,7 @@ class Consumer:
                     await member.commit(done)
             raise
         await member.commit(done)
+        self._waiting_since = None
         metrics.LAG.labels(self._group).set(max(batch.head - done, 0))
 
     async def _handle(self, member: Membership, event: Event, failures: int) -> None:
@@ -156,23 +170,23 @@ class Consumer:
             "messaging.consumer.group.name": self._group,
             "messaging.message.id": str(event.id),
         }
+        began = time.perf_counter()
         try:
-            with (
-                metrics.DURATION.labels(self._group).time(),
-                tracing.remote_span(info, parent_id, f"process {event.type}", SpanKind.CONSUMER, attributes),
-            ):
+            with tracing.remote_span(info, parent_id, f"process {event.type}", SpanKind.CONSUMER, attributes):
                 await self._handler(event)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
-            metrics.FAILED.labels(self._group, event.type).inc()
+            metrics.FAILED.labels(self._group, _type_label(event)).inc()
             return error
         finally:
             context.enter(context.NO_REQUEST)
-        metrics.HANDLED.labels(self._group, event.type).inc()
+            exemplar = {"trace_id": info.trace_id} if info.sampled else None
+            metrics.DURATION.labels(self._group).observe(time.perf_counter() - began, exemplar)
+        metrics.HANDLED.labels(self._group, _type_label(event)).inc()
         return None
 
     async def _bury(self, member: Membership, event: Event, reason: str, attempts: int) -> None:
         await member.bury(event, reason, attempts)
-        metrics.DEAD_LETTERED.labels(self._group, event.type).inc()
+        metrics.DEAD_LETTERED.labels(self._group, _type_label(event)).inc()
         log.error(
             "event_dead_lettered",
             group=self._group,
@@ -194,13 +208,22 @@ class Consumer:
 
     def _observe(self, batch: Batch) -> None:
         metrics.LAG.labels(self._group).set(max(batch.head - batch.through, 0) + len(batch.events))
+        self._waiting_since = batch.events[0].time if batch.events else None
         if not batch.events:
-            metrics.LAG_SECONDS.labels(self._group).set(0)
             return
-        age = (datetime.now(UTC) - batch.events[0].time).total_seconds()
-        metrics.LAG_SECONDS.labels(self._group).set(max(age, 0))
         redelivered = sum(event.at <= batch.delivered_before for event in batch.events)
         metrics.REDELIVERED.labels(self._group).inc(redelivered)
+
+    def _lag_seconds(self) -> float:
+        """Asked when metrics are read, so that it grows while a handler waits for what it needs."""
+        if self._waiting_since is None:
+            return 0.0
+        return max((datetime.now(UTC) - self._waiting_since).total_seconds(), 0.0)
+
+
+def _type_label(event: Event) -> str:
+    """Anybody who may write to a topic could make up types, and each would be a series."""
+    return event.type if event.type in _TYPES else "other"
 
 
 def _reason(failure: Exception) -> str:

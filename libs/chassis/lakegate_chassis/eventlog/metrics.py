@@ -1,4 +1,4 @@
-"""What to watch on the event log; `group` is a consumer group, `type` an event type."""
+"""What to watch on the event log; `group` is a consumer group, `type` an event type of the contracts, or `other`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 PUBLISHED = Counter("lakegate_events_published_total", "Events written, whether committed or not", ["topic"])
 LAG = Gauge("lakegate_events_lag", "Positions between the group and the head of the log", ["group"])
-LAG_SECONDS = Gauge("lakegate_events_lag_seconds", "Age of the event that the group handled last", ["group"])
+LAG_SECONDS = Gauge(
+    "lakegate_events_lag_seconds", "Age of the event that this process has in hand for the group; 0: none", ["group"]
+)
 ACTIVE = Gauge("lakegate_events_group_active", "1 while this process is the group's active member", ["group"])
 HANDLED = Counter("lakegate_events_handled_total", "Events that had their effect", ["group", "type"])
 FAILED = Counter("lakegate_events_failed_total", "Attempts that failed", ["group", "type"])
@@ -14,7 +16,7 @@ DEAD_LETTERED = Counter("lakegate_events_dead_lettered_total", "Events given up 
 REDELIVERED = Counter("lakegate_events_redelivered_total", "Events handed out again after their member went", ["group"])
 DURATION = Histogram(
     "lakegate_events_handler_duration_seconds",
-    "Time of one attempt",
+    "Time of one attempt; buckets carry trace ids as exemplars (OpenMetrics)",
     ["group"],
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
 )

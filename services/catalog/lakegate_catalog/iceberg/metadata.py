@@ -16,11 +16,13 @@ from uuid import UUID, uuid4
 import obstore
 import obstore.exceptions
 from obstore.store import from_url
+from prometheus_client import Gauge
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
 from lakegate_catalog.iceberg.dialect import BadRequest
 from lakegate_catalog.settings import WarehouseSettings
 from lakegate_chassis.logs import log
+from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
 from lakegate_contracts.names import TableName
 
 # What parsed metadata weighs for each byte of its JSON, measured on 1 to 3,000 snapshots: 8 to 12.
@@ -34,6 +36,8 @@ _MISLEADING = re.compile(r"[%?#\\\x00-\x1f]")
 RESERVED = "_quarantine"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DELETE_BATCH = 1000
+_CACHE = "table_metadata"
+CACHE_BYTES = Gauge("lakegate_catalog_metadata_cache_bytes", "What the cached metadata of tables weighs")
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ class Warehouse:
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[str, Document] = OrderedDict()
         self._weight = 0
+        CACHE_ENTRIES.labels(_CACHE).set_function(self._cached.__len__)
+        CACHE_BYTES.set_function(lambda: self._weight)
 
     def table_location(self, tenant: str, table: TableName, table_uuid: UUID) -> str:
         """Where a new table goes; the UUID keeps a table that is dropped and made again apart from its old files."""
@@ -115,6 +121,7 @@ class Warehouse:
     async def read(self, location: str) -> Document:
         """The file's bytes, cached. Raises FileNotFoundError."""
         known = self._cached.get(location)
+        CACHE_LOOKUPS.labels(_CACHE, "miss" if known is None else "hit").inc()
         if known is not None:
             self._cached.move_to_end(location)
             return known

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import jwt
 
+from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
 from lakegate_chassis.tokens import ISSUER, LEEWAY_SECONDS, LIFETIME_SECONDS, InvalidToken, TokenSigner
 from lakegate_contracts.identity import DELEGATION_HEADER, DELEGATION_TYPE, Principal
 from lakegate_gateway.identity.keyring import KeyRing
@@ -21,6 +22,8 @@ DELEGATION_SECONDS = 24 * 3600
 DELEGATES = {"ingest": frozenset({"catalog"})}  # who may exchange a delegation, and to speak to whom
 REUSE_SECONDS = 25.0
 MAX_KEPT = 10_000
+_CACHE = "internal_tokens"
+_HITS, _MISSES = CACHE_LOOKUPS.labels(_CACHE, "hit"), CACHE_LOOKUPS.labels(_CACHE, "miss")
 
 Pair = tuple[bytes, bytes]
 _Kept = tuple[float, TokenSigner, list[Pair]]  # until when, whose signature, the headers
@@ -43,6 +46,7 @@ class Tokens:
         self._issuer = issuer_url
         self.access_token_seconds = access_token_seconds
         self._kept: OrderedDict[tuple[str, str, tuple[str, ...], str], _Kept] = OrderedDict()
+        CACHE_ENTRIES.labels(_CACHE).set_function(self._kept.__len__)
 
     @property
     def jwks(self) -> dict[str, Any]:
@@ -72,7 +76,9 @@ class Tokens:
         kept = self._kept.get(key)
         signer = self._ring.signer
         if kept is not None and kept[0] > now and kept[1] is signer:
+            _HITS.inc()
             return kept[2]
+        _MISSES.inc()
         headers = [(b"authorization", b"Bearer " + signer.mint(principal, service).encode())]
         if service in DELEGATES:
             headers.append((DELEGATION_HEADER.encode(), self.delegation(principal, service).encode()))

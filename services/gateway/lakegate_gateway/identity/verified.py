@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
 from lakegate_contracts.identity import Principal
 
 KEEP_SECONDS = 10.0
 MAX_ENTRIES = 10_000
+_CACHE = "credentials"
+_HITS, _MISSES = CACHE_LOOKUPS.labels(_CACHE, "hit"), CACHE_LOOKUPS.labels(_CACHE, "miss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class VerificationCache:
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._entries: OrderedDict[bytes, Verified] = OrderedDict()
         self._max = max_entries
+        CACHE_ENTRIES.labels(_CACHE).set_function(self.__len__)
         # counts revocations: what was looked up before one may not be kept, or joined, after it
         self.generation = 0
 
@@ -40,9 +44,12 @@ class VerificationCache:
 
     def get(self, digest: bytes) -> Verified | None:
         entry = self._entries.get(digest)
-        if entry is None or entry.until > time.monotonic():
+        if entry is not None and entry.until > time.monotonic():
+            _HITS.inc()
             return entry
-        del self._entries[digest]
+        _MISSES.inc()
+        if entry is not None:
+            del self._entries[digest]
         return None
 
     def put(self, digest: bytes, principal: Principal, *, valid_seconds: float, key_id: UUID | None = None) -> Verified:

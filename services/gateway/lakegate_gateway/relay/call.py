@@ -12,7 +12,8 @@ from lakegate_chassis.logs import log
 from lakegate_chassis.problems import Problem
 from lakegate_gateway.dialects import render
 from lakegate_gateway.errors import BadUpstream, ClientTooSlow, TooLarge, UpstreamUnreachable
-from lakegate_gateway.relay.connection import Broken, Connection, Saturated, Unreachable
+from lakegate_gateway.metrics import REPEATS
+from lakegate_gateway.relay.connection import Broken, CircuitOpen, Connection, Saturated, Unreachable
 from lakegate_gateway.relay.exchange import Answering, Budget, ClientGone, Exchange, Sending
 from lakegate_gateway.relay.headers import Outgoing, Pair, outgoing, request_head
 from lakegate_gateway.relay.upstream import Upstream
@@ -61,14 +62,15 @@ class Call(Exchange):
             try:
                 connection = await upstream.acquire(safe=safe)
             except Unreachable as error:
-                may_repeat = safe and attempt < ATTEMPTS
-                if may_repeat and budget.spend():
+                if safe and attempt < ATTEMPTS and self._may_repeat(budget):
                     await asyncio.sleep(FIRST_PAUSE_SECONDS * attempt)
                     attempt += 1
                     continue
                 return await self._unavailable(str(error))
             except Saturated as error:
-                return await self._unavailable(str(error))
+                return await self._unavailable(str(error), "saturated")
+            except CircuitOpen as error:
+                return await self._unavailable(str(error), "circuit_open")
             reused = connection.used
             try:
                 await self._pass(connection, head)
@@ -83,6 +85,11 @@ class Call(Exchange):
             finally:
                 upstream.release(connection, request_sent=self._whole and self.sending is Sending.DONE)
             return "answered"
+
+    def _may_repeat(self, budget: Budget) -> bool:
+        granted = budget.spend()
+        REPEATS.labels(self.route.upstream, "repeated" if granted else "refused").inc()
+        return granted
 
     async def give_up(self, reason: Exception) -> str:
         """Answer `reason` if it can be; else break the connection, so that the client sees a cut answer as cut."""
@@ -220,7 +227,7 @@ class Call(Exchange):
                     left -= len(message.get("body", b""))
                     self._whole = not message.get("more_body", False)
 
-    async def _unavailable(self, reason: str) -> str:
+    async def _unavailable(self, reason: str, outcome: str = "unreachable") -> str:
         log.warning("upstream_unreachable", upstream=self.route.upstream, reason=reason)
         await self.refuse(
             UpstreamUnreachable(
@@ -229,7 +236,7 @@ class Call(Exchange):
                 retry_after=2,
             )
         )
-        return "unreachable"
+        return outcome
 
     async def _broken(self, error: Broken) -> str:
         log.warning("upstream_broken", upstream=self.route.upstream, reason=str(error))

@@ -36,6 +36,7 @@ class UpstreamFailed(Exception):
     UpstreamFailed
     ├── Unreachable   no connection was made: not a byte was sent
     ├── Saturated     every connection is in use: not a byte was sent
+    ├── CircuitOpen   it could not be reached a moment ago, and was not tried: not a byte was sent
     └── Broken        the connection ended or spoke no HTTP; `answered` when some of the answer had come
     """
 
@@ -45,6 +46,10 @@ class Unreachable(UpstreamFailed):
 
 
 class Saturated(UpstreamFailed):
+    pass
+
+
+class CircuitOpen(UpstreamFailed):
     pass
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 import httpx
 
+from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
 from lakegate_ingest.errors import CatalogUnavailable, DelegationExpired
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -16,6 +17,7 @@ AUDIENCE = "catalog"
 REFRESH_BEFORE_SECONDS = 20.0
 MAX_CACHED = 1024
 EXCHANGE_TIMEOUT_SECONDS = 5.0
+_CACHE = "exchanged_tokens"
 
 
 class TokenExchange:
@@ -26,13 +28,16 @@ class TokenExchange:
         self._url = url
         self._tokens: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._lock = asyncio.Lock()
+        CACHE_ENTRIES.labels(_CACHE).set_function(self._tokens.__len__)
 
     async def token(self, delegation: str) -> str:
         """Raises DelegationExpired when it is refused, CatalogUnavailable when nobody answers."""
         key = hashlib.sha256(delegation.encode()).digest()
         async with self._lock:
             held = self._tokens.get(key)
-            if held is not None and held[0] > time.monotonic():
+            usable = held is not None and held[0] > time.monotonic()
+            CACHE_LOOKUPS.labels(_CACHE, "hit" if usable else "miss").inc()
+            if held is not None and usable:
                 self._tokens.move_to_end(key)
                 return held[1]
             token, lifetime = await self._exchange(delegation)

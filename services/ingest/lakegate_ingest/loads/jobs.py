@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 
+from lakegate_chassis import tracing
 from lakegate_chassis.background import Background
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
@@ -96,7 +97,10 @@ class Jobs:
                 load = await queries.get_load(connection, live.load_id)
                 ours = await queries.is_owner(connection, live.load_id, self._owner)
             if load is not None and ours:  # else it has ended, or somebody took it over while the database was away
-                await self._outcomes.fail(load, problem)
+                with tracing.resumed(
+                    load.request_id, load.traceparent, "fail load", {"lakegate.load_id": str(live.load_id)}
+                ):
+                    await self._outcomes.fail(load, problem)
         except Exception as error:  # noqa: BLE001 — whatever it is: let go here, nobody would take the load up again
             live.failure = problem
             log.warning("load_failure_put_off", load_id=str(live.load_id), reason=type(error).__name__)

@@ -15,7 +15,7 @@ import asyncpg
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
-from lakegate_chassis import context
+from lakegate_chassis import tracing
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.names import TableName
 from lakegate_ingest import engine
@@ -87,8 +87,11 @@ class Pipeline:
         if load is None:
             raise LostLease
         live.state = load.state.value
-        parent = load.traceparent.split("-")
-        context.enter(context.RequestInfo(load.request_id, load.trace_id, parent[2], parent[3] == "01"))
+        attributes = {"lakegate.load_id": str(load.load_id), "lakegate.attempt": load.attempts}
+        with tracing.resumed(load.request_id, load.traceparent, "run load", attributes):
+            await self._run(load, live)
+
+    async def _run(self, load: LoadRow, live: LiveLoad) -> None:
         if load.intent is not None:
             try:
                 await self._finish(load, load.intent, live, resumed=True)
@@ -161,7 +164,8 @@ class Pipeline:
                 received_bytes=load.received_bytes,
                 attempt=attempt,
             )
-            return base, await self._reader.read(reading)
+            with tracing.span("read"):
+                return base, await self._reader.read(reading)
 
     def read_early(
         self,
@@ -196,7 +200,8 @@ class Pipeline:
                     received_bytes=0,
                     attempt=EARLY_ATTEMPT,
                 )
-                return base, await self._reader.read(reading)
+                with tracing.span("read early"):
+                    return base, await self._reader.read(reading)
 
         early.task = asyncio.create_task(read())
         return early
@@ -270,7 +275,7 @@ class Pipeline:
         folder = self._spool.path(load.load_id)
         committed: Committed | None = None
         try:
-            with PHASE_SECONDS.labels("commit").time():
+            with PHASE_SECONDS.labels("commit").time(), tracing.span("commit"):
                 await asyncio.to_thread(_move_all, [(folder / file.spool_name, file.url) for file in intent.quarantine])
                 if intent.snapshot_id is not None:
                     committed = await self._committer.commit(plan_of(load, intent, folder), resumed=resumed)

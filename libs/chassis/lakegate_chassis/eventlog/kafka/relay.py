@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from opentelemetry.trace import Span
+
+from lakegate_chassis import tracing
 from lakegate_chassis.eventlog import metrics
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
 from lakegate_chassis.eventlog.kafka.records import Record, partition_of, to_record
@@ -25,6 +31,8 @@ _GATHER_SECONDS = 0.05
 _DRAIN_SECONDS = 3.0
 
 Place = tuple[str, int]
+_ATTRIBUTES = {"messaging.system": "kafka", "messaging.operation.type": "send"}
+_TOPIC = "messaging.destination.name"
 
 
 class Relay:
@@ -67,10 +75,17 @@ class Relay:
         places: dict[Place, list[Record]] = defaultdict(list)
         partitions: dict[str, int] = {}
         limit = self._connections.settings.max_event_bytes
-        with translated():
+        spans: list[Span] = []
+        with translated(), _ended(spans):
             for event in events:
                 if event.topic not in partitions:
                     partitions[event.topic] = len(await producer.partitions_for(event.topic))
+                sending = tracing.send_span(
+                    event.traceparent, f"send {event.type}", _ATTRIBUTES | {_TOPIC: event.topic}
+                )
+                if sending is not None:
+                    spans.append(sending)
+                    event = replace(event, traceparent=tracing.traceparent_of(sending))
                 record = to_record(event)
                 if len(record.value) > limit:
                     await self._refuse(event, f"larger than {limit} bytes, the most that a record may have")
@@ -88,6 +103,20 @@ class Relay:
         """It would stop the relay for ever, so it becomes a dead letter of the relay's."""
         log.error("event_not_relayed", event_id=str(event.id), type=event.type, reason=reason)
         await self._outbox.bury(GROUP, event, reason)
+
+
+@contextmanager
+def _ended(spans: list[Span]) -> Iterator[None]:
+    """A send lasts until the broker has acknowledged the page it is of."""
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        for span in spans:
+            tracing.end_send(span, failure)
 
 
 async def _send_in_order(producer: Any, place: Place, records: list[Record]) -> None:
