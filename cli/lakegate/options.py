@@ -23,8 +23,9 @@ def connect(profile: str | None) -> Client:
     """A client for the chosen profile. Raises ProfileError."""
     from lakegate.client import Client
 
-    chosen = chosen_profile(profile)
-    return Client(chosen.url, chosen.key)
+    environment = read_environment()
+    chosen = choose(environment, profile)
+    return Client(chosen.url, chosen.key, record_traces=environment.record_traces)
 
 
 def chosen_profile(profile: str | None) -> Profile:

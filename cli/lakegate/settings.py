@@ -14,7 +14,8 @@ from platformdirs import user_config_path
 class Environment:
     """LAKEGATE_URL and LAKEGATE_KEY win over a profile; LAKEGATE_PROFILE names one; LAKEGATE_HOME is the data folder.
 
-    LAKEGATE_CONFIG names the config file, LAKEGATE_POSTGRES_URL a PostgreSQL server for `lakegate up`.
+    LAKEGATE_TRACE=1 asks the gateway to record the trace of each request. LAKEGATE_CONFIG names the config file,
+    LAKEGATE_POSTGRES_URL a PostgreSQL server for `lakegate up`.
     """
 
     url: str | None
@@ -23,6 +24,7 @@ class Environment:
     config: Path
     home: Path
     postgres_url: str | None
+    record_traces: bool = False
 
 
 def read_environment() -> Environment:
@@ -35,6 +37,7 @@ def read_environment() -> Environment:
         config=Path(config) if config else user_config_path("lakegate") / "config.toml",
         home=Path(read("LAKEGATE_HOME") or ".lakegate"),
         postgres_url=read("LAKEGATE_POSTGRES_URL") or None,
+        record_traces=read("LAKEGATE_TRACE", "") not in ("", "0"),
     )
 
 

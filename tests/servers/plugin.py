@@ -1,4 +1,4 @@
-"""Fixtures `kafka`, `mongodb` and `s3`: a real server for the run, or a skip; and the table at its end."""
+"""Fixtures `kafka`, `mongodb`, `s3` and `collector`: a real server, or a skip; and the table at the run's end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from servers import kafka as kafka_server
 from servers import mongodb as mongodb_server
+from servers import otlp
 from servers import s3 as s3_server
 from servers.finding import Servers, Source
 from servers.processes import Missing
@@ -38,6 +39,13 @@ def mongodb(servers: Servers) -> mongodb_server.MongoDB:
 @pytest.fixture(scope="session")
 def s3(servers: Servers) -> s3_server.S3:
     return _get(servers, "s3", s3_server.SOURCES)
+
+
+@pytest.fixture
+def collector() -> Iterator[otlp.Collector]:
+    """A collector of traces, for one test."""
+    with otlp.collecting() as started:
+        yield started
 
 
 def _get(servers: Servers, name: str, sources: dict[str, Source]):  # type: ignore[no-untyped-def]

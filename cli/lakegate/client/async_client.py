@@ -19,6 +19,7 @@ from lakegate.client.models import Dataset, Load, LoadEvent, Reject
 from lakegate.client.operations import Operations, Stream, cursor_of, load_events, table_rows
 from lakegate.client.retries import Retries
 from lakegate.client.sse import EventLines, load_event
+from lakegate.client.tracing import CallTrace
 from lakegate.client.uploads import Source, Upload, Uploaded
 from lakegate_contracts.receipts import Receipt
 
@@ -37,9 +38,11 @@ class AsyncClient(Operations):
         retries: Retries | None = None,
         headers: dict[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        record_traces: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         self._retries = retries or Retries()
+        self._record_traces = record_traces
         self._http = httpx.AsyncClient(**connection.options(url, key, timeout, headers), transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -186,9 +189,11 @@ class AsyncClient(Operations):
     async def _answer(self, build: Callable[[], httpx.Request], *, idempotent: bool) -> AsyncIterator[httpx.Response]:
         """The open answer to a request below 400; the request is built anew for each attempt."""
         attempt = 0
+        trace = CallTrace(record=self._record_traces)
         while True:
             attempt += 1
             request = build()
+            request.headers.setdefault("traceparent", trace.traceparent())
             try:
                 response = await self._http.send(request, stream=True)
                 if response.is_error:

@@ -19,6 +19,7 @@ from lakegate.client.models import Dataset, Load, LoadEvent, Reject
 from lakegate.client.operations import Operations, Stream, cursor_of, load_events, table_rows
 from lakegate.client.retries import Retries
 from lakegate.client.sse import EventLines, load_event
+from lakegate.client.tracing import CallTrace
 from lakegate.client.uploads import Source, Upload, Uploaded
 from lakegate_contracts.receipts import Receipt
 
@@ -28,7 +29,8 @@ T = TypeVar("T")
 class Client(Operations):
     """One connection pool to one gateway.
 
-    `key` is an API key or an OAuth access token; `url` the gateway's root. Every method raises the errors of
+    `key` is an API key or an OAuth access token; `url` the gateway's root; `record_traces` asks it to record the trace
+    of each call, whose id receipts and problems name. Every method raises the errors of
     lakegate.client.errors and no others on purpose.
 
         with Client("http://127.0.0.1:8080", key) as lake:
@@ -46,9 +48,11 @@ class Client(Operations):
         retries: Retries | None = None,
         headers: dict[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
+        record_traces: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         self._retries = retries or Retries()
+        self._record_traces = record_traces
         self._http = httpx.Client(**connection.options(url, key, timeout, headers), transport=transport)
 
     def __enter__(self) -> Self:
@@ -199,9 +203,11 @@ class Client(Operations):
     def _answer(self, build: Callable[[], httpx.Request], *, idempotent: bool) -> Iterator[httpx.Response]:
         """The open answer to a request below 400; the request is built anew for each attempt."""
         attempt = 0
+        trace = CallTrace(record=self._record_traces)
         while True:
             attempt += 1
             request = build()
+            request.headers.setdefault("traceparent", trace.traceparent())
             try:
                 response = self._http.send(request, stream=True)
                 if response.is_error:

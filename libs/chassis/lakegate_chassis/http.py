@@ -40,11 +40,11 @@ class _Observed(AiohttpTransport):
                     request.headers.setdefault(name, value)
                 response = await super().handle_async_request(request)
             outcome = "answered"
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            outcome = "unreachable"
+            raise
         except httpx.TimeoutException:
             outcome = "timeout"
-            raise
-        except httpx.ConnectError:
-            outcome = "unreachable"
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"

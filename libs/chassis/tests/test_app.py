@@ -185,7 +185,7 @@ async def test_an_unprintable_request_id_is_replaced(client: httpx.AsyncClient) 
 
 
 async def test_requests_are_counted_by_route_template(client: httpx.AsyncClient) -> None:
-    labels = {"method": "GET", "route": "/v1/books/{number}", "status": "200"}
+    labels = {"method": "GET", "route": "/v1/books/{number}", "status": "200", "tenant_class": "standard"}
     before = REGISTRY.get_sample_value("lakegate_http_requests_total", labels) or 0
     await client.get("/v1/books/1")
     await client.get("/v1/books/2")
