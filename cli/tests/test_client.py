@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import lakegate
 from lakegate.client import AsyncClient, BadSetting, Client, Refused, Retries, ServiceFailed, Unreachable
@@ -102,6 +104,34 @@ def test_an_upload_whose_outcome_is_unknown_is_sent_again_under_the_same_key() -
     assert failing.bodies == [b"a,b\n1,2\n"] * 2
     keys = {request.headers["idempotency-key"] for request in failing.requests}
     assert len(keys) == 1
+
+
+def test_each_try_of_a_call_is_a_span_of_one_trace() -> None:
+    failing = Failing(httpx.ConnectError("refused"), httpx.Response(200, json=COMPLETED_LOAD))
+
+    with client(failing) as lake:
+        lake.load(LOAD_ID)
+        lake.load(LOAD_ID)
+
+    first, again, other = (request.headers["traceparent"].split("-") for request in failing.requests)
+    assert [len(part) for part in first] == [2, 32, 16, 2]
+    assert first[1] == again[1] != other[1]
+    assert first[2] != again[2]
+    assert first[3] == "00"  # the gateway decides what it records
+
+
+def test_a_call_asks_to_be_recorded_or_goes_on_with_the_trace_of_the_application() -> None:
+    failing = Failing(httpx.Response(200, json=COMPLETED_LOAD))
+    span = SpanContext(int("ab" * 16, 16), int("cd" * 8, 16), is_remote=False, trace_flags=TraceFlags(1))
+
+    with Client("http://gateway", transport=httpx.MockTransport(failing), record_traces=True) as lake:
+        lake.load(LOAD_ID)
+        with trace.use_span(NonRecordingSpan(span)):
+            lake.load(LOAD_ID)
+
+    asked, joined = (request.headers["traceparent"] for request in failing.requests)
+    assert asked.endswith("-01")
+    assert joined == f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 
 def test_two_pushes_have_two_keys() -> None:

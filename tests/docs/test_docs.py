@@ -20,6 +20,7 @@ from lakegate_contracts.events import EVENTS, EventData
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
+Metrics = dict[str, dict[str, tuple[str, list[str], str]]]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -40,6 +41,29 @@ def test_the_events_page_and_asyncapi_are_what_the_contracts_say() -> None:
     made, page = generator(), ROOT / "docs" / "events.md"
     assert page.read_text() == made.events_page(page.read_text()), "run: make docs"
     assert (ROOT / "docs" / "asyncapi.json").read_text() == made.asyncapi(), "run: make docs"
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    listed: Metrics = generator().metrics_by_service()
+    return listed
+
+
+def test_the_metrics_page_is_what_the_services_declare(monkeypatch: pytest.MonkeyPatch, metrics: Metrics) -> None:
+    made = generator()
+    monkeypatch.setattr(made, "metrics_by_service", lambda: metrics)
+    assert (ROOT / "docs" / "metrics.md").read_text() == made.metrics_page(), "run: make docs"
+
+
+def test_metrics_have_names_that_tell_and_labels_with_few_values(metrics: Metrics) -> None:
+    for service, declared in metrics.items():
+        for name, (kind, labels, tells) in declared.items():
+            assert name.startswith("lakegate_"), name
+            assert len(tells) > 15, name
+            assert not {"tenant", "subject", "path", "namespace", "url", "id"} & set(labels), name
+            own = re.match(r"lakegate_(gateway|catalog|ingest|lineage)_", name)
+            assert own is None or own[1] == service, name
+            assert kind != "histogram" or name.endswith(("_seconds", "_bytes", "_events", "_rows")), name
 
 
 def test_every_reference_in_asyncapi_leads_somewhere() -> None:

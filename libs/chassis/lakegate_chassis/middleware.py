@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,17 +54,15 @@ class RequestMiddleware:
         info, parent_id = tracing.start(request_id, traceparent, edge=self._edge)
         if not info.sampled:
             context.enter(info)
-            await self._serve(info, scope, receive, send)
+            await self._serve(info, None, scope, receive, send)
             return
-        attributes = {
-            "http.request.method": scope["method"],
-            "url.path": scope["path"],
-            "lakegate.request_id": info.request_id,
-        }
-        with tracing.remote_span(info, parent_id, scope["method"], SpanKind.SERVER, attributes) as info:
-            await self._serve(info, scope, receive, send)
+        info, span = tracing.begin_request(info, parent_id, scope["method"])
+        context.enter(info)
+        await self._serve(info, span, scope, receive, send)
 
-    async def _serve(self, info: context.RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, info: context.RequestInfo, span: Span | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         started = time.perf_counter()
         status = 0
         sent_bytes = 0
@@ -97,10 +95,17 @@ class RequestMiddleware:
             await answer_to(scope, problem)(scope, receive, send_with_ids)
         finally:
             IN_FLIGHT.dec()
-            self._record(info, scope, status, sent_bytes, complete, time.perf_counter() - started)
+            self._record(info, span, scope, status, sent_bytes, complete, time.perf_counter() - started)
 
     def _record(
-        self, info: context.RequestInfo, scope: Scope, status: int, sent: int, complete: bool, seconds: float
+        self,
+        info: context.RequestInfo,
+        span: Span | None,
+        scope: Scope,
+        status: int,
+        sent: int,
+        complete: bool,
+        seconds: float,
     ) -> None:
         method, path = scope["method"], scope["path"]
         route = route_template(scope)
@@ -115,11 +120,13 @@ class RequestMiddleware:
         if latency is None:
             latency = LATENCY.labels(method, route, tenant_class)
             self._latencies[method, route, tenant_class] = latency
-        if info.sampled:
-            latency.observe(seconds, {"trace_id": info.trace_id})
-            describe(scope, f"{method} {route}", route, status, complete=complete)
-        else:
+        if span is None:
             latency.observe(seconds)
+        else:
+            latency.observe(seconds, {"trace_id": info.trace_id})
+            failed = status >= 500 or status == 0
+            attributes = described(info, scope, route, status, complete=complete)
+            tracing.end_request(span, f"{method} {route}", attributes, failed=failed)
         if not complete:
             DISCONNECTS.inc()
         if path in HEALTH_PATHS and status == 200:
@@ -138,15 +145,24 @@ def route_template(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "unmatched"))
 
 
-def describe(scope: Scope, name: str, route: str, status: int, *, complete: bool) -> None:
-    """Tell the request's span what the request was (OpenTelemetry's semantic conventions for HTTP servers)."""
-    attributes = {"http.route": route, "http.response.status_code": status}
+def described(
+    info: context.RequestInfo, scope: Scope, route: str, status: int, *, complete: bool
+) -> dict[str, str | int | bool]:
+    """A request as its span tells it (OpenTelemetry's semantic conventions for HTTP servers); each entry costs."""
+    attributes: dict[str, str | int | bool] = {
+        "http.request.method": scope["method"],
+        "url.path": scope["path"],
+        "http.route": route,
+        "http.response.status_code": status,
+    }
     principal = scope.get("principal")
     if principal is not None:
-        attributes |= {"lakegate.tenant": principal.tenant, "enduser.id": principal.subject}
+        attributes["lakegate.tenant"] = principal.tenant
+    if info.request_id != info.trace_id:
+        attributes["lakegate.request_id"] = info.request_id
     if not complete:
         attributes["lakegate.incomplete"] = True
-    tracing.describe(name, attributes, failed=status >= 500 or status == 0)
+    return attributes
 
 
 def write_access_line(service: str, info: context.RequestInfo, scope: Scope, **fields: object) -> None:

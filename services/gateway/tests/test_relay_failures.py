@@ -11,9 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from lakegate_chassis.testing import eventually
 from lakegate_gateway import routes
+from lakegate_gateway.relay import breaker
+from lakegate_gateway.relay.breaker import Breaker
 
 from .conftest import trickle
 
@@ -65,6 +68,77 @@ async def test_a_service_that_is_away_is_503_with_a_time_to_come_back(start_gate
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert answer.json()["type"] == "/problems/upstream-unreachable"
         assert (await gateway.admin.get("/v1/datasets")).status_code == 200  # the others are served
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def failing(broken: Breaker, clock: Clock, times: int, *, seconds: float) -> None:
+    for _ in range(times):
+        assert broken.admits()
+        broken.failed()
+        clock.now += seconds / times
+
+
+def test_a_breaker_opens_after_failures_that_last_and_lets_one_try_a_second() -> None:
+    clock = Clock()
+    broken = Breaker("lineage", clock)
+    failing(broken, clock, 50, seconds=0.9)  # a replica that goes: many in a moment
+    assert broken.admits()
+    clock.now += 0.2
+    broken.failed()
+    assert not broken.admits()
+    clock.now += 1.01
+    assert [broken.admits() for _ in range(3)] == [True, False, False]
+    broken.failed()
+    clock.now += 1.01
+    assert broken.admits()
+    broken.succeeded()
+    assert [broken.admits() for _ in range(3)] == [True] * 3
+
+
+def test_a_breaker_stays_closed_while_some_connections_succeed() -> None:
+    clock = Clock()
+    broken = Breaker("lineage", clock)
+    for _ in range(20):
+        failing(broken, clock, 4, seconds=2)
+        broken.succeeded()
+    assert not broken.is_open
+
+
+async def test_a_service_that_stays_away_is_not_asked_by_every_request(
+    start_gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "OPEN_AFTER_SECONDS", 0.0)
+    address = nobody()
+    async with start_gateway(lineage_url=address) as gateway:
+
+        def counted(outcome: str) -> float:
+            labels = {"upstream": "lineage", "outcome": outcome}
+            return REGISTRY.get_sample_value("lakegate_upstream_calls_total", labels) or 0.0
+
+        before = counted("circuit_open")
+        answers = [await gateway.admin.post("/v1/runs", json={}) for _ in range(10)]
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "2")}
+        assert counted("circuit_open") - before == 5
+        assert REGISTRY.get_sample_value("lakegate_gateway_breaker_open", {"upstream": "lineage"}) == 1
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        server = await asyncio.start_server(answer, "127.0.0.1", int(address.rpartition(":")[2]))
+        async with server:
+
+            async def back() -> bool:
+                return bool((await gateway.admin.get("/v1/jobs")).status_code == 200)
+
+            await eventually(back)
+        assert REGISTRY.get_sample_value("lakegate_gateway_breaker_open", {"upstream": "lineage"}) == 0
 
 
 async def test_an_upload_to_a_service_that_is_away_is_answered_before_it_is_sent(start_gateway: Any) -> None:
