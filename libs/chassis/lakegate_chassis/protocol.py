@@ -34,6 +34,7 @@ from lakegate_chassis.problems import (
     answer_to,
     problem_body,
 )
+from lakegate_chassis.tenants import NOBODY
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers; trailers again
 HEAD_SECONDS = 10.0  # from the first byte of a head, or from the connection, to its last
@@ -339,7 +340,7 @@ def most_connections(most_served: int) -> int:
 
 async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers in place of a service that serves as many requests as it may."""
-    REQUESTS.labels(scope["method"], "overloaded", "503").inc()
+    REQUESTS.labels(scope["method"], "overloaded", "503", NOBODY).inc()
     problem = Unavailable("Too many requests are being served. Try again after the time in Retry-After.")
     problem.headers["connection"] = "close"
     await answer_to(scope, problem)(scope, receive, send)
