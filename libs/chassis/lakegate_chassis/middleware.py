@@ -95,13 +95,13 @@ class RequestMiddleware:
             await answer_to(scope, problem)(scope, receive, send_with_ids)
         finally:
             IN_FLIGHT.dec()
-            self._record(info, span, scope, status, sent_bytes, complete, time.perf_counter() - started)
+            self._record(info, scope, span, status, sent_bytes, complete, time.perf_counter() - started)
 
     def _record(
         self,
         info: context.RequestInfo,
-        span: Span | None,
         scope: Scope,
+        span: Span | None,
         status: int,
         sent: int,
         complete: bool,
