@@ -29,6 +29,7 @@ def traced(
         for service in map(str.upper, SERVICES):
             environment.setenv(f"{service}_TRACE__ENDPOINT", collector.endpoint)
             environment.setenv(f"{service}_TRACE__SAMPLE_RATIO", "0")
+            environment.setenv(f"{service}_TRACE__EXPORT_SECONDS", "0.2")
             if request.param == "kafka" and service != "GATEWAY":
                 environment.setenv(f"{service}_KAFKA__BOOTSTRAP", request.getfixturevalue("kafka").bootstrap)
         environment.setenv("GATEWAY_TENANT_CLASSES", '{"default": "gold"}')

@@ -15,7 +15,6 @@ from lakegate_chassis.metrics import TRACE_QUEUE, TRACE_SPANS
 from lakegate_chassis.settings import TraceSettings
 
 BATCH_SPANS = 512
-EVERY_SECONDS = 1.0
 # How long a process that ends goes on sending; one request more may be under way then.
 END_SECONDS = 3.0
 
@@ -45,7 +44,7 @@ class _Counted(SpanExporter):
 class _Bounded(SpanProcessor):
     """A batch processor that counts what finds no room, and whose end is bounded however the collector behaves."""
 
-    def __init__(self, exporter: _Counted, most: int) -> None:
+    def __init__(self, exporter: _Counted, most: int, every_seconds: float) -> None:
         self._exporter = exporter
         self._most = most
         self._handed = 0
@@ -53,7 +52,7 @@ class _Bounded(SpanProcessor):
             exporter,
             max_queue_size=most,
             max_export_batch_size=min(BATCH_SPANS, most),
-            schedule_delay_millis=EVERY_SECONDS * 1000,
+            schedule_delay_millis=every_seconds * 1000,
         )
         TRACE_QUEUE.set_function(self._waiting)
 
@@ -87,4 +86,4 @@ def span_processor(settings: TraceSettings) -> SpanProcessor:
         timeout=settings.timeout_seconds,
         compression=Compression.Gzip if settings.compress else Compression.NoCompression,
     )
-    return _Bounded(_Counted(exporter), settings.queue_spans)
+    return _Bounded(_Counted(exporter), settings.queue_spans, settings.export_seconds)

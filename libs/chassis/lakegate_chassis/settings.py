@@ -57,6 +57,9 @@ class TraceSettings(Section):
     )
     ca_file: FilePath | None = Field(default=None, description="authorities (PEM) of the endpoint; none: the system's")
     timeout_seconds: float = Field(default=5, gt=0, le=30, description="an export that takes longer has failed")
+    export_seconds: float = Field(
+        default=5, gt=0, le=60, description="spans are exported this often, or when 512 wait; each export costs 2 ms"
+    )
     queue_spans: int = Field(default=4096, ge=64, le=1 << 20, description="spans that may wait; more are dropped")
     compress: bool = Field(default=False, description="gzip what is exported; costs CPU, saves traffic")
 
