@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import orjson
-from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +21,7 @@ from lakegate_chassis.problems import answer_to, unforeseen
 from lakegate_chassis.tenants import class_of
 
 MAX_REQUEST_ID = 128
+MAX_PATH = 1024  # of a path in a span
 
 
 class RequestMiddleware:
@@ -52,17 +52,13 @@ class RequestMiddleware:
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
         info, parent_id = tracing.start(request_id, traceparent, edge=self._edge)
-        if not info.sampled:
-            context.enter(info)
-            await self._serve(info, None, scope, receive, send)
-            return
-        info, span = tracing.begin_request(info, parent_id, scope["method"])
         context.enter(info)
-        await self._serve(info, span, scope, receive, send)
+        await self._serve(info, parent_id, scope, receive, send)
 
     async def _serve(
-        self, info: context.RequestInfo, span: Span | None, scope: Scope, receive: Receive, send: Send
+        self, info: context.RequestInfo, parent_id: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        began_ns = time.time_ns() if info.sampled else 0
         started = time.perf_counter()
         status = 0
         sent_bytes = 0
@@ -95,13 +91,14 @@ class RequestMiddleware:
             await answer_to(scope, problem)(scope, receive, send_with_ids)
         finally:
             IN_FLIGHT.dec()
-            self._record(info, scope, span, status, sent_bytes, complete, time.perf_counter() - started)
+            self._record(info, scope, parent_id, began_ns, status, sent_bytes, complete, time.perf_counter() - started)
 
     def _record(
         self,
         info: context.RequestInfo,
         scope: Scope,
-        span: Span | None,
+        parent_id: str | None,
+        began_ns: int,
         status: int,
         sent: int,
         complete: bool,
@@ -120,13 +117,13 @@ class RequestMiddleware:
         if latency is None:
             latency = LATENCY.labels(method, route, tenant_class)
             self._latencies[method, route, tenant_class] = latency
-        if span is None:
+        if not info.sampled:
             latency.observe(seconds)
         else:
             latency.observe(seconds, {"trace_id": info.trace_id})
-            failed = status >= 500 or status == 0
             attributes = described(info, scope, route, status, complete=complete)
-            tracing.end_request(span, f"{method} {route}", attributes, failed=failed)
+            failed = status >= 500 or status == 0
+            tracing.record_request(info, parent_id, f"{method} {route}", attributes, began_ns=began_ns, failed=failed)
         if not complete:
             DISCONNECTS.inc()
         if path in HEALTH_PATHS and status == 200:
@@ -151,7 +148,7 @@ def described(
     """A request as its span tells it (OpenTelemetry's semantic conventions for HTTP servers); each entry costs."""
     attributes: dict[str, str | int | bool] = {
         "http.request.method": scope["method"],
-        "url.path": scope["path"],
+        "url.path": scope["path"][:MAX_PATH],
         "http.route": route,
         "http.response.status_code": status,
     }

@@ -15,8 +15,9 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -38,6 +39,11 @@ _HEX = frozenset("0123456789abcdef")
 _ids = random.Random()  # noqa: S311 - ids, not secrets; SystemRandom is a system call each
 _sample_ratio = 0.0
 _tracer: trace.Tracer = trace.NoOpTracer()
+_processor: SpanProcessor | None = None
+_resource: Resource | None = None
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_UNSET, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
+_SCOPE = InstrumentationScope("lakegate")
 
 
 class _Decided(Sampler):
@@ -82,31 +88,33 @@ _asked_for = _Allowance()
 
 def configure(settings: ServiceSettings, service: str, version: str) -> TracerProvider | None:
     """Export spans when an endpoint is set; without one, ids are made and passed on but nothing is recorded."""
-    global _sample_ratio, _tracer, _asked_for
+    global _sample_ratio, _tracer, _asked_for, _processor, _resource
     if settings.trace.endpoint is None:
         return None
     # a service that exports nothing need not pay for the import of the exporter
     from lakegate_chassis.exporting import span_processor
 
+    _resource = Resource.create(
+        {
+            "service.name": f"lakegate-{service}",
+            "service.version": version,
+            "deployment.environment.name": settings.environment,
+        }
+    )
     provider = TracerProvider(
-        resource=Resource.create(
-            {
-                "service.name": f"lakegate-{service}",
-                "service.version": version,
-                "deployment.environment.name": settings.environment,
-            }
-        ),
+        resource=_resource,
         # `start` has decided already; deciding twice would sample the square of the ratio
         sampler=_Decided(),
         span_limits=SpanLimits(max_attributes=32, max_events=16),
         # `run` ends it, in its own time
         shutdown_on_exit=False,
     )
-    provider.add_span_processor(span_processor(settings.trace))
+    _processor = span_processor(settings.trace)
+    provider.add_span_processor(_processor)
     _sample_ratio = settings.trace.sample_ratio
     rate = settings.trace.client_sampled_per_second
     _asked_for = _Allowance(rate, max(rate, 1.0), time.monotonic())
-    _tracer = provider.get_tracer("lakegate")
+    _tracer = provider.get_tracer(_SCOPE.name)
     return provider
 
 
@@ -215,23 +223,35 @@ def end_send(active: Span, failure: BaseException | None) -> None:
     active.end()
 
 
-def begin_request(info: RequestInfo, parent_id: str | None, name: str) -> tuple[RequestInfo, Span]:
-    """The span of a sampled request, for the hot path: no context manager, named and described when it ends."""
-    parent = _parent(info.trace_id, parent_id) if parent_id else None
-    active = _tracer.start_span(name, parent, SpanKind.SERVER)
-    ids = active.get_span_context()
-    if ids.is_valid:
-        info = RequestInfo(info.request_id, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", bool(ids.trace_flags & 1))
-    return info, active
+def record_request(
+    info: RequestInfo,
+    parent_id: str | None,
+    name: str,
+    attributes: Mapping[str, str | int | bool],
+    *,
+    began_ns: int,
+    failed: bool,
+) -> None:
+    """The span of a sampled request, made when it is over.
 
-
-def end_request(active: Span, name: str, attributes: Mapping[str, Any], *, failed: bool) -> None:
-    """End it, once it is known what it was."""
-    active.update_name(name)
-    active.set_attributes(attributes)
-    if failed:
-        active.set_status(StatusCode.ERROR)
-    active.end()
+    Its ids were made when it came (children refer to them): the SDK would make it four times as expensive.
+    """
+    if _resource is None or _processor is None:
+        return  # another service records this trace, we don't
+    _processor.on_end(
+        ReadableSpan(
+            name,
+            _context(info.trace_id, info.span_id),
+            _context(info.trace_id, parent_id) if parent_id else None,
+            _resource,
+            attributes,
+            kind=SpanKind.SERVER,
+            status=_FAILED if failed else _UNSET,
+            start_time=began_ns,
+            end_time=time.time_ns(),
+            instrumentation_scope=_SCOPE,
+        )
+    )
 
 
 def inject(headers: dict[str, str]) -> dict[str, str]:
@@ -244,5 +264,8 @@ def inject(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _parent(trace_id: str, span_id: str) -> Context:
-    ids = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(TraceFlags.SAMPLED))
-    return trace.set_span_in_context(NonRecordingSpan(ids))
+    return trace.set_span_in_context(NonRecordingSpan(_context(trace_id, span_id)))
+
+
+def _context(trace_id: str, span_id: str) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, _SAMPLED)

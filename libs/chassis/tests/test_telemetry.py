@@ -45,7 +45,7 @@ def settings(**options: Any) -> ShopSettings:
 @contextmanager
 def tracer(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[Any]:
     """Tracing as a process configures it once, undone at the end."""
-    for name in ("_tracer", "_sample_ratio", "_asked_for"):
+    for name in ("_tracer", "_sample_ratio", "_asked_for", "_processor", "_resource"):
         monkeypatch.setattr(tracing, name, getattr(tracing, name))
     provider = tracing.configure(settings(trace=TraceSettings(**options)), "shop", "1.2.3")
     try:
