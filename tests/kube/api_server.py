@@ -97,7 +97,9 @@ class ApiServer:
                 wanted = _selector(query.get("labelSelector", ""))
                 with self._lock:
                     found = [d for (k, _), d in self._objects.items() if k == kind and wanted(d)]
-                    return 200, {"items": _copy(found)}
+                    most = int(query.get("limit", len(found)))
+                    rest = {"continue": "more"} if len(found) > most else {}
+                    return 200, {"metadata": rest, "items": _copy(found[:most])}
             self.before_write(kind, name)
             with self._lock:
                 answer = self._write(method, kind, name, match["sub"], body)

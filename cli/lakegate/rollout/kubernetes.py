@@ -11,13 +11,14 @@ from pydantic import TypeAdapter
 from lakegate.rollout import objects
 from lakegate.rollout.api import Api, pointer, segment
 from lakegate.rollout.cluster import Holder, Names
-from lakegate.rollout.errors import Conflict, NotFound
+from lakegate.rollout.errors import Conflict, NotFound, Refused
 from lakegate.rollout.objects import COLOUR, COMPONENT, HISTORY, OWN_MINIMUM, PART_OF, STATE
 from lakegate.rollout.states import MOST_HISTORY, HistoryEntry, Rollout
 from lakegate.rollout.world import COLOURS, GATEWAY, Active, Autoscaler, Route, Wanted, Workload, World
 
 _HISTORY = TypeAdapter(tuple[HistoryEntry, ...])
 Operations = list[dict[str, Any]]
+_MOST_ITEMS = 500
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
@@ -81,8 +82,11 @@ class KubernetesCluster:
         return objects.route(document, self.names.service, self.names.preview_of(rollout.to_colour))
 
     def _list(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
-        """A namespace holds some dozens of these; a page is 500, so that a mistake can't fill the memory."""
-        items: list[dict[str, Any]] = self._api.call("GET", path, query={**query, "limit": "500"})["items"]
+        """A colour has some dozens of these. Beyond a page of 500 nothing is decided on half of them: Refused."""
+        document = self._api.call("GET", path, query={**query, "limit": str(_MOST_ITEMS)})
+        if (document.get("metadata") or {}).get("continue"):
+            raise Refused(f"{path}: more than {_MOST_ITEMS} objects carry the suite's labels")
+        items: list[dict[str, Any]] = document["items"]
         return items
 
     def _patch(self, path: str, resource_version: str, operations: Operations) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from kube.api_server import ApiServer, listening
+from kube.api_server import ApiServer, DirectApi, listening
 from kubernetes.client import ApiClient, Configuration
 
 from lakegate.rollout.api import Api, HttpApi, connect
 from lakegate.rollout.cluster import Names
-from lakegate.rollout.errors import ApiAway, Conflict, NotFound
+from lakegate.rollout.errors import ApiAway, Conflict, NotFound, Refused
 from lakegate.rollout.job import JobOptions, job
 from lakegate.rollout.kubernetes import KubernetesCluster
 from lakegate.rollout.objects import Unreadable
@@ -294,3 +294,12 @@ def test_a_server_that_does_not_answer_is_away() -> None:
     cluster = KubernetesCluster(HttpApi(ApiClient(Configuration(host=url, retries=False))), Names("test"))
     with pytest.raises(ApiAway):
         cluster.active()
+
+
+def test_half_of_what_is_there_is_nothing_to_decide_on() -> None:
+    server = ApiServer()
+    server.put("services", {"metadata": {"name": "lakegate"}, "spec": {}})
+    for number in range(501):
+        server.put("pods", {"metadata": {"name": f"pod-{number}", "labels": GREEN}, "spec": {"containers": []}})
+    with pytest.raises(Refused, match="more than 500"):
+        KubernetesCluster(DirectApi(server), Names("test")).look()
