@@ -31,6 +31,8 @@ from lakegate_ingest.engine.types import literal, on, parquet_reading, quoted
 _BUFFER_BYTES = 8 * 1024 * 1024  # DuckDB's own 32 MB for each buffer would eat the memory limit; no slower
 _STOP = "a value does not fit"
 _PROBE = "__lakegate_probe"
+_GROUP_CONDITIONS = 50
+_WIDE_COLUMNS = 400  # each thread has vectors for every column, of its text and of its value
 
 
 class NotTyped(Exception):
@@ -69,7 +71,8 @@ def write_typed(
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with connect(work_dir, memory_bytes=limits.memory_bytes, threads=limits.threads) as connection:
+        threads = limits.threads if len(columns) <= _WIDE_COLUMNS else 1
+        with connect(work_dir, memory_bytes=limits.memory_bytes, threads=threads) as connection:
             connection.register_filesystem(SpoolFileSystem({"file": spool}))
             connection.execute(statement)
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))
@@ -110,12 +113,18 @@ def _query(found: Input, columns: Sequence[Column], spool: Spool) -> str:
         bad.append("(" + " AND ".join(f"v{position} IS NULL" for position in range(len(columns))) + ")")
         where = f" WHERE c.{quoted(_PROBE)} IS NULL"
     if bad:
-        results[0] = f"CASE WHEN {' OR '.join(bad)} THEN error('{_STOP}') ELSE {results[0]} END"
+        results[0] = f"CASE WHEN {_any(bad)} THEN error('{_STOP}') ELSE {results[0]} END"
     named = ", ".join(
         f"{result} AS {quoted(column.field.name)}" for result, column in zip(results, columns, strict=True)
     )
     reader = _reader(found, columns, spool)
     return f"SELECT {named} FROM (SELECT {', '.join(values)} FROM {reader} AS c{where})"
+
+
+def _any(conditions: Sequence[str]) -> str:
+    """In groups: DuckDB nests a chain of ORs, and refuses more than a thousand levels."""
+    groups = (conditions[start : start + _GROUP_CONDITIONS] for start in range(0, len(conditions), _GROUP_CONDITIONS))
+    return " OR ".join(f"({' OR '.join(group)})" for group in groups)
 
 
 @dataclass(frozen=True, slots=True)
