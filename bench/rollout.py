@@ -70,6 +70,13 @@ class Load:
         self.answers[what] += 1
         return True
 
+    async def prepare(self) -> int:
+        """Make the table; the rows that are in it then."""
+        async with self.client() as client:
+            answer = await client.post(f"{LOADS}?name=first.csv", content="client,row\n0,0\n")
+            answer.raise_for_status()
+        return await self.stored()
+
     async def stored(self) -> int:
         """Rows that are in the table now."""
         async with self.client() as client:
@@ -138,7 +145,7 @@ class Bench:
     async def killed_in_every_phase(self, *, abort_in: str | None = None) -> None:
         """Each driver is killed as soon as it says that it has entered a phase, until one comes to the end."""
         began = time.monotonic()
-        words, killed = ["start", "--here", *QUICK], []
+        words, killed = ["start", "--here", *QUICK], list[str]()
         while True:
             process = await self._begin(*words)
             entered = await self._next_phase(process, first=not killed)
@@ -208,7 +215,7 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
     load = Load(f"http://{address}", "/v1/datasets?limit=1" if options.key else "/v1/echo", headers)
     stop, writers = asyncio.Event(), options.writers if options.key else 0
-    before = await load.stored() if options.key and await _has_table(load) else 0
+    before = await load.prepare() if options.key else 0
     clients = [asyncio.create_task(load.read(stop, options.pause)) for _ in range(options.clients - writers)]
     clients += [asyncio.create_task(load.write(stop, number)) for number in range(writers)]
     try:
@@ -225,11 +232,6 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
         print(f"rows acknowledged: {load.written:,}; in the table: {await load.stored() - before:,}")
     if load.failures:
         raise SystemExit(1)
-
-
-async def _has_table(load: Load) -> bool:
-    async with load.client() as client:
-        return (await client.get(TABLE)).status_code == 200
 
 
 async def scenarios(bench: Bench, options: argparse.Namespace) -> None:
