@@ -65,3 +65,11 @@ def test_two_loads_to_one_table_at_once_both_commit(lake: httpx.Client, push: Pu
     namespace, _, name = table.rpartition(".")
     rows = lake.get(f"/v1/tables/{namespace}/{name}/rows", params={"format": "csv"}).text.split()
     assert sorted(rows[1:]) == [str(number) for number in range(8)]
+
+
+def test_first_loads_into_a_new_namespace_at_once_all_commit(lake: httpx.Client, push: Push) -> None:
+    namespace = f"e2e{uuid4().hex[:12]}.deep"
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: push(f"{namespace}.t{number}", b"a\n1\n"), range(8)))
+
+    assert [answer.status_code for answer in answers] == [201] * 8, [answer.text for answer in answers]

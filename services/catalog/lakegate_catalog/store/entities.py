@@ -8,6 +8,7 @@ change may still come, its sequence is used up first (`fenced`), so that it can'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from lakegate_catalog.store.port import CatalogStore, Change, Claim, Name, Seque
 # A claimant appends within one round trip; one that has not after this long is taken for dead, and fenced.
 CLAIM_GRACE = timedelta(seconds=10)
 TAKE_ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.25
 
 
 Guard = Callable[[], Awaitable[bool]]
@@ -28,7 +31,11 @@ class Refused(Exception):
 
 
 class NameTaken(Exception):
-    """Another entity carries the name, or is about to."""
+    """Another entity carries the name."""
+
+
+class _StillComing(Exception):
+    """The change that the name was claimed for may come any moment."""
 
 
 class Entities:
@@ -74,21 +81,31 @@ class Entities:
             raise
 
     async def _take(self, tenant: str, wanted: Claim) -> None:
-        for _ in range(TAKE_ATTEMPTS):
+        """Claim the name. A claim in flight is waited for: "taken" must be true when it is said. Raises NameTaken."""
+        # the first claim may have its whole grace to run, and one that came after it too
+        deadline = asyncio.get_running_loop().time() + 2 * self._grace.total_seconds() + 1
+        pause = FIRST_PAUSE_SECONDS
+        attempts = 0
+        while attempts < TAKE_ATTEMPTS and asyncio.get_running_loop().time() <= deadline:
             held = await self.store.claim(tenant, wanted)
             if (held.entity_id, held.sequence) == (wanted.entity_id, wanted.sequence):
                 return
-            await self._take_over(tenant, held)
+            try:
+                await self._take_over(tenant, held)
+                attempts += 1
+            except _StillComing:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         raise NameTaken(f"{wanted.name.key} is claimed by others again and again")
 
     async def _take_over(self, tenant: str, held: Claim) -> None:
-        """Release a claim that nothing carries and nothing will. Raises NameTaken when that is not so."""
+        """Release a claim that nothing carries and nothing will. Raises NameTaken, _StillComing when that is not so."""
         current = await self.store.current(tenant, held.entity_id)
         if current and current.key == held.name.key and current.space == held.name.space:
             raise NameTaken(f"{held.name.key} is in use")
         if current is None or current.sequence < held.sequence:
             if datetime.now(UTC) - held.claimed_at < self._grace:
-                raise NameTaken(f"{held.name.key} is being taken right now")
+                raise _StillComing
             await self._fence(tenant, held, current)
         await self.store.release(tenant, held)
 

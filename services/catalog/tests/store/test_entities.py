@@ -115,13 +115,27 @@ async def test_a_crash_between_append_and_release_of_a_rename_does_not_block_the
     assert moved.entity_id == made.entity_id
 
 
-async def test_a_claim_whose_change_may_still_come_is_respected(entities: Entities, tenant: str) -> None:
+async def test_a_name_is_not_called_taken_before_it_is(entities: Entities, tenant: str) -> None:
     slow = first(tenant, "a")
     await entities.store.claim(tenant, Claim(name("a"), slow.entity_id, 1, datetime.now(UTC)))
-    with pytest.raises(NameTaken):
-        await entities.create(name("a"), first(tenant, "a"))
+
+    async def create() -> Change:
+        return await entities.create(name("a"), first(tenant, "a"))
+
+    rival = asyncio.create_task(create())
     await entities.store.append(slow)
+    with pytest.raises(NameTaken):
+        await rival
     assert await entities.store.named(tenant, name("a")) == slow
+
+
+async def test_a_name_whose_claimant_gives_up_goes_to_the_one_who_waits(entities: Entities, tenant: str) -> None:
+    refused = Claim(name("a"), uuid4(), 1, datetime.now(UTC))
+    await entities.store.claim(tenant, refused)
+    waiting = asyncio.create_task(entities.create(name("a"), first(tenant, "a")))
+    await entities.store.release(tenant, refused)
+    made = await waiting
+    assert await entities.store.named(tenant, name("a")) == replace(made, event=None)
 
 
 async def test_a_fenced_claim_whose_change_came_after_all_is_respected(store: CatalogStore, tenant: str) -> None:
