@@ -15,9 +15,11 @@
 {{- if gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas) -}}
 {{- fail (printf "%s: autoscaling.minReplicas (%v) is more than maxReplicas (%v)." $name $values.autoscaling.minReplicas $values.autoscaling.maxReplicas) -}}
 {{- end -}}
-{{- $least := ternary (int $values.autoscaling.minReplicas) (int $values.replicas) $values.autoscaling.enabled -}}
+{{- $least := int $values.replicas -}}
+{{- if $values.autoscaling.enabled }}{{- $least = int $values.autoscaling.minReplicas }}{{ end -}}
+{{- if $values.keda.enabled }}{{- $least = int $values.keda.minReplicas }}{{ end -}}
 {{- if and (eq ($global.environment | default "dev") "prod") (lt $least 2) -}}
-{{- fail (printf "%s: production with a single pod stops at every node drain. Set %s.replicas (or autoscaling.minReplicas) to 2 or more." $name $name) -}}
+{{- fail (printf "%s: production with a single pod stops at every node drain. Set %s.replicas (or the minReplicas of autoscaling or keda) to 2 or more." $name $name) -}}
 {{- end -}}
 {{- $drain := $values.drain -}}
 {{- /* 35 s: what a service gives to requests under way, the longest of which waits 30 s for its load */ -}}
