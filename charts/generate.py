@@ -223,6 +223,7 @@ def service(name: str) -> Schema:
                 "graceSeconds": integer(1),
             }
         ),
+        "development": obj({"sync": FLAG}),
         "serviceAccount": obj({"annotations": STRINGS}),
         "priorityClassName": text(),
         "nodeSelector": STRINGS,

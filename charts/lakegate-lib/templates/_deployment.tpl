@@ -72,6 +72,27 @@ spec:
           # each revision spreads by itself: the old pods of an update are about to go
           matchLabelKeys: [pod-template-hash]
         {{- end }}
+      {{- if $values.development.sync }}
+      # the package where `skaffold dev` may write to it; a restarted container finds there what was synced
+      initContainers:
+        - name: code
+          image: {{ include "lakegate.image" $root }}
+          imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
+          command:
+            - /opt/lakegate/bin/python
+            - -c
+            - |
+              import importlib.util, shutil
+              name = "lakegate_{{ $root.Chart.Name }}"
+              shutil.copytree(importlib.util.find_spec(name).submodule_search_locations[0], f"/sync/{name}")
+          securityContext:
+            {{- include "lakegate.containerSecurity" $root | nindent 12 }}
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - name: sync
+              mountPath: /sync
+      {{- end }}
       containers:
         - name: {{ $root.Chart.Name }}
           image: {{ include "lakegate.image" $root }}
@@ -86,8 +107,11 @@ spec:
           envFrom:
             - configMapRef:
                 name: {{ include "lakegate.name" $root }}
-          {{- if or $values.secretSettings $values.secretFiles }}
           env:
+            {{- if $values.development.sync }}
+            - name: PYTHONPATH
+              value: /sync
+            {{- end }}
             {{- range $path, $secret := $values.secretSettings }}
             {{- include "lakegate.secretVariable" (dict "name" (include "lakegate.variable" (dict "root" $root "path" $path)) "secret" $secret) | nindent 12 }}
             {{- end }}
@@ -95,7 +119,6 @@ spec:
             - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
               value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
             {{- end }}
-          {{- end }}
           # has it opened its pools and read its keys? Up to two minutes.
           startupProbe:
             httpGet:
@@ -130,6 +153,10 @@ spec:
           volumeMounts:
             - name: tmp
               mountPath: /tmp
+            {{- if $values.development.sync }}
+            - name: sync
+              mountPath: /sync
+            {{- end }}
             {{- range .volumes }}
             - name: {{ .name }}
               mountPath: {{ .path }}
@@ -148,6 +175,11 @@ spec:
         - name: tmp
           emptyDir:
             sizeLimit: {{ $values.tmpSize }}
+        {{- if $values.development.sync }}
+        - name: sync
+          emptyDir:
+            sizeLimit: 64Mi
+        {{- end }}
         {{- range .volumes }}
         - name: {{ .name }}
           {{- toYaml .source | nindent 10 }}
