@@ -120,6 +120,10 @@ images: $(IMAGES:%=image-%) ## Build the services' images with Docker, podman or
 dev-images: image-postgres image-kafka image-s3 ## Build the images of the data servers in k8s/
 
 image-postgres image-kafka image-s3: IMAGE_FILE = k8s/$*/Dockerfile
+# as the manifests of k8s/dev name them
+image-postgres: override IMAGE_TAG := 18
+image-kafka: override IMAGE_TAG := 4
+image-s3: override IMAGE_TAG := 1
 image-%: IMAGE_FILE = services/$*/Dockerfile
 image-%:
 	@test -n "$(CONTAINERS)" || { echo "Docker, podman or buildah has to be installed and to run"; exit 1; }
