@@ -34,9 +34,9 @@ DERIVED = {
     "search.dir", "spool", "quarantine.location",
 }  # fmt: skip
 # Names of files; their contents come out of Secrets.
-BACKEND_FILES = ["token.jwks", "kafka.ca_file", "kafka.certificate_file", "kafka.key_file"]
+BACKEND_FILES = ["token.jwks", "kafka.ca_file", "kafka.certificate_file", "kafka.key_file", "trace.ca_file"]
 FILES = {
-    "gateway": ["token.private_key"],
+    "gateway": ["token.private_key", "trace.ca_file"],
     "catalog": BACKEND_FILES,
     "ingest": BACKEND_FILES,
     "lineage": BACKEND_FILES,
@@ -250,6 +250,7 @@ def base() -> Schema:
         "enabled": FLAG,
         "mode": text(enum=["single", "blueGreen"]),
         "activeService": NAME,
+        "rollout": obj({"image": text(), "keySecret": text(), "apiServer": PEERS}),
         "ingress": obj(
             {
                 "enabled": FLAG,

@@ -17,6 +17,8 @@ FLOWS = {
     ("ingest", "gateway", "management"),
     ("smoke", "gateway", "http"),
 }
+# what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
+ROLLOUT = {("rollout", service, "management") for service in SERVICES} | {("rollout", "gateway", "http")}
 DATA_SERVERS = {
     "postgres": {"gateway", "catalog", "ingest", "lineage", "migrate"},
     "kafka": {"catalog", "ingest", "lineage"},
@@ -72,6 +74,22 @@ def test_in_a_single_release_the_active_service_is_the_gateway(render: Render) -
     assert [pod["metadata"]["name"] for pod in pods] == ["lakegate-gateway"]
 
 
+def test_the_consumers_of_a_colour_look_whose_turn_it_is(render: Render) -> None:
+    base, green = render("prod", "base"), render("prod", "green", name="lakegate-green")
+    turn = base.named("ConfigMap", "lakegate-consumers")
+    # the decision is the rollout's: an upgrade of the base must not take it back
+    assert "data" not in turn
+    for service in SERVICES[1:]:
+        variables = data(green, f"lakegate-green-{service}")
+        assert variables[f"{service.upper()}_CONSUMERS__COLOUR"] == "green"
+        pod = pod_of(green.one("Deployment", component=service))
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "turn"]
+        assert volume["configMap"]["name"] == turn["metadata"]["name"]
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "turn"]
+        assert variables[f"{service.upper()}_CONSUMERS__FILE"] == f"{mount['mountPath']}/consumers"
+    assert not any("CONSUMERS" in name for name in data(render(), "lakegate-lineage"))
+
+
 def test_two_colours_share_no_object(render: Render) -> None:
     def names(colour: str) -> set[tuple[str, str]]:
         documents = render("prod", colour, name=f"lakegate-{colour}")
@@ -119,8 +137,11 @@ def test_the_policies_open_exactly_the_flows_of_the_architecture(render: Render,
                             for port in rule["ports"]:
                                 flow = (other, own) if kind == "Ingress" else (own, other)
                                 opened[kind].add((*flow, port["port"]))
-    assert opened["Ingress"] == FLOWS
-    assert opened["Egress"] == FLOWS
+    # a gateway's own port is opened for the rollout by its number
+    opened["Ingress"] = {(a, b, port) for a, b, port in opened["Ingress"] if port != 8080}
+    expected = FLOWS if mode == "single" else FLOWS | ROLLOUT
+    assert opened["Egress"] == expected
+    assert opened["Ingress"] == expected - {("rollout", "gateway", "http")}
 
 
 def test_a_colour_reaches_its_own_colour_only(render: Render) -> None:

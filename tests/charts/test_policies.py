@@ -130,12 +130,26 @@ def test_no_image_is_called_latest_or_has_no_tag(workloads: list[Document]) -> N
         assert "/" not in tag, where
 
 
-def test_no_pod_has_a_token_of_the_api_server_and_no_right_is_granted(rendered: Rendered) -> None:
+def test_no_pod_has_a_token_of_the_api_server_and_only_a_rollout_has_rights(rendered: Rendered) -> None:
     for workload in rendered.workloads:
         assert pod_of(workload)["automountServiceAccountToken"] is False
     for account in rendered.of("ServiceAccount"):
-        assert account["automountServiceAccountToken"] is False
-    assert not any(document["kind"].endswith(("Role", "RoleBinding")) for document in rendered)
+        if account["metadata"]["name"] != "lakegate-rollout":
+            assert account["automountServiceAccountToken"] is False
+    roles = [
+        document["metadata"]["name"] for document in rendered if document["kind"].endswith(("Role", "RoleBinding"))
+    ]
+    assert set(roles) <= {"lakegate-rollout"}
+
+
+def test_the_driver_of_a_rollout_may_change_no_more_than_it_does(render: Render) -> None:
+    rules = render("prod", "base").one("Role")["rules"]
+    for rule in rules:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "secrets" not in rule["resources"]
+        assert "delete" not in rule["verbs"]
+        if "patch" in rule["verbs"] and rule["resources"] not in (["deployments"], ["horizontalpodautoscalers"]):
+            assert rule["resourceNames"]
 
 
 def test_no_service_of_the_cluster_becomes_a_setting(workloads: list[Document]) -> None:

@@ -165,6 +165,11 @@ spec:
             - name: warehouse
               mountPath: {{ . }}
             {{- end }}
+            {{- if include "lakegate.takesTurns" $root }}
+            - name: turn
+              mountPath: /etc/lakegate/turn
+              readOnly: true
+            {{- end }}
             {{- range $path, $secret := $values.secretFiles }}
             - name: {{ $path | replace "." "-" | replace "_" "-" }}
               # a folder, not a subPath: a rotated key gets here without a restart
@@ -188,6 +193,11 @@ spec:
         - name: warehouse
           persistentVolumeClaim:
             claimName: {{ $root.Values.global.warehouse.claim }}
+        {{- end }}
+        {{- if include "lakegate.takesTurns" $root }}
+        - name: turn
+          configMap:
+            name: lakegate-consumers
         {{- end }}
         {{- range $path, $secret := $values.secretFiles }}
         - name: {{ $path | replace "." "-" | replace "_" "-" }}

@@ -44,8 +44,16 @@ prefix. What the chart derives itself (addresses of other services, folders, por
 {{- if and ($global.kafka).bootstrap (ne $root.Chart.Name "gateway") }}
 {{- $_ := set $common "kafka" (deepCopy $global.kafka) }}
 {{- end }}
+{{- if include "lakegate.takesTurns" $root }}
+{{- $_ := set $common "consumers" (dict "colour" $global.colour "file" "/etc/lakegate/turn/consumers") }}
+{{- end }}
 {{- $settings := mergeOverwrite $common .derived (deepCopy $root.Values.settings) -}}
-{{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper $root.Chart.Name)) "path" "" "settings" $settings "json" (.json | default list)) -}}
+{{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper $root.Chart.Name)) "path" "" "settings" $settings "json" (concat (list "tenant_classes") (.json | default list))) -}}
+{{- end }}
+
+{{/* With two colours alive the consumers of one run: which, says a ConfigMap of the base release. */}}
+{{- define "lakegate.takesTurns" -}}
+{{- if and (include "lakegate.colour" .) (ne .Chart.Name "gateway") }}true{{ end -}}
 {{- end }}
 
 {{/* The variable of a dotted path: {root, path}. */}}
