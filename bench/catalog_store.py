@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
 from lakegate_catalog.settings import MongoSettings
 from lakegate_catalog.store.mongodb.adapter import Collections, MongoCatalogStore, MongoOutbox, open_mongodb
 from lakegate_catalog.store.mongodb.documents import from_change
@@ -38,6 +37,7 @@ from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog, make_event
 from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.provision import provision
 from lakegate_chassis.settings import PostgresSettings
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import DatasetChanged

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Event, make_event
 from lakegate_chassis.eventlog.kafka import KafkaEventLog
 from lakegate_chassis.eventlog.kafka.records import to_record
 from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.provision import provision
 from lakegate_chassis.settings import KafkaSettings, PostgresSettings
 from lakegate_contracts.events import DATASETS, RunEventObserved
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
+from lakegate_chassis.provision import provision
 from lakegate_gateway.keygen import make_keys
 
 TARGET = 0.15

@@ -20,7 +20,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
+from lakegate_chassis.provision import provision
 from lakegate_chassis.tokens import TokenSigner
 from lakegate_contracts.identity import Principal
 

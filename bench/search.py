@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
 from lakegate_catalog.datasets.state import Column, DatasetState, TableState, changed, table_name, table_pair, write
 from lakegate_catalog.search.index import SearchIndex
 from lakegate_catalog.search.query import Wanted, search
 from lakegate_chassis.eventlog import make_event
 from lakegate_chassis.eventlog.rows import PUBLISH, publish_arguments
+from lakegate_chassis.provision import provision
 from lakegate_chassis.tokens import TokenSigner
 from lakegate_contracts.identity import Principal
 from lakegate_contracts.names import TableName

@@ -26,7 +26,7 @@ import httpx
 
 from bench.gateway import TINY, free_port, make_key, measure, need, nginx, running
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
+from lakegate_chassis.provision import provision
 from lakegate_gateway.keygen import make_keys
 
 # the tests' own collector

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from suites import Push, Suite, until
 
+CONTINUE = "HTTP/1.1 100 Continue\r\n\r\n"
+
 
 def parquet(rows: int) -> bytes:
     buffer = io.BytesIO()
@@ -231,8 +233,11 @@ def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read(suite
     with socket.create_connection((place.hostname or "", place.port or 80), timeout=30) as connection:
         connection.sendall(head.encode())
         answer = connection.recv(65536).decode()
+        # a proxy in between may say so by itself, before it has asked the gateway
+        if answer.endswith(CONTINUE):
+            answer = connection.recv(65536).decode()
 
-    assert answer.startswith("HTTP/1.1 413"), answer
+    assert answer.removeprefix(CONTINUE).startswith("HTTP/1.1 413"), answer
 
 
 def test_a_client_that_hangs_up_half_way_leaves_nothing(lake: httpx.Client, suite: Suite, table: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from suites import Suite, start_suite, until
 
+pytestmark = pytest.mark.skipif(
+    bool(os.environ.get("E2E_URL")), reason="chooses its own event log: only on a suite of its own"
+)
 SERVICES = ("CATALOG", "INGEST", "LINEAGE")
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import ForbiddenError
-from suites import Push, Suite, until
+from suites import Push, Suite, need_files_of, until
 
 
 def new_key(lake: httpx.Client, *scopes: str) -> dict[str, Any]:
@@ -64,9 +64,10 @@ def test_iceberg_clients_are_held_to_the_same_scopes(suite: Suite, lake: httpx.C
 
     loaded = catalog.load_table(tuple(table.split(".")))
 
-    assert loaded.scan().count() == 1
     with pytest.raises(ForbiddenError):
         catalog.drop_table(tuple(table.split(".")))
+    need_files_of(suite, loaded.location())
+    assert loaded.scan().count() == 1
 
 
 def test_a_revoked_key_stops_working(suite: Suite, lake: httpx.Client) -> None:

@@ -12,7 +12,7 @@ import httpx
 from duckdb_extensions import import_extension
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import Table
-from suites import Push, Suite, until
+from suites import Push, Suite, need_files_of, until
 
 FLIGHTS = b"""carrier,flight,origin,dest,distance,departed_at
 UA,1545,EWR,IAH,1400,2013-01-01T10:00:00Z
@@ -24,7 +24,9 @@ B6,725,JFK,BQN,1576,2013-01-01T10:45:00Z
 def iceberg_table(suite: Suite, table: str) -> Table:
     """The table as PyIceberg opens it: through the gateway, with the key that pushed it."""
     catalog = RestCatalog("e2e", uri=f"{suite.url}/iceberg", warehouse="lakehouse", token=suite.key)
-    return catalog.load_table(tuple(table.split(".")))
+    loaded = catalog.load_table(tuple(table.split(".")))
+    need_files_of(suite, loaded.location())
+    return loaded
 
 
 def dataset_of(lake: httpx.Client, table: str) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def test_duckdb_asks_the_table_that_pyiceberg_reads(suite: Suite, push: Push, ta
 def test_duckdb_attaches_the_catalog_itself(suite: Suite, push: Push, table: str) -> None:
     """Another engine, the same door: DuckDB's own Iceberg client."""
     push(table, FLIGHTS)
+    iceberg_table(suite, table)
     lake = duckdb.connect()
     for extension in ("avro", "httpfs", "iceberg"):
         import_extension(extension)

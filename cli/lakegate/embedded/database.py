@@ -17,10 +17,10 @@ from lakegate.embedded.layout import Home
 from lakegate.embedded.ports import SERVICES
 from lakegate.embedded.postgres import EmbeddedPostgres
 from lakegate.embedded.processes import die_with_parent, how_it_ended, start_time
-from lakegate.embedded.provision import provision
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.state import Phase, ProcessState
 from lakegate_chassis.migration_files import MigrationFailed
+from lakegate_chassis.provision import provision
 
 NAME = "postgres"
 _WATCH_SECONDS = 0.5

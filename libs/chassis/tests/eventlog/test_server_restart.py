@@ -5,10 +5,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import provision
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Consumer, Event, PostgresEventLog, make_event
 from lakegate_chassis.postgres import open_pool
+from lakegate_chassis.provision import provision
 from lakegate_chassis.settings import PostgresSettings
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import LINEAGE, RunEventObserved

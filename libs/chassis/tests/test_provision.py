@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import base64
 import secrets
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate.embedded.provision import SERVICES, provision, scram_verifier
+from lakegate_chassis.provision import SERVICES, provision, scram_verifier
 
 PASSWORDS = {service: f"pass/@:'{service}" for service in SERVICES}
 
@@ -88,3 +90,48 @@ def test_a_verifier_is_what_rfc_7677_says() -> None:
 def test_a_password_that_would_have_to_be_prepared_is_refused(password: str) -> None:
     with pytest.raises(ValueError, match="ASCII"):
         scram_verifier(password)
+
+
+def run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`python -m lakegate_chassis.provision` with nothing but these variables."""
+    command = [sys.executable, "-m", "lakegate_chassis.provision"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def variables(admin_url: str, database: str, **other: str) -> dict[str, str]:
+    place = admin_url.rpartition("@")[2].partition("/")[0]
+    urls = {
+        f"{service.upper()}_POSTGRES__URL": f"postgresql://lakegate_{service}:secret%2F1@{place}/{database}"
+        for service in SERVICES
+    }
+    return {"LAKEGATE_ADMIN_URL": admin_url, **urls, **other}
+
+
+async def test_the_command_makes_what_the_services_urls_name_and_may_be_repeated(tmp_path: Path) -> None:
+    """Roles belong to a server: this one is the test's own."""
+    server = EmbeddedPostgres(tmp_path / "pg")
+    try:
+        environment = variables(server.start(), "lake")
+        for _ in range(2):
+            done = run(environment)
+            assert done.returncode == 0, done.stderr
+        for service in SERVICES:
+            assert await value(environment[f"{service.upper()}_POSTGRES__URL"], "SELECT current_database()") == "lake"
+    finally:
+        server.stop()
+
+
+def test_urls_that_do_not_belong_together_are_refused_with_a_sentence() -> None:
+    place = "postgresql://root:root@127.0.0.1:1/postgres"
+    other = run(variables(place, "lake", CATALOG_POSTGRES__URL="postgresql://lakegate_catalog:x@127.0.0.1:1/pond"))
+    assert other.returncode == 78
+    assert "have to name one database: gateway lake, catalog pond" in other.stderr
+    user = run(variables(place, "lake", INGEST_POSTGRES__URL="postgresql://root:root@127.0.0.1:1/lake"))
+    assert user.returncode == 78
+    assert "INGEST_POSTGRES__URL: the user has to be lakegate_ingest" in user.stderr
+
+
+def test_a_server_that_is_away_is_a_failure_that_says_so() -> None:
+    away = run(variables("postgresql://root:root@127.0.0.1:1/postgres", "lake"))
+    assert away.returncode == 1
+    assert "the database can't be prepared" in away.stderr

@@ -1,18 +1,28 @@
-"""Make the database, the roles and the schemas of the suite, and bring them up to date. Can be run any time."""
+"""Make the database, the roles and the schemas of the suite, and bring them up to date. Can be run any time.
+
+`python -m lakegate_chassis.provision` makes the database and the roles alone: in a cluster every release migrates
+its own schemas. LAKEGATE_ADMIN_URL names the server and who may do that; what is made are the roles, passwords and
+the database that the services' own `{SERVICE}_POSTGRES__URL` name.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import secrets
+import sys
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import asyncpg
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakegate_chassis.migrate import migrate
 from lakegate_chassis.migration_files import CHASSIS
+from lakegate_chassis.settings import EX_CONFIG, PostgresSettings, load
 
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
 DATABASE = "lakegate"
@@ -28,16 +38,23 @@ async def provision(admin_url: str, passwords: Mapping[str, str], *, database: s
     `admin_url` is a superuser's, or of a role with CREATEDB and CREATEROLE. Raises asyncpg.PostgresError,
     OSError (no server) and lakegate_chassis.migration_files.MigrationFailed.
     """
-    admin = await asyncpg.connect(admin_url)
-    try:
-        await _ensure_roles(admin, passwords)
-        await _ensure_database(admin, database, list(passwords))
-    finally:
-        await admin.close()
+    await make_database(admin_url, passwords, database)
     target = with_database(admin_url, database)
     for package in (CHASSIS, *(f"lakegate_{service}" for service in passwords)):
         await migrate(target, package)
     return {service: _with_user(target, _app(service), password) for service, password in passwords.items()}
+
+
+async def make_database(admin_url: str, passwords: Mapping[str, str], database: str) -> None:
+    """Roles and database without any schema. Raises asyncpg.PostgresError and OSError."""
+    admin = await asyncpg.connect(admin_url)
+    try:
+        # Two releases may be installed at once.
+        await admin.execute("SELECT pg_advisory_lock(hashtextextended('lakegate.provision', 0))")
+        await _ensure_roles(admin, passwords)
+        await _ensure_database(admin, database, list(passwords))
+    finally:
+        await admin.close()
 
 
 async def _ensure_roles(admin: asyncpg.Connection, passwords: Mapping[str, str]) -> None:
@@ -94,3 +111,67 @@ def _with_user(url: str, user: str, password: str) -> str:
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+
+
+class _AdminSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LAKEGATE_")
+
+    admin_url: SecretStr
+
+
+class _ServiceSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="ignore")
+
+    postgres: PostgresSettings
+
+
+class Disagreement(Exception):
+    """The services' URLs don't belong to one suite; the message says which and why."""
+
+
+def wanted(urls: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The database and each service's password, as their URLs name them. Raises Disagreement."""
+    databases: dict[str, str] = {}
+    passwords: dict[str, str] = {}
+    for service, url in urls.items():
+        parts = urlsplit(url)
+        if parts.username != _app(service) or not parts.password:
+            raise Disagreement(f"{service.upper()}_POSTGRES__URL: the user has to be {_app(service)}, with a password")
+        databases[service] = unquote(parts.path.lstrip("/"))
+        passwords[service] = unquote(parts.password)
+    names = set(databases.values())
+    if len(names) != 1 or not all(names):
+        told = ", ".join(f"{service} {name or 'none'}" for service, name in databases.items())
+        raise Disagreement(f"The services' URLs have to name one database: {told}")
+    return names.pop(), passwords
+
+
+def main() -> int:
+    """Exit code 0 when all is there, 1 when the server refused, 78 for settings that can't be meant."""
+    admin_url = load(_AdminSettings).admin_url.get_secret_value()
+    urls = {}
+    for service in SERVICES:
+        settings = load(_with_prefix(service))
+        urls[service] = settings.postgres.url.get_secret_value()
+    try:
+        database, passwords = wanted(urls)
+        asyncio.run(make_database(admin_url, passwords, database))
+    except Disagreement as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EX_CONFIG
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        print(f"the database can't be prepared: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"database {database} and its roles are there")  # noqa: T201
+    return 0
+
+
+def _with_prefix(service: str) -> type[_ServiceSettings]:
+    class Prefixed(_ServiceSettings):
+        model_config = SettingsConfigDict(env_prefix=f"{service.upper()}_")
+
+    return Prefixed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

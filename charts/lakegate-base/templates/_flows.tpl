@@ -1,0 +1,27 @@
+{{/* Who calls whom inside the suite; a test compares it with the architecture. */}}
+{{- define "base.flows" -}}
+- {from: gateway, to: catalog, port: http}
+- {from: gateway, to: ingest, port: http}
+- {from: gateway, to: lineage, port: http}
+# an Iceberg commit
+- {from: ingest, to: catalog, port: http}
+# a delegation for a fresh token, at the gateway's private port
+- {from: ingest, to: gateway, port: management}
+{{- end }}
+
+{{/* Who uses which data server. */}}
+{{- define "base.servers" -}}
+postgres: [gateway, catalog, ingest, lineage, migrate]
+kafka: [catalog, ingest, lineage]
+mongodb: [catalog]
+objectStore: [catalog, ingest]
+traces: [gateway, catalog, ingest, lineage]
+{{- end }}
+
+{{- define "base.member" -}}
+app.kubernetes.io/part-of: lakegate
+app.kubernetes.io/component: {{ .component }}
+{{- with .colour }}
+lakegate.io/colour: {{ . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,211 @@
+{{/*
+The Deployment of a service: {root, configuration, volumes: [{name, path, source}]}. `configuration` is the ConfigMap's
+text; a change of it changes the pod template, and so rolls the pods.
+*/}}
+{{- define "lakegate.deployment" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+{{- $ports := include "lakegate.ports" $root.Chart.Name | fromYaml -}}
+{{- $folder := "" -}}
+{{- if .warehouse }}{{- $folder = include "lakegate.warehouseFolder" $root }}{{- end -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "lakegate.name" $root }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" $root | nindent 4 }}
+spec:
+  {{- if not (or $values.autoscaling.enabled $values.keda.enabled) }}
+  replicas: {{ $values.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  # a new pod is ready before an old one goes; one that never gets ready fails the release
+  progressDeadlineSeconds: 300
+  strategy:
+    type: RollingUpdate
+    rollingUpdate:
+      maxSurge: 1
+      maxUnavailable: 0
+  selector:
+    matchLabels:
+      {{- include "lakegate.selector" $root | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "lakegate.labels" $root | nindent 8 }}
+        {{- with $values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        checksum/configuration: {{ .configuration | sha256sum }}
+        {{- with $values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root)) | nindent 6 }}
+      # preStop, `Connection: close` for drain.seconds, then the longest wait of a request
+      terminationGracePeriodSeconds: {{ $values.drain.graceSeconds }}
+      {{- with $values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      topologySpreadConstraints:
+        {{- range $values.spread }}
+        - maxSkew: {{ .maxSkew }}
+          topologyKey: {{ .topologyKey }}
+          whenUnsatisfiable: {{ .whenUnsatisfiable }}
+          labelSelector:
+            matchLabels:
+              {{- include "lakegate.selector" $root | nindent 14 }}
+          # each revision spreads by itself: the old pods of an update are about to go
+          matchLabelKeys: [pod-template-hash]
+        {{- end }}
+      {{- if $values.development.sync }}
+      # the package where `skaffold dev` may write to it; a restarted container finds there what was synced
+      initContainers:
+        - name: code
+          image: {{ include "lakegate.image" $root }}
+          imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
+          command:
+            - /opt/lakegate/bin/python
+            - -c
+            - |
+              import importlib.util, shutil
+              name = "lakegate_{{ $root.Chart.Name }}"
+              shutil.copytree(importlib.util.find_spec(name).submodule_search_locations[0], f"/sync/{name}")
+          securityContext:
+            {{- include "lakegate.containerSecurity" $root | nindent 12 }}
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - name: sync
+              mountPath: /sync
+      {{- end }}
+      containers:
+        - name: {{ $root.Chart.Name }}
+          image: {{ include "lakegate.image" $root }}
+          imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
+          securityContext:
+            {{- include "lakegate.containerSecurity" $root | nindent 12 }}
+          ports:
+            - name: http
+              containerPort: {{ $ports.api }}
+            - name: management
+              containerPort: {{ $ports.management }}
+          envFrom:
+            - configMapRef:
+                name: {{ include "lakegate.name" $root }}
+          env:
+            {{- if $values.development.sync }}
+            - name: PYTHONPATH
+              value: /sync
+            {{- end }}
+            {{- range $path, $secret := $values.secretSettings }}
+            {{- include "lakegate.secretVariable" (dict "name" (include "lakegate.variable" (dict "root" $root "path" $path)) "secret" $secret) | nindent 12 }}
+            {{- end }}
+            {{- range $path, $secret := $values.secretFiles }}
+            - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
+              value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
+            {{- end }}
+          # has it opened its pools and read its keys? Up to two minutes.
+          startupProbe:
+            httpGet:
+              path: /startupz
+              port: http
+            periodSeconds: 1
+            timeoutSeconds: 2
+            failureThreshold: 120
+          # does the event loop still turn? It asks no other server: a database that is away is no reason to restart.
+          livenessProbe:
+            httpGet:
+              path: /livez
+              port: http
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 3
+          # can it serve now? Not while it drains or its database is away (checked for 2 s at most).
+          readinessProbe:
+            httpGet:
+              path: /readyz
+              port: http
+            periodSeconds: 5
+            timeoutSeconds: 4
+            failureThreshold: 2
+          lifecycle:
+            preStop:
+              # Services and controllers need as long to learn that the pod goes
+              sleep:
+                seconds: {{ $values.drain.preStopSeconds }}
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - name: tmp
+              mountPath: /tmp
+            {{- if $values.development.sync }}
+            - name: sync
+              mountPath: /sync
+            {{- end }}
+            {{- range .volumes }}
+            - name: {{ .name }}
+              mountPath: {{ .path }}
+            {{- end }}
+            {{- with $folder }}
+            - name: warehouse
+              mountPath: {{ . }}
+            {{- end }}
+            {{- if include "lakegate.takesTurns" $root }}
+            - name: turn
+              mountPath: /etc/lakegate/turn
+              readOnly: true
+            {{- end }}
+            {{- range $path, $secret := $values.secretFiles }}
+            - name: {{ $path | replace "." "-" | replace "_" "-" }}
+              # a folder, not a subPath: a rotated key gets here without a restart
+              mountPath: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
+              readOnly: true
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir:
+            sizeLimit: {{ $values.tmpSize }}
+        {{- if $values.development.sync }}
+        - name: sync
+          emptyDir:
+            sizeLimit: 64Mi
+        {{- end }}
+        {{- range .volumes }}
+        - name: {{ .name }}
+          {{- toYaml .source | nindent 10 }}
+        {{- end }}
+        {{- if $folder }}
+        - name: warehouse
+          persistentVolumeClaim:
+            claimName: {{ $root.Values.global.warehouse.claim }}
+        {{- end }}
+        {{- if include "lakegate.takesTurns" $root }}
+        - name: turn
+          configMap:
+            name: lakegate-consumers
+        {{- end }}
+        {{- range $path, $secret := $values.secretFiles }}
+        - name: {{ $path | replace "." "-" | replace "_" "-" }}
+          secret:
+            secretName: {{ $secret.name }}
+            defaultMode: 0440
+            items:
+              - key: {{ $secret.key }}
+                path: {{ $secret.key }}
+        {{- end }}
+{{- end }}

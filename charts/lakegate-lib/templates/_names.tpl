@@ -1,0 +1,63 @@
+{{/*
+Names and labels. `.Chart.Name` is the component: gateway, catalog, ingest, lineage, base.
+*/}}
+
+{{- define "lakegate.name" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* Another component of the same release: {root, component}. A colour calls its own colour's services. */}}
+{{- define "lakegate.sibling" -}}
+{{- printf "%s-%s" .root.Release.Name .component | trunc 52 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "lakegate.colour" -}}
+{{- (.Values.global | default dict).colour | default "" -}}
+{{- end }}
+
+{{/* What selects a component's pods; never changes, since a Deployment's selector can't. */}}
+{{- define "lakegate.selector" -}}
+app.kubernetes.io/name: lakegate
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: {{ .Chart.Name }}
+{{- end }}
+
+{{- define "lakegate.labels" -}}
+{{ include "lakegate.selector" . }}
+{{ include "lakegate.releaseLabels" . }}
+{{- end }}
+
+{{- define "lakegate.releaseLabels" -}}
+app.kubernetes.io/part-of: lakegate
+app.kubernetes.io/version: {{ include "lakegate.version" . | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- with include "lakegate.colour" . }}
+lakegate.io/colour: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The labels of pods that hooks start (migrations, smoke test): {root, component}. No Service selects them. */}}
+{{- define "lakegate.hookLabels" -}}
+app.kubernetes.io/name: lakegate
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{ include "lakegate.releaseLabels" .root }}
+{{- end }}
+
+{{- define "lakegate.version" -}}
+{{- $global := .Values.global | default dict -}}
+{{- (.Values.image).tag | default ($global.image).tag | default .Chart.AppVersion | trunc 63 -}}
+{{- end }}
+
+{{/* registry/repository:tag, or @digest when there is one. */}}
+{{- define "lakegate.image" -}}
+{{- $global := .Values.global | default dict -}}
+{{- $registry := ($global.image).registry | default "localhost" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{- printf "%s/%s@%s" $registry $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s/%s:%s" $registry $image.repository ($image.tag | default ($global.image).tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,1 @@
+"""Lakegate in a Kubernetes cluster, from the outside."""

@@ -1,0 +1,62 @@
+"""Charts as helm renders them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CHARTS = ROOT / "charts"
+UMBRELLA = CHARTS / "lakegate"
+ENVIRONMENTS = ("dev", "staging", "prod")
+SERVICES = ("gateway", "catalog", "ingest", "lineage")
+Document = dict[str, Any]
+
+
+class Refused(Exception):
+    """helm would not render; the message is what it says."""
+
+
+class Rendered(list[Document]):
+    """What one release would be, as documents."""
+
+    def of(self, kind: str, **labels: str) -> list[Document]:
+        """Those of a kind; `component="gateway"` looks at the label."""
+        return [
+            document
+            for document in self
+            if document["kind"] == kind
+            and all(
+                (document["metadata"].get("labels") or {}).get(f"app.kubernetes.io/{name}") == value
+                for name, value in labels.items()
+            )
+        ]
+
+    def one(self, kind: str, **labels: str) -> Document:
+        found = self.of(kind, **labels)
+        assert len(found) == 1, [document["metadata"]["name"] for document in found]
+        return found[0]
+
+    def named(self, kind: str, name: str) -> Document:
+        return next(document for document in self.of(kind) if document["metadata"]["name"] == name)
+
+    @property
+    def workloads(self) -> list[Document]:
+        """Everything that makes pods."""
+        return [document for document in self if document["kind"] in ("Deployment", "StatefulSet", "Job", "Pod")]
+
+
+def pod_of(workload: Document) -> Document:
+    """The pod's spec."""
+    spec = workload["spec"]
+    return spec if workload["kind"] == "Pod" else spec["template"]["spec"]
+
+
+def pod_labels(workload: Document) -> dict[str, str]:
+    holder = workload if workload["kind"] == "Pod" else workload["spec"]["template"]
+    labels: dict[str, str] = holder["metadata"]["labels"]
+    return labels
+
+
+Render = Callable[..., Rendered]

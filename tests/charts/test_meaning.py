@@ -1,0 +1,304 @@
+"""What the manifests say to each other: addresses, flows, hooks, colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from charts_rendering import SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
+
+# "One way in, one direction of flow" of the architecture, with the ports.
+FLOWS = {
+    ("gateway", "catalog", "http"),
+    ("gateway", "ingest", "http"),
+    ("gateway", "lineage", "http"),
+    ("ingest", "catalog", "http"),
+    ("ingest", "gateway", "management"),
+    ("smoke", "gateway", "http"),
+}
+# what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
+ROLLOUT = {("rollout", service, "management") for service in SERVICES} | {("rollout", "gateway", "http")}
+DATA_SERVERS = {
+    "postgres": {"gateway", "catalog", "ingest", "lineage", "migrate"},
+    "kafka": {"catalog", "ingest", "lineage"},
+    "mongodb": {"catalog"},
+    "object-store": {"catalog", "ingest"},
+    "traces": {"gateway", "catalog", "ingest", "lineage"},
+}
+COMPONENT = "app.kubernetes.io/component"
+SOMEWHERE = '[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
+
+
+def data(rendered: Rendered, name: str) -> dict[str, str]:
+    found: dict[str, str] = rendered.named("ConfigMap", name)["data"]
+    return found
+
+
+@pytest.mark.parametrize("name", ["lakegate", "lakegate-blue"])
+def test_every_address_in_a_configuration_is_a_port_of_a_service_of_the_same_release(render: Render, name: str) -> None:
+    release = name.partition("-")[2] or None
+    rendered = render("dev", release, name=name)
+    known = {
+        f"http://{service['metadata']['name']}:{port['port']}"
+        for service in rendered.of("Service")
+        for port in service["spec"]["ports"]
+    }
+    urls = [
+        value.removesuffix("/internal/token")
+        for service in SERVICES
+        for variable, value in data(rendered, f"{name}-{service}").items()
+        if variable.endswith("_URL") and "ISSUER" not in variable
+    ]
+    assert len(urls) == 5
+    assert set(urls) <= known
+
+
+def test_the_base_stands_before_the_services_and_survives_them(render: Render) -> None:
+    base, blue = render("prod", "base"), render("prod", "blue", name="lakegate-blue")
+    assert not base.of("Deployment")
+    kinds = {document["kind"] for document in blue}
+    assert kinds.isdisjoint({"Ingress", "HTTPRoute", "NetworkPolicy", "PriorityClass", "ResourceQuota"})
+    for workload in blue.of("Deployment"):
+        assert pod_labels(workload)["lakegate.io/colour"] == "blue"
+
+
+def test_no_template_touches_the_selector_that_a_rollout_switches(render: Render) -> None:
+    assert "selector" not in render("prod", "base").named("Service", "lakegate")["spec"]
+
+
+def test_in_a_single_release_the_active_service_is_the_gateway(render: Render) -> None:
+    rendered = render()
+    selector = rendered.named("Service", "lakegate")["spec"]["selector"]
+    pods = [w for w in rendered.workloads if selector.items() <= pod_labels(w).items()]
+    assert [pod["metadata"]["name"] for pod in pods] == ["lakegate-gateway"]
+
+
+def test_the_consumers_of_a_colour_look_whose_turn_it_is(render: Render) -> None:
+    base, green = render("prod", "base"), render("prod", "green", name="lakegate-green")
+    turn = base.named("ConfigMap", "lakegate-consumers")
+    # the decision is the rollout's: an upgrade of the base must not take it back
+    assert "data" not in turn
+    for service in SERVICES[1:]:
+        variables = data(green, f"lakegate-green-{service}")
+        assert variables[f"{service.upper()}_CONSUMERS__COLOUR"] == "green"
+        pod = pod_of(green.one("Deployment", component=service))
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "turn"]
+        assert volume["configMap"]["name"] == turn["metadata"]["name"]
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "turn"]
+        assert variables[f"{service.upper()}_CONSUMERS__FILE"] == f"{mount['mountPath']}/consumers"
+    assert not any("CONSUMERS" in name for name in data(render(), "lakegate-lineage"))
+
+
+def test_two_colours_share_no_object(render: Render) -> None:
+    def names(colour: str) -> set[tuple[str, str]]:
+        documents = render("prod", colour, name=f"lakegate-{colour}")
+        return {(document["kind"], document["metadata"]["name"]) for document in documents}
+
+    assert names("blue").isdisjoint(names("green"))
+
+
+def test_only_the_gateway_is_behind_the_ingress_and_the_route(render: Render) -> None:
+    rendered = render(sets=("base.httpRoute.enabled=true", 'base.httpRoute.parentRefs=[{"name":"local"}]'))
+    (rule,) = rendered.one("Ingress")["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert path["backend"]["service"] == {"name": "lakegate", "port": {"name": "http"}}
+    (route,) = rendered.one("HTTPRoute")["spec"]["rules"]
+    assert route["backendRefs"] == [{"name": "lakegate", "port": 80}]
+    # a stream of events has no end by itself
+    assert route["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+
+
+def components(selector: Document) -> set[str]:
+    if COMPONENT in selector.get("matchLabels", {}):
+        return {selector["matchLabels"][COMPONENT]}
+    return {
+        value
+        for expression in selector.get("matchExpressions", [])
+        if expression["key"] == COMPONENT
+        for value in expression["values"]
+    }
+
+
+def policies(rendered: Rendered) -> list[Any]:
+    return [policy["spec"] for policy in rendered.of("NetworkPolicy")]
+
+
+@pytest.mark.parametrize("mode", ["single", "blueGreen"])
+def test_the_policies_open_exactly_the_flows_of_the_architecture(render: Render, mode: str) -> None:
+    rendered = render("prod", sets=(f"base.mode={mode}",))
+    opened: dict[str, set[tuple[str, str, str]]] = {"Ingress": set(), "Egress": set()}
+    for policy in policies(rendered):
+        for own in components(policy["podSelector"]):
+            for kind, side in (("Ingress", "from"), ("Egress", "to")):
+                for rule in policy.get(kind.lower(), []):
+                    for peer in rule.get(side, []):
+                        for other in components(peer.get("podSelector", {})):
+                            for port in rule["ports"]:
+                                flow = (other, own) if kind == "Ingress" else (own, other)
+                                opened[kind].add((*flow, port["port"]))
+    # a gateway's own port is opened for the rollout by its number
+    opened["Ingress"] = {(a, b, port) for a, b, port in opened["Ingress"] if port != 8080}
+    expected = FLOWS if mode == "single" else FLOWS | ROLLOUT
+    assert opened["Egress"] == expected
+    assert opened["Ingress"] == expected - {("rollout", "gateway", "http")}
+
+
+def test_a_colour_reaches_its_own_colour_only(render: Render) -> None:
+    for policy in policies(render("prod", "base")):
+        own = policy["podSelector"].get("matchLabels", {}).get("lakegate.io/colour")
+        for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
+            for peer in [*rule.get("from", []), *rule.get("to", [])]:
+                other = peer.get("podSelector", {}).get("matchLabels", {}).get("lakegate.io/colour")
+                assert other == own
+
+
+def test_what_is_not_opened_is_closed_for_every_pod(render: Render) -> None:
+    rendered = render("dev")
+    denied = rendered.named("NetworkPolicy", "lakegate-default-deny")["spec"]
+    assert denied["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in denied
+    assert "egress" not in denied
+    for workload in rendered.workloads:
+        assert denied["podSelector"]["matchLabels"].items() <= pod_labels(workload).items()
+
+
+def test_each_data_server_is_open_to_those_who_use_it(render: Render) -> None:
+    values = ("postgres", "kafka", "mongodb", "objectStore", "traces")
+    rendered = render("dev", sets=tuple(f"base.networkPolicies.{name}.to={SOMEWHERE}" for name in values))
+    for server, users in DATA_SERVERS.items():
+        policy = rendered.named("NetworkPolicy", f"lakegate-to-{server}")["spec"]
+        assert components(policy["podSelector"]) == users
+        assert "ingress" not in policy
+
+
+def test_the_database_is_made_before_it_is_migrated_and_that_before_anything_changes(render: Render) -> None:
+    jobs = render().of("Job")
+    weights = {job["metadata"]["name"]: int(job["metadata"]["annotations"]["helm.sh/hook-weight"]) for job in jobs}
+    assert weights.pop("lakegate-provision") < min(weights.values())
+    assert set(weights) == {f"lakegate-{service}-migrate" for service in SERVICES}
+    for job in jobs:
+        annotations = job["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert "before-hook-creation" in annotations["helm.sh/hook-delete-policy"]
+        # what a hook names must be there before the first install
+        assert pod_of(job)["serviceAccountName"] == "default"
+        assert job["spec"]["backoffLimit"] > 0
+
+
+def test_each_service_migrates_its_own_schema_with_its_own_image(render: Render) -> None:
+    rendered = render(sets=("global.image.tag=v7",))
+    for service in SERVICES:
+        (container,) = pod_of(rendered.named("Job", f"lakegate-{service}-migrate"))["containers"]
+        assert container["args"] == ["lakegate_chassis.migrate", "lakegate_chassis", f"lakegate_{service}"]
+        assert container["image"] == f"localhost/lakegate-{service}:v7"
+
+
+def test_a_changed_setting_rolls_the_pods_of_its_service_and_no_others(render: Render) -> None:
+    before, after = render(), render(sets=("gateway.settings.log_level=debug",))
+    changed = {
+        service
+        for service in SERVICES
+        if before.one("Deployment", component=service)["spec"]["template"]
+        != after.one("Deployment", component=service)["spec"]["template"]
+    }
+    assert changed == {"gateway"}
+
+
+def test_catalog_and_ingest_look_at_the_same_warehouse(render: Render) -> None:
+    rendered = render("dev")
+    folder = data(rendered, "lakegate-catalog")["CATALOG_WAREHOUSE__LOCATION"]
+    assert data(rendered, "lakegate-ingest")["INGEST_QUARANTINE__LOCATION"] == folder
+    claim = rendered.one("PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    for service in ("catalog", "ingest"):
+        pod = pod_of(rendered.one("Deployment", component=service))
+        volume = next(v for v in pod["volumes"] if v["name"] == "warehouse")
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        mount = next(m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "warehouse")
+        assert f"file://{mount['mountPath']}" == folder
+    for service in ("gateway", "lineage"):
+        pod = pod_of(rendered.one("Deployment", component=service))
+        assert not any(volume["name"] == "warehouse" for volume in pod["volumes"])
+
+
+def test_an_object_store_needs_no_volume(render: Render) -> None:
+    rendered = render("prod")
+    assert not rendered.of("PersistentVolumeClaim")
+    assert data(rendered, "lakegate-catalog")["CATALOG_WAREHOUSE__LOCATION"].startswith("s3://")
+
+
+def test_the_spool_is_a_volume_of_the_pod_and_its_quota_fits_in_it(render: Render) -> None:
+    for kind, source in (("emptyDir", "emptyDir"), ("volume", "ephemeral")):
+        rendered = render("dev", sets=(f"ingest.spool.kind={kind}", "ingest.spool.gib=5"))
+        quota = int(data(rendered, "lakegate-ingest")["INGEST_SPOOL__QUOTA_BYTES"])
+        assert 4 * 2**30 < quota < 5 * 2**30
+        pod = pod_of(rendered.one("Deployment", component="ingest"))
+        assert source in next(volume for volume in pod["volumes"] if volume["name"] == "spool")
+
+
+def test_the_autoscaler_goes_out_fast_and_in_slowly(render: Render) -> None:
+    rendered = render("prod")
+    for service in SERVICES:
+        spec = rendered.one("HorizontalPodAutoscaler", component=service)["spec"]
+        assert spec["scaleTargetRef"]["name"] == rendered.one("Deployment", component=service)["metadata"]["name"]
+        assert spec["behavior"]["scaleUp"]["stabilizationWindowSeconds"] == 0
+        assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 120
+        # or each upgrade would put the number back
+        assert "replicas" not in rendered.one("Deployment", component=service)["spec"]
+
+
+def test_an_autoscaler_uses_metrics_of_the_service_where_an_adapter_serves_them(render: Render) -> None:
+    def metrics(**options: Any) -> list[str]:
+        rendered = render("prod", **options)
+        autoscaler = rendered.one("HorizontalPodAutoscaler", component="gateway")
+        return [metric["type"] for metric in autoscaler["spec"]["metrics"]]
+
+    assert metrics() == ["Resource"]
+    assert metrics(apis=("custom.metrics.k8s.io/v1beta1",)) == ["Resource", "Pods"]
+    never = ("gateway.autoscaling.customMetrics=never",)
+    assert metrics(apis=("custom.metrics.k8s.io/v1beta1",), sets=never) == ["Resource"]
+
+
+def test_keda_scales_on_the_lag_of_the_group_that_the_service_consumes_as(render: Render) -> None:
+    rendered = render("dev", sets=("lineage.keda.enabled=true", "global.kafka.bootstrap=kafka:9092"))
+    (trigger,) = rendered.one("ScaledObject")["spec"]["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == "lineage"
+    assert trigger["metadata"]["topic"] == "lakegate.lineage"
+    assert trigger["metadata"]["bootstrapServers"] == "kafka:9092"
+
+
+def test_prometheus_scrapes_each_service_at_its_management_port(render: Render) -> None:
+    rendered = render("prod")
+    for service in SERVICES:
+        monitor = rendered.one("ServiceMonitor", component=service)["spec"]
+        labels = rendered.named("Service", f"lakegate-{service}")["metadata"]["labels"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert [endpoint["port"] for endpoint in monitor["endpoints"]] == ["management"]
+
+
+def test_every_file_of_rules_and_dashboards_gets_into_the_cluster(render: Render) -> None:
+    rendered = render("prod")
+    folder = UMBRELLA.parent / "lakegate-base" / "files"
+    rules = {file.stem: yaml.safe_load(file.read_text()) for file in (folder / "rules").glob("*.yaml")}
+    for name, content in rules.items():
+        spec = rendered.named("PrometheusRule", f"lakegate-{name.replace('_', '-')}")["spec"]
+        assert spec["groups"] == content["groups"]
+    dashboards = [file.name for file in (folder / "dashboards").glob("*.json")]
+    for name in dashboards:
+        stem = name.removesuffix(".json").replace("_", "-")
+        assert name in data(rendered, f"lakegate-dashboard-{stem}")
+    assert len(rendered.of("PrometheusRule")) == len(rules)
+
+
+def test_helm_test_runs_the_main_job_at_the_gateway_of_its_own_release(render: Render) -> None:
+    for name, release in (("lakegate", None), ("lakegate-green", "green")):
+        rendered = render("dev", release, name=name)
+        pod = rendered.one("Pod")
+        assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+        environment = {item["name"]: item["value"] for item in pod["spec"]["containers"][0]["env"]}
+        assert environment["LAKEGATE_URL"] == f"http://{name}-gateway:8080"
+        script = data(rendered, f"{name}-smoke-test")["main_job.py"]
+        assert script == (UMBRELLA / "files" / "main_job.py").read_text()
+        compile(script, "main_job.py", "exec")
+    assert not render("dev", "base").of("Pod")
