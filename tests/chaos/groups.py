@@ -29,7 +29,7 @@ async def slow_consumer(stage: Stage, _: Ledger) -> float:
             process.resume()
             await asyncio.sleep(_AWAKE_SECONDS)
         process.suspend()
-        # INGEST_KAFKA__SESSION_SECONDS is 10: the group goes on without it, and it comes back as a stranger
+        # LINEAGE_KAFKA__SESSION_SECONDS is 10: the group goes on without it, and it comes back as a stranger
         await asyncio.sleep(14)
     finally:
         process.resume()
