@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from servers.cache import made
 from servers.processes import Missing
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -17,12 +16,6 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 """
 _DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 _TIMEOUT_SECONDS = 300
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/lakegate/servers, or the same under ~/.cache."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "lakegate" / "servers"
 
 
 def java() -> str:
@@ -35,22 +28,12 @@ def jars(name: str, coordinates: Sequence[str], finish: Callable[[Path], None] =
     `finish` may add to the folder before it is published under `name`, which must change with the coordinates.
     Raises Missing.
     """
-    cache = cache_folder()
-    made = cache / name
-    if made.is_dir():
-        return made
-    cache.mkdir(parents=True, exist_ok=True)
-    # two runs at once: the second waits and finds what the first made
-    with (cache / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.is_dir():
-            fresh = cache / f"{name}.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir()
-            _copy_dependencies(fresh, name, coordinates)
-            finish(fresh)
-            fresh.rename(made)
-    return made
+
+    def make(folder: Path) -> None:
+        _copy_dependencies(folder, name, coordinates)
+        finish(folder)
+
+    return made(name, make)
 
 
 def _copy_dependencies(folder: Path, name: str, coordinates: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,20 @@ def _get(servers: Servers, name: str, sources: dict[str, Source]):  # type: igno
         if servers.is_required(name):
             pytest.fail(f"no {name}: {reason}", pytrace=False)
         pytest.skip(f"no {name}: {reason}")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the one build that takes minutes at once, beside the tests that don't need it."""
+    wanted = any("s3" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly and not s3_server.is_at_hand():
+        threading.Thread(target=_build_s3, daemon=True).start()
+
+
+def _build_s3() -> None:
+    try:
+        s3_server.build()
+    except Missing:
+        return  # the fixture tries again, and says why not
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -75,7 +75,7 @@ class ServerProcess:
                 stderr=log,
                 # Ctrl-C in the terminal ends the tests first, and then the server in order.
                 start_new_session=True,
-                preexec_fn=_die_with_us(),
+                preexec_fn=die_with_us(),
             )
         deadline = time.monotonic() + self._start_seconds
         while not self._ready():
@@ -123,7 +123,8 @@ def listens(port: int) -> bool:
     return True
 
 
-def _die_with_us() -> Callable[[], None] | None:
+def die_with_us() -> Callable[[], None] | None:
+    """For `preexec_fn`: the kernel ends the child with the thread that started it (Linux)."""
     if sys.platform != "linux":
         return None
     # loaded before the fork: a forked child should call as little as possible
