@@ -32,12 +32,23 @@ class Service:
         return f"lakegate_{self.name}"
 
 
+_OBJECTS = "CATALOG_OBJECTS__"
+
+
+def _objects_of_the_catalog(inherited: Mapping[str, str]) -> dict[str, str]:
+    """How the catalog reaches the object store is how ingest does, where nothing else is said."""
+    found = {name.removeprefix("CATALOG_"): value for name, value in inherited.items() if name.startswith(_OBJECTS)}
+    return {name: value for name, value in found.items() if f"INGEST_{name}" not in inherited}
+
+
 def services(
     home: Home, ports: Ports, postgres_urls: Mapping[str, str], admin_key: str, inherited: Mapping[str, str]
 ) -> list[Service]:
     """All four, the gateway first: it is also the first to end, so that no request meets a missing upstream."""
     urls = {name: f"http://{HOST}:{port}" for name, port in ports.api.items()}
     keys = home.secrets / "keys"
+    # an object store is named once, to the catalog
+    warehouse = inherited.get("CATALOG_WAREHOUSE__LOCATION", home.warehouse.as_uri())
     own = {
         "gateway": {
             "CATALOG_URL": urls["catalog"],
@@ -48,14 +59,15 @@ def services(
             "ISSUER__URL": urls["gateway"],
         },
         "catalog": {
-            "WAREHOUSE__LOCATION": home.warehouse.as_uri(),
+            "WAREHOUSE__LOCATION": warehouse,
             "SEARCH__DIR": str(home.search),
         },
         "ingest": {
             "CATALOG_URL": urls["catalog"],
             "TOKEN_EXCHANGE_URL": f"http://{HOST}:{ports.management['gateway']}/internal/token",
             "SPOOL__DIR": str(home.spool),
-            "QUARANTINE__LOCATION": home.warehouse.as_uri(),
+            "QUARANTINE__LOCATION": warehouse,
+            **_objects_of_the_catalog(inherited),
         },
         "lineage": {},
     }

@@ -76,19 +76,19 @@ def open_store(location: str, settings: ObjectStoreSettings) -> ObjectStore:
     if is_local(url):
         return from_url(url, mkdir=True)
     parts = urlsplit(url)
-    options: dict[str, Any] = {name: value.get_secret_value() for name, value in settings.options.items()}
-    client: dict[str, Any] = {
+    options: Any = {name: value.get_secret_value() for name, value in settings.options.items()}
+    client: Any = {
         "timeout": timedelta(seconds=REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "allow_http": (settings.endpoint or "").startswith("http://") or options.pop("allow_http", "") == "true",
     }
     retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
     if parts.scheme not in S3_SCHEMES:
-        return from_url(url, client_options=client, retry_config=retries, **options)
+        options |= {"client_options": client, "retry_config": retries}
+        found: ObjectStore = from_url(url, **options)
+        return found
     options["virtual_hosted_style_request"] = not settings.path_style
-    options |= {
-        name: value for name, value in (("endpoint", settings.endpoint), ("region", settings.region)) if value
-    }
+    options |= {name: value for name, value in (("endpoint", settings.endpoint), ("region", settings.region)) if value}
     return S3Store(
         parts.netloc,
         prefix=parts.path.strip("/") or None,

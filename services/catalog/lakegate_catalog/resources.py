@@ -63,7 +63,8 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
             index_folder = index_folder / "mongodb"
         entities = Entities(store)
         namespaces = Namespaces(entities)
-        tables = Tables(entities, namespaces, Warehouse(settings.warehouse, settings.metadata.cache_bytes))
+        warehouse = Warehouse(settings.warehouse, settings.objects, settings.metadata.cache_bytes)
+        tables = Tables(entities, namespaces, warehouse)
         index = await asyncio.to_thread(SearchIndex, index_folder, settings.search.heap_bytes)
         stack.push_async_callback(asyncio.to_thread, index.close)
         stack.push_async_callback(tables.finish)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.settings import BackendSettings, Section, settings_config
 
 
@@ -14,12 +15,9 @@ class WarehouseSettings(Section):
 
     name: str = Field(default="lakehouse", description="what Iceberg clients call it")
     location: str = Field(description="URL of a folder or bucket: file:///…, s3://…, gs://…, abfss://…")
-    options: dict[str, SecretStr] = Field(
-        default_factory=dict, description="obstore options of the location (endpoint, keys, region), as JSON"
-    )
     client_properties: dict[str, str] = Field(
         default_factory=dict,
-        description="handed to every Iceberg client with a table (s3.endpoint and the like); never secrets, as JSON",
+        description="handed to every Iceberg client with a table; never secrets, as JSON",
     )
 
     @field_validator("location")
@@ -91,6 +89,7 @@ class CatalogSettings(BackendSettings):
     port: int = Field(default=8081, ge=0, le=65535, description="port of the API")
     management_port: int = Field(default=9081, ge=0, le=65535, description="port for /metrics and /loglevel")
     warehouse: WarehouseSettings
+    objects: ObjectStoreSettings = ObjectStoreSettings()
     store: StoreSettings = StoreSettings()
     metadata: MetadataSettings = MetadataSettings()
     search: SearchSettings

@@ -22,6 +22,7 @@ Problem
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
 ├── TooManyStreams              503
 ├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
+├── StoreUnavailable            503 the warehouse's object store is away
 ├── CatalogUnavailable          503 not reached, or its outcome not settled in time
 ├── CommitConflict              409 lost the race every time
 ├── SchemaConflict              422 on_new_column=reject, or a table whose schema the file does not fit
@@ -100,6 +101,10 @@ class TooManyStreams(Retriable):
 
 class CatalogUnavailable(Retriable):
     slug, title = "catalog-unavailable", "Catalog can't be reached"
+
+
+class StoreUnavailable(Retriable):
+    slug, title = "object-store-unavailable", "Object store can't be reached"
 
 
 class LoadInterrupted(Retriable):

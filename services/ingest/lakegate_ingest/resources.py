@@ -18,6 +18,7 @@ from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.committer import Committer
 from lakegate_ingest.commit.tokens import TokenExchange
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.following import Followers
 from lakegate_ingest.loads.jobs import Jobs
@@ -42,6 +43,7 @@ class Resources:
     settings: IngestSettings
     pool: asyncpg.Pool
     catalog: Catalog
+    warehouse: Warehouse
     loads: LoadService
     followers: Followers
     rows: RowService
@@ -64,12 +66,13 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     catalog = Catalog(
         client, TokenExchange(exchange, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
     )
-    committer = Committer(catalog, settings.commit, settings.quarantine.location)
+    warehouse = Warehouse(settings.quarantine.location, settings.objects)
+    committer = Committer(catalog, settings.commit, warehouse)
     outcomes = Outcomes(pool, event_log, cleanup_seconds=settings.commit.orphan_age_seconds)
     reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
     pipeline = Pipeline(
         pool=pool, spool=spool, catalog=catalog, committer=committer, outcomes=outcomes, settings=settings,
-        reader=reader, owner=owner.owner,
+        reader=reader, owner=owner.owner, warehouse=warehouse,
     )  # fmt: skip
     jobs = Jobs(
         pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
@@ -77,7 +80,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     )  # fmt: skip
     recovery = Recovery(
         pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, committer=committer,
-        settings=settings.job, owner=owner,
+        settings=settings.job, owner=owner, warehouse=warehouse,
     )  # fmt: skip
     loads = LoadService(
         pool=pool, pipeline=pipeline, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
@@ -92,8 +95,8 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         keep = timedelta(days=settings.retention.load_days)
         background.start("retention", LoadRetention(pool, keep=keep).run)
         yield Resources(
-            settings=settings, pool=pool, catalog=catalog, loads=loads, followers=Followers(settings.job),
-            rows=RowService(catalog, settings.rows, settings.quarantine.location), recovery=recovery,
+            settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,
+            followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse), recovery=recovery,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.settings import BackendSettings, Section, settings_config
 
 MIB = 1 << 20
@@ -170,4 +171,5 @@ class IngestSettings(BackendSettings):
     commit: CommitSettings = CommitSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     retention: RetentionSettings = RetentionSettings()
+    objects: ObjectStoreSettings = ObjectStoreSettings()
     rows: RowsSettings = RowsSettings()

@@ -19,10 +19,12 @@ from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import LongType, NestedField
 
+from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.testing import eventually, serving
 from lakegate_contracts.identity import Principal
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import FileOutsideTable
 from lakegate_ingest.settings import RowsSettings
 from lakegate_ingest.tables.formats import Encoder, RowFormat
@@ -162,7 +164,7 @@ async def test_a_client_that_leaves_gives_its_place_back(
 
 def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:
     """Which of these paths may be opened for the tenant."""
-    files = TenantFiles(f"file://{warehouse}", tenant)
+    files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), tenant)
     found = []
     for path in paths:
         try:
@@ -218,7 +220,7 @@ def test_a_class_that_table_properties_name_is_never_loaded(warehouse: Path) -> 
         Schema(NestedField(1, "a", LongType())), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER,
         f"file://{warehouse}/acme/t", {"py-io-impl": "antigravity.Io", "s3.endpoint": "http://127.0.0.1:9"},
     )  # fmt: skip
-    files = TenantFiles(f"file://{warehouse}", "acme")
+    files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), "acme")
     assert list(Scan(metadata, files, RowQuery(None, None, None, None), batch_rows=10).batches()) == []
     assert files.properties == {}
     assert "antigravity" not in sys.modules

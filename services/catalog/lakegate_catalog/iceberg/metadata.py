@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 import obstore
 import obstore.exceptions
-from obstore.store import from_url
 from prometheus_client import Gauge
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 
@@ -23,6 +21,7 @@ from lakegate_catalog.iceberg.dialect import BadRequest
 from lakegate_catalog.settings import WarehouseSettings
 from lakegate_chassis.logs import log
 from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
+from lakegate_chassis.objectstore import ObjectStoreSettings, open_store
 from lakegate_contracts.names import TableName
 
 # What parsed metadata weighs for each byte of its JSON, measured on 1 to 3,000 snapshots: 8 to 12.
@@ -56,10 +55,10 @@ class Document:
 class Warehouse:
     """The object store below the warehouse's location. Locations are URLs; paths are relative to it."""
 
-    def __init__(self, settings: WarehouseSettings, cache_bytes: int) -> None:
+    def __init__(self, settings: WarehouseSettings, objects: ObjectStoreSettings, cache_bytes: int) -> None:
         self.settings = settings
-        self._root = settings.location
-        self._store = _open(settings)
+        self.root = settings.location
+        self.store = open_store(settings.location, objects)
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[str, Document] = OrderedDict()
         self._weight = 0
@@ -101,7 +100,7 @@ class Warehouse:
         """The tenant's folder, with a slash at its end: nothing of one tenant may begin like another's."""
         if not _TENANT.fullmatch(tenant):
             raise BadRequest(f"The tenant {tenant!r} can't name a folder of the warehouse.")
-        return f"{self._root}/{tenant}/"
+        return f"{self.root}/{tenant}/"
 
     def prepare(self, location: str) -> None:
         """Make the folders of a staged table in a local warehouse: DuckDB writes files there and makes none."""
@@ -113,7 +112,9 @@ class Warehouse:
         """Store the metadata as a new file below the table's location."""
         content = metadata.model_dump_json().encode()
         location = f"{metadata.location}/metadata/{version:05d}-{uuid4()}.metadata.json"
-        await obstore.put_async(self._store, self._path(location), content, mode="create")
+        # conditional; nobody else has this name, so one that is there is ours: the store's first answer was lost
+        with suppress(obstore.exceptions.AlreadyExistsError):
+            await obstore.put_async(self.store, self.path(location), content, mode="create")
         document = Document(location, content, metadata)
         self._remember(document)
         return document
@@ -125,7 +126,7 @@ class Warehouse:
         if known is not None:
             self._cached.move_to_end(location)
             return known
-        result = await obstore.get_async(self._store, self._path(location))
+        result = await obstore.get_async(self.store, self.path(location))
         document = Document(location, bytes(await result.bytes_async()))
         self._remember(document)
         return document
@@ -142,7 +143,7 @@ class Warehouse:
         """Delete the file of a commit that lost. A failure is logged: the file is an orphan, and harmless."""
         self._forget(document.location)
         try:
-            await obstore.delete_async(self._store, self._path(document.location))
+            await obstore.delete_async(self.store, self.path(document.location))
         except (obstore.exceptions.BaseError, OSError) as error:
             log.warning("metadata_not_deleted", location=document.location, reason=str(error))
 
@@ -156,14 +157,15 @@ class Warehouse:
     async def purge(self, location: str) -> int:
         """Delete everything below a table's location; returns how many files that were."""
         deleted = 0
-        async for batch in obstore.list(self._store, self._path(location) + "/", chunk_size=DELETE_BATCH):
+        async for batch in obstore.list(self.store, self.path(location) + "/", chunk_size=DELETE_BATCH):
             paths = [item["path"] for item in batch]
-            await obstore.delete_async(self._store, paths)
+            await obstore.delete_async(self.store, paths)
             deleted += len(paths)
         return deleted
 
-    def _path(self, location: str) -> str:
-        return location[len(self._root) + 1 :]
+    def path(self, location: str) -> str:
+        """The key of a location below the warehouse's."""
+        return location[len(self.root) + 1 :]
 
     def _remember(self, document: Document) -> None:
         self._forget(document.location)
@@ -196,10 +198,3 @@ def next_version(location: str) -> int:
     """The number after that in a metadata file's name; 0 when it has none."""
     found = _VERSION.search(location)
     return int(found[1]) + 1 if found else 0
-
-
-def _open(settings: WarehouseSettings) -> Any:
-    if settings.location.startswith("file:"):
-        return from_url(settings.location, mkdir=True)
-    options: dict[str, Any] = {name: value.get_secret_value() for name, value in settings.options.items()}
-    return from_url(settings.location, **options)

@@ -19,6 +19,7 @@ from lakegate_catalog.store.entities import Entities
 from lakegate_catalog.store.port import Change
 from lakegate_catalog.store.postgres import PostgresCatalogStore
 from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.problems import Unavailable
 from lakegate_contracts.names import TableName
 
@@ -47,7 +48,7 @@ async def tables(pool: asyncpg.Pool, warehouse: Path, tenant: str) -> Tables:
     made = Tables(
         entities,
         Namespaces(entities),
-        Warehouse(WarehouseSettings(location=f"file://{warehouse}"), 1_000_000),
+        Warehouse(WarehouseSettings(location=f"file://{warehouse}"), ObjectStoreSettings(), 1_000_000),
     )
     await made.namespaces.create(tenant, "travel", {})
     body = CreateTable.model_validate({"name": "flights", "schema": SCHEMA})
@@ -81,7 +82,7 @@ async def test_a_place_that_could_be_another_tenants_is_never_used(tables: Table
 
 async def current_snapshot(tables: Tables, tenant: str) -> Any:
     # through a cache of its own: what counts is the file
-    fresh = Warehouse(tables.warehouse.settings, 0)
+    fresh = Warehouse(tables.warehouse.settings, ObjectStoreSettings(), 0)
     loaded = await Tables(tables.entities, tables.namespaces, fresh).load(tenant, FLIGHTS)
     _, metadata = await fresh.parse(loaded.document.location)
     return metadata.current_snapshot_id

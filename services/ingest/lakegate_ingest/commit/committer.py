@@ -20,9 +20,10 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
-from lakegate_ingest.commit import snapshots, warehouse
+from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
@@ -62,10 +63,10 @@ class Committed:
 class Committer:
     """Turns plans into snapshots; blocking work runs in threads."""
 
-    def __init__(self, catalog: Catalog, settings: CommitSettings, warehouse_location: str) -> None:
+    def __init__(self, catalog: Catalog, settings: CommitSettings, warehouse: Warehouse) -> None:
         self._catalog = catalog
         self._settings = settings
-        self._warehouse_location = warehouse_location
+        self._warehouse = warehouse
 
     async def commit(self, plan: CommitPlan, *, resumed: bool) -> Committed:
         """Move the files in and commit them.
@@ -76,10 +77,10 @@ class Committer:
         loaded = await self._first_look(plan, resumed=resumed)
         if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
             return _committed(loaded)
-        files = TenantFiles(self._warehouse_location, plan.tenant)
+        files = TenantFiles(self._warehouse, plan.tenant)
         for _, url in plan.data:
             files.check(url)
-        await asyncio.to_thread(_move_all, plan.data)
+        await asyncio.to_thread(self._move_all, plan.data)
         new = plan.staged is not None
         build = _Build(plan, files)
         for attempt in range(self._settings.attempts):
@@ -101,10 +102,10 @@ class Committer:
             except NoSuchTable as error:
                 raise CatalogRefused(f"The table {plan.table} was dropped during the load.", status=409) from error
             else:
-                await asyncio.to_thread(_delete_other_lists, plan, build.manifest_list)
+                await asyncio.to_thread(self._delete_other_lists, plan, build.manifest_list)
                 return _committed(done)
             if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
-                await asyncio.to_thread(_delete_other_lists, plan, _list_of(loaded.metadata, plan.snapshot_id))
+                await asyncio.to_thread(self._delete_other_lists, plan, _list_of(loaded.metadata, plan.snapshot_id))
                 return _committed(loaded)
             if new:
                 raise SchemaMoved("another load created the table first")
@@ -159,6 +160,16 @@ class Committer:
                     raise
                 await self._pause(attempt)
         raise AssertionError("unreachable")
+
+    def _move_all(self, files: list[tuple[Path, str]]) -> None:
+        for source, url in files:
+            self._warehouse.move_in(source, url)
+
+    def _delete_other_lists(self, plan: CommitPlan, kept: str) -> None:
+        """The manifest lists of attempts that lost; only this load writes under its snapshot id."""
+        folder = kept.rpartition("/")[0]
+        lists = self._warehouse.list_prefix(folder, snapshots.manifest_list_prefix(plan.snapshot_id))
+        self._warehouse.delete(url for url in lists if url != kept)
 
     async def _pause(self, attempt: int) -> None:
         longest = min(self._settings.backoff_seconds * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
@@ -226,15 +237,3 @@ def _committed(loaded: LoadedTable) -> Committed:
 def _list_of(metadata: TableMetadata, snapshot_id: int) -> str:
     snapshot = metadata.snapshot_by_id(snapshot_id)
     return snapshot.manifest_list if snapshot is not None else ""
-
-
-def _move_all(files: list[tuple[Path, str]]) -> None:
-    for source, url in files:
-        warehouse.move_in(source, url)
-
-
-def _delete_other_lists(plan: CommitPlan, kept: str) -> None:
-    """The manifest lists of attempts that lost; only this load writes under its snapshot id."""
-    folder = kept.rpartition("/")[0]
-    lists = warehouse.list_prefix(folder, snapshots.manifest_list_prefix(plan.snapshot_id))
-    warehouse.delete(url for url in lists if url != kept)

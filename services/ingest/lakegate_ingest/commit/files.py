@@ -8,32 +8,38 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote, urlsplit
 
-from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.io import FileIO, InputFile, OutputFile
 
+from lakegate_chassis.objectstore import S3_SCHEMES
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import FileOutsideTable
 
 QUARANTINE = "_quarantine"
-S3_SCHEMES = ("s3", "s3a", "s3n")
 
 
-class TenantFiles(PyArrowFileIO):
-    """FileIO without any property of a table: credentials come from this process's own environment."""
+class TenantFiles(FileIO):
+    """FileIO without any property of a table: credentials come from this process's own settings."""
 
-    def __init__(self, warehouse: str, tenant: str) -> None:
-        """`warehouse` is the URL of the folder that has the folders of all tenants."""
+    def __init__(self, warehouse: Warehouse, tenant: str) -> None:
         super().__init__({})
-        self._scheme, self._netloc, root = _parts(warehouse)
+        self._warehouse = warehouse
+        self._scheme, self._netloc, root = _parts(warehouse.location)
         raw = tuple(root.rstrip("/").split("/"))
         # a plain path has no escapes; a URL may have them
         self._roots = {(*raw, quote(tenant, safe="")), (*(unquote(part) for part in raw), tenant)}
 
-    def new_input(self, location: str) -> PyArrowFile:
+    def new_input(self, location: str) -> InputFile:
         self.check(location)
-        return super().new_input(location)
+        return self._warehouse.input(location)
 
-    def new_output(self, location: str) -> PyArrowFile:
+    def new_output(self, location: str) -> OutputFile:
         self.check(location)
-        return super().new_output(location)
+        return self._warehouse.output(location)
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        url = location if isinstance(location, str) else location.location
+        self.check(url)
+        self._warehouse.delete([url])
 
     def check(self, location: str) -> None:
         """Raises FileOutsideTable for what is not below the tenant's folder, or is in its quarantine."""

@@ -1,4 +1,4 @@
-"""Files in the warehouse, by URL (file:// now, s3:// by configuration): moved in, listed and deleted."""
+"""Files in the warehouse, by URL: moved in, opened, listed and deleted; a local folder or an object store."""
 
 from __future__ import annotations
 
@@ -9,40 +9,113 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore
+from pyiceberg.io import InputFile, OutputFile
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
+from lakegate_chassis.objectstore import S3_SCHEMES, ObjectStoreSettings, is_local, open_store
+from lakegate_ingest.commit.objects import ObjectInput, ObjectOutput, store_errors
 from lakegate_ingest.errors import SpoolFull
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-def local_path(url: str) -> Path | None:
-    """The path behind a file:// URL (or a bare path), None for an object store."""
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(url) if parts.scheme == "" else None
+# Parts of a file on its way in: two at once, so that a load takes 32 MB beyond its engine's memory.
+PART_BYTES = 16 << 20
+PARTS_AT_ONCE = 2
+DELETE_BATCH = 1000
 
 
 def join(base: str, *parts: str) -> str:
     return "/".join([base.rstrip("/"), *parts])
 
 
-def move_in(source: Path, url: str) -> None:
-    """Put a local file at `url`, once: a file that is there already from an earlier attempt stays. Blocks.
+def local_path(url: str) -> Path:
+    """The path behind a file:// URL, or a bare path."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(url)
 
-    Raises SpoolFull without space and FileNotFoundError when neither side has the file.
+
+class Warehouse:
+    """The folder that holds the folders of all tenants. Methods block: call them in a thread.
+
+    `store` is None for a local folder. Its keys are relative to `location`.
     """
-    target = local_path(url)
-    if target is None:
-        if source.exists():
-            store, key = _store(url)
-            with source.open("rb") as file:
-                obstore.put(store, key, file)
+
+    def __init__(self, location: str, objects: ObjectStoreSettings) -> None:
+        self.location = location.rstrip("/")
+        # a local folder is made by whoever writes the first file
+        remote = not is_local(self.location) or objects.url is not None
+        self.store: ObjectStore | None = open_store(self.location, objects) if remote else None
+
+    def key(self, url: str) -> str:
+        """The key of a URL below the location. Raises ValueError for any other."""
+        for spelled in _spellings(url):
+            if spelled.startswith(f"{self.location}/"):
+                return spelled[len(self.location) + 1 :]
+        raise ValueError(f"{url[:500]} is not below {self.location}")
+
+    def input(self, url: str) -> InputFile:
+        """Any file, checked by nobody: what a table names goes through TenantFiles."""
+        if self.store is None:
+            return PyArrowFileIO({}).new_input(url)
+        return ObjectInput(url, self.store, self.key(url))
+
+    def output(self, url: str) -> OutputFile:
+        if self.store is None:
+            return PyArrowFileIO({}).new_output(url)
+        return ObjectOutput(url, self.store, self.key(url))
+
+    def move_in(self, source: Path, url: str) -> None:
+        """Put a local file at `url`, once: a file that is there already from an earlier attempt stays.
+
+        Raises SpoolFull without space, StoreUnavailable, and FileNotFoundError when neither side has the file.
+        """
+        if self.store is None:
+            _move(source, local_path(url))
+        elif source.exists():
+            with source.open("rb") as file, store_errors():
+                obstore.put(self.store, self.key(url), file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
             source.unlink()
-        elif not exists(url):
+        elif not self.exists(url):
             raise FileNotFoundError(url)
-        return
+
+    def exists(self, url: str) -> bool:
+        if self.store is None:
+            return local_path(url).exists()
+        return self.input(url).exists()
+
+    def delete(self, urls: Iterable[str]) -> int:
+        """Delete what is there; returns how many files there were (in an object store: how many were named)."""
+        if self.store is not None:
+            keys = [self.key(url) for url in urls]
+            with store_errors():
+                for start in range(0, len(keys), DELETE_BATCH):
+                    obstore.delete(self.store, keys[start : start + DELETE_BATCH])
+            return len(keys)
+        return sum(_delete(local_path(url)) for url in urls)
+
+    def list_prefix(self, folder: str, name_prefix: str) -> list[str]:
+        """The URLs in `folder` whose names begin so."""
+        if self.store is None:
+            path = local_path(folder)
+            if not path.is_dir():
+                return []
+            return [join(folder, entry.name) for entry in path.iterdir() if entry.name.startswith(name_prefix)]
+        found = []
+        with store_errors():
+            for page in obstore.list(self.store, prefix=self.key(folder)):
+                found += [item["path"].rpartition("/")[2] for item in page]
+        return [join(folder, name) for name in found if name.startswith(name_prefix)]
+
+
+def _spellings(url: str) -> Iterable[str]:
+    """As it is, and as the plain s3:// that s3a:// and s3n:// mean."""
+    yield url
+    scheme, separator, rest = url.partition("://")
+    if scheme in S3_SCHEMES:
+        yield f"s3{separator}{rest}"
+
+
+def _move(source: Path, target: Path) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,35 +143,13 @@ def _copy_in(source: Path, target: Path) -> None:
     source.unlink()
 
 
-def exists(url: str) -> bool:
-    path = local_path(url)
-    if path is not None:
-        return path.exists()
-    store, key = _store(url)
+def _delete(path: Path) -> bool:
     try:
-        obstore.head(store, key)
+        path.unlink()
     except FileNotFoundError:
         return False
+    _remove_if_empty(path.parent)
     return True
-
-
-def delete(urls: Iterable[str]) -> int:
-    """Delete what is there; returns how many files there were. Blocks."""
-    gone = 0
-    for url in urls:
-        path = local_path(url)
-        if path is None:
-            store, key = _store(url)
-            obstore.delete(store, key)
-            gone += 1
-            continue
-        try:
-            path.unlink()
-            gone += 1
-        except FileNotFoundError:
-            continue
-        _remove_if_empty(path.parent)
-    return gone
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -107,22 +158,3 @@ def _remove_if_empty(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.EEXIST):
             raise
-
-
-def list_prefix(folder: str, name_prefix: str) -> list[str]:
-    """The URLs in `folder` whose names begin so. Blocks."""
-    path = local_path(folder)
-    if path is not None:
-        if not path.is_dir():
-            return []
-        return [join(folder, entry.name) for entry in path.iterdir() if entry.name.startswith(name_prefix)]
-    store, key = _store(join(folder, name_prefix))
-    found = []
-    for page in obstore.list(store, prefix=key.rpartition("/")[0]):
-        found += [join(folder, item["path"].rpartition("/")[2]) for item in page]
-    return [url for url in found if url.rpartition("/")[2].startswith(name_prefix)]
-
-
-def _store(url: str) -> tuple[ObjectStore, str]:
-    parts = urlsplit(url)
-    return from_url(f"{parts.scheme}://{parts.netloc}"), unquote(parts.path).lstrip("/")

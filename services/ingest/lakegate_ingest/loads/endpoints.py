@@ -178,11 +178,11 @@ async def list_rejects(
     if NDJSON in request.headers.get("accept", ""):
 
         def lines() -> Iterator[bytes]:
-            for _, record in quarantine.records(files, start):
+            for _, record in quarantine.records(resources.warehouse, files, start):
                 yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
         return StreamingResponse(lines(), media_type=NDJSON)
-    items, following = await asyncio.to_thread(quarantine.page, files, start, limit)
+    items, following = await asyncio.to_thread(quarantine.page, resources.warehouse, files, start, limit)
     path = f"/v1/loads/{load_id}/rejects?{urlencode({'limit': limit, 'cursor': following})}" if following else None
     page = RejectPage(items=items, next=path)
     return Response(page.model_dump_json().encode(), media_type="application/json")

@@ -19,13 +19,15 @@ from lakegate_chassis import tracing
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.names import TableName
 from lakegate_ingest import engine
-from lakegate_ingest.commit import snapshots, warehouse
+from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
 from lakegate_ingest.commit.committer import LONGEST_PAUSE_SECONDS, CommitPlan, Committed, Committer, SchemaMoved
+from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.errors import (
     CatalogUnavailable,
     CommitConflict,
     LoadInterrupted,
+    StoreUnavailable,
 )
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.live import LiveLoad
@@ -67,8 +69,10 @@ class Pipeline:
         settings: IngestSettings,
         reader: Reader,
         owner: str,
+        warehouse: Warehouse,
     ) -> None:
         self._pool = pool
+        self._warehouse = warehouse
         self._spool = spool
         self._catalog = catalog
         self._committer = committer
@@ -237,15 +241,13 @@ class Pipeline:
         commits = bool(result.rows_written) and not load.options.dry_run
         folder = self._spool.path(load.load_id)
         location = table.location if table is not None and commits else None
-        quarantine = warehouse.join(
-            self._settings.quarantine.location, quote(load.tenant, safe=""), "_quarantine", str(load.load_id)
-        )
+        quarantine = join(self._warehouse.location, quote(load.tenant, safe=""), "_quarantine", str(load.load_id))
 
         def named(base: str, files: tuple[engine.DataFile, ...]) -> tuple[IntentFile, ...]:
             return tuple(
                 IntentFile(
                     spool_name=str(file.path.relative_to(folder)), rows=file.rows,
-                    url=warehouse.join(base, f"{attempt}-{index}.parquet"),
+                    url=join(base, f"{attempt}-{index}.parquet"),
                 )
                 for index, file in enumerate(files)
             )  # fmt: skip
@@ -253,7 +255,7 @@ class Pipeline:
         return Intent(
             snapshot_id=secrets.randbits(62) | 1 if commits else None,
             attempt=attempt,
-            data=named(warehouse.join(location, "data", str(load.load_id)), result.data_files) if location else (),
+            data=named(join(location, "data", str(load.load_id)), result.data_files) if location else (),
             quarantine=named(quarantine, result.quarantine_files),
             iceberg_schema=result.schema.model_dump(mode="json", by_alias=True),
             staged=staged.model_dump(mode="json", by_alias=True) if staged is not None else None,
@@ -276,23 +278,29 @@ class Pipeline:
         committed: Committed | None = None
         try:
             with PHASE_SECONDS.labels("commit").time(), tracing.span("commit"):
-                await asyncio.to_thread(_move_all, [(folder / file.spool_name, file.url) for file in intent.quarantine])
+                await asyncio.to_thread(
+                    self._move_all, [(folder / file.spool_name, file.url) for file in intent.quarantine]
+                )
                 if intent.snapshot_id is not None:
                     committed = await self._committer.commit(plan_of(load, intent, folder), resumed=resumed)
             await self._outcomes.complete(load, intent, committed)
-        except CatalogUnavailable as error:
+        except (CatalogUnavailable, StoreUnavailable) as error:
             raise CommitPending(error.detail) from error
         except FileNotFoundError as error:
             raise LoadInterrupted(
                 "What this load had written is gone with its process. Nothing was committed; send it again."
             ) from error
 
+    def _move_all(self, files: list[tuple[Path, str]]) -> None:
+        for source, url in files:
+            self._warehouse.move_in(source, url)
+
     async def _forget_intent(self, load: LoadRow, intent: Intent) -> None:
         """The snapshot is not there and can't come: its files go, and the file is read again."""
         async with tenant_transaction(self._pool, load.tenant) as connection:
             if not await queries.set_rereading(connection, load.load_id, self._owner):
                 raise LostLease
-        await asyncio.to_thread(delete_files, load, intent)
+        await asyncio.to_thread(delete_files, self._warehouse, load, intent)
 
 
 def plan_of(load: LoadRow, intent: Intent, folder: Path) -> CommitPlan:
@@ -312,16 +320,11 @@ def plan_of(load: LoadRow, intent: Intent, folder: Path) -> CommitPlan:
     )
 
 
-def delete_files(load: LoadRow, intent: Intent) -> int:
+def delete_files(warehouse: Warehouse, load: LoadRow, intent: Intent) -> int:
     """Delete everything that an intent which came to nothing has put into the warehouse. Blocks."""
     urls = [file.url for file in (*intent.data, *intent.quarantine)]
     if intent.location is not None:
-        metadata = warehouse.join(intent.location, "metadata")
+        metadata = join(intent.location, "metadata")
         urls += warehouse.list_prefix(metadata, f"{load.load_id}-")
         urls += warehouse.list_prefix(metadata, snapshots.manifest_list_prefix(intent.snapshot_id or 0))
     return warehouse.delete(urls)
-
-
-def _move_all(files: list[tuple[Path, str]]) -> None:
-    for source, url in files:
-        warehouse.move_in(source, url)

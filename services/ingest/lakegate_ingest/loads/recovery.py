@@ -16,6 +16,7 @@ from lakegate_chassis.postgres import connection as acquire
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.receipts import LoadState
 from lakegate_ingest.commit.committer import Committer
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, DelegationExpired, LoadInterrupted
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.jobs import Jobs
@@ -70,7 +71,9 @@ class Recovery:
         committer: Committer,
         settings: JobSettings,
         owner: SpoolOwner,
+        warehouse: Warehouse,
     ) -> None:
+        self._warehouse = warehouse
         self._pool = pool
         self._spool = spool
         self._live = live
@@ -180,6 +183,6 @@ class Recovery:
             except DelegationExpired:
                 log.error("orphans_kept", load_id=str(load_id), reason="delegation expired, so the table can't be read")
             else:
-                ORPHANS.inc(await asyncio.to_thread(delete_files, load, load.intent))
+                ORPHANS.inc(await asyncio.to_thread(delete_files, self._warehouse, load, load.intent))
         async with tenant_transaction(self._pool, tenant) as connection:
             await queries.end_cleanup(connection, load_id)

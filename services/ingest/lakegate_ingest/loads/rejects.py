@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 import pyarrow.parquet as pq
-from pyiceberg.io import load_file_io
 
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import BadCursor
 from lakegate_ingest.loads.schemas import Reject
 
@@ -24,10 +24,12 @@ def parse_cursor(cursor: str | None) -> tuple[int, int]:
     return int(file), int(offset)
 
 
-def page(files: list[tuple[int, str]], start: tuple[int, int], limit: int) -> tuple[list[Reject], str | None]:
+def page(
+    warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int], limit: int
+) -> tuple[list[Reject], str | None]:
     """Up to `limit` records from `start` on, and the cursor of those that follow. Blocks."""
     found: list[Reject] = []
-    for position, record in records(files, start):
+    for position, record in records(warehouse, files, start):
         if len(found) == limit:
             return found, f"{position[0]}.{position[1]}"
         found.append(Reject.model_validate(record))
@@ -35,14 +37,14 @@ def page(files: list[tuple[int, str]], start: tuple[int, int], limit: int) -> tu
 
 
 def records(
-    files: list[tuple[int, str]], start: tuple[int, int] = START
+    warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int] = START
 ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Each record with its position; memory holds one row group."""
     for seq, url in files:
         if seq < start[0]:
             continue
         skip = start[1] if seq == start[0] else 0
-        with load_file_io({}, url).new_input(url).open() as stream:
+        with warehouse.input(url).open() as stream:
             file = pq.ParquetFile(cast(IO[bytes], stream))
             begins = 0
             for group in range(file.num_row_groups):

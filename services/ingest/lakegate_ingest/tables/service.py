@@ -11,6 +11,7 @@ import pyarrow as pa
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
 from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import TableNotFound, TooManyStreams
 from lakegate_ingest.metrics import ROW_STREAMS
 from lakegate_ingest.settings import RowsSettings
@@ -21,9 +22,9 @@ from lakegate_ingest.tables.scan import RowQuery, Scan
 class RowService:
     """Bounded downloads: each has at most one batch in a thread and one on its way to the client."""
 
-    def __init__(self, catalog: Catalog, settings: RowsSettings, warehouse_location: str) -> None:
+    def __init__(self, catalog: Catalog, settings: RowsSettings, warehouse: Warehouse) -> None:
         self._catalog = catalog
-        self._warehouse_location = warehouse_location
+        self._warehouse = warehouse
         self._settings = settings
         self._open = 0
         self._threads = ThreadPoolExecutor(settings.max_streams, "rows")
@@ -45,7 +46,7 @@ class RowService:
             loop = asyncio.get_running_loop()
 
             def plan() -> tuple[Iterator[bytes], bytes]:
-                files = TenantFiles(self._warehouse_location, tenant)
+                files = TenantFiles(self._warehouse, tenant)
                 scan = Scan(loaded.metadata, files, query, batch_rows=self._settings.batch_rows)
                 chunks = _encoded(scan, format_)
                 return chunks, next(chunks)
