@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lakegate.embedded.layout import Home
 from lakegate.embedded.ports import HOST, SERVICES, Ports
+from lakegate.embedded.secret_files import secret
 
 # What the keygen of the gateway writes beside the private keys.
 PUBLIC_KEYS = "internal.jwks.json"
@@ -61,6 +62,8 @@ def services(
         "catalog": {
             "WAREHOUSE__LOCATION": warehouse,
             "SEARCH__DIR": str(home.search),
+            "FILES__ENDPOINT": urls["gateway"],
+            "FILES__KEY": secret(home.secrets / "files.key"),
         },
         "ingest": {
             "CATALOG_URL": urls["catalog"],

@@ -10,6 +10,13 @@ from pydantic import BaseModel, ConfigDict
 TOKEN_TYPE = "lakegate-internal+jwt"
 DELEGATION_TYPE = "lakegate-delegation+jwt"
 DELEGATION_HEADER = "lakegate-delegation"
+# What the gateway signs for an Iceberg client to carry as the session token of its S3 keys; no service accepts it.
+FILE_TOKEN_TYPE = "lakegate-files+jwt"
+FILE_TOKEN_HEADER = "lakegate-file-token"
+# A signed S3 request as it goes on to the catalog: below this path, with what its client signed.
+FILES_PATH = "/files"
+SIGNATURE_HEADER = "lakegate-signature"
+SIGNED_HOST_HEADER = "lakegate-signed-host"
 
 
 class Scope(StrEnum):

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from lakegate_catalog.datasets.endpoints import router as datasets
+from lakegate_catalog.files.endpoints import routes as files
 from lakegate_catalog.iceberg.dialect import by_path
 from lakegate_catalog.iceberg.document import describe
-from lakegate_catalog.iceberg.endpoints import routes
+from lakegate_catalog.iceberg.endpoints import routes as iceberg
 from lakegate_catalog.resources import Resources, open_resources
 from lakegate_catalog.search.endpoints import router as search
 from lakegate_catalog.settings import CatalogSettings
@@ -39,7 +40,8 @@ def create_app(settings: CatalogSettings, resources: Resources | None = None) ->
     describe(app)
     app.include_router(datasets)
     app.include_router(search)
-    app.router.routes.extend(routes())
+    app.router.routes.extend(iceberg())
+    app.router.routes.extend(files())
     if resources is not None:
         use(app, resources)
     return app

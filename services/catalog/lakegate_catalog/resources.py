@@ -8,6 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from lakegate_catalog.datasets.service import Datasets
+from lakegate_catalog.files.grants import Grants
+from lakegate_catalog.files.objects import Objects
+from lakegate_catalog.files.uploads import Uploads
 from lakegate_catalog.iceberg.commits import Commits
 from lakegate_catalog.iceberg.metadata import Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
@@ -39,6 +42,9 @@ class Resources:
     commits: Commits
     datasets: Datasets
     replica: SearchReplica
+    grants: Grants
+    objects: Objects
+    uploads: Uploads
 
 
 @asynccontextmanager
@@ -65,6 +71,11 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         namespaces = Namespaces(entities)
         warehouse = Warehouse(settings.warehouse, settings.objects, settings.metadata.cache_bytes)
         tables = Tables(entities, namespaces, warehouse)
+        grants = Grants(settings.files, warehouse.root)
+        objects = Objects(warehouse.store)
+        uploads = Uploads(objects)
+        if grants.enabled:
+            loops["upload_parts"] = uploads.sweep
         index = await asyncio.to_thread(SearchIndex, index_folder, settings.search.heap_bytes)
         stack.push_async_callback(asyncio.to_thread, index.close)
         stack.push_async_callback(tables.finish)
@@ -74,5 +85,14 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         for name, run in loops.items():
             background.start(name, run)
         yield Resources(
-            settings, checks, namespaces, tables, Commits(tables, settings.metadata), Datasets(entities), replica
+            settings,
+            checks,
+            namespaces,
+            tables,
+            Commits(tables, settings.metadata),
+            Datasets(entities),
+            replica,
+            grants,
+            objects,
+            uploads,
         )

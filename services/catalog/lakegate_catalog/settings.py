@@ -83,6 +83,22 @@ class SearchSettings(Section):
     )
 
 
+class FileSettings(Section):
+    """Keys for the files of one table, that Iceberg clients get with it where the warehouse's location is s3://."""
+
+    endpoint: str | None = Field(
+        default=None, description="the gateway's address as clients know it: their S3 endpoint; none: no keys"
+    )
+    key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="what the keys' secrets are derived from, the same in every replica; another one ends all keys",
+    )
+    lifetime_seconds: int = Field(
+        default=3000, ge=60, le=3500, description="how long keys are good for; the gateway's token for them lives 3600"
+    )
+
+
 class CatalogSettings(BackendSettings):
     model_config = settings_config("CATALOG_")
 
@@ -90,6 +106,7 @@ class CatalogSettings(BackendSettings):
     management_port: int = Field(default=9081, ge=0, le=65535, description="port for /metrics and /loglevel")
     warehouse: WarehouseSettings
     objects: ObjectStoreSettings = ObjectStoreSettings()
+    files: FileSettings = FileSettings()
     store: StoreSettings = StoreSettings()
     metadata: MetadataSettings = MetadataSettings()
     search: SearchSettings

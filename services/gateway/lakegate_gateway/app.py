@@ -18,7 +18,7 @@ from lakegate_chassis.middleware import RequestMiddleware
 from lakegate_chassis.postgres import ping
 from lakegate_chassis.problems import Problem, problem_response
 from lakegate_chassis.settings import load
-from lakegate_contracts.identity import Principal
+from lakegate_contracts.identity import FILES_PATH, SIGNATURE_HEADER, SIGNED_HOST_HEADER, Principal
 from lakegate_gateway.accounts import endpoints as accounts
 from lakegate_gateway.body_limit import BodyLimit
 from lakegate_gateway.dialects import render
@@ -28,7 +28,7 @@ from lakegate_gateway.oauth import endpoints as oauth
 from lakegate_gateway.overview import endpoints as overview
 from lakegate_gateway.pages import endpoints as pages
 from lakegate_gateway.resources import Resources, open_resources
-from lakegate_gateway.routes import Route, match
+from lakegate_gateway.routes import FILES, Dialect, Route, match
 from lakegate_gateway.settings import GatewaySettings
 
 _ROUTE = "lakegate.route"
@@ -55,7 +55,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            route = match(scope["path"])
+            route = FILES if is_signed(scope) else match(scope["path"])
             if route is not None:
                 scope["app"] = self
                 scope[_ROUTE] = route
@@ -67,6 +67,9 @@ class Gateway:
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope[_ROUTE]
         resources = self.resources
+        if route is FILES:
+            await self._relay_signed(scope, receive, send)
+            return
         header = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -79,6 +82,7 @@ class Gateway:
             else:
                 client = scope.get("client")
                 principal = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
+                known = resources.authenticator.known(header) if header else None
             scope["principal"] = principal
             authorize(principal, route, scope["method"], scope["path"])
         except Problem as problem:
@@ -90,7 +94,39 @@ class Gateway:
             (b"x-request-id", info.request_id.encode()),
             (b"traceparent", info.traceparent.encode()),
         ]
+        if route.dialect is Dialect.ICEBERG:
+            identity.append(resources.tokens.for_files(principal, known.key_id if known is not None else None))
         await resources.relay(scope, receive, send, route, identity)
+
+    async def _relay_signed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An S3 request of an Iceberg client. The catalog gets what was signed: the host, and the signature itself."""
+        resources = self.resources
+        headers = dict(scope["headers"])
+        try:
+            principal = await resources.authenticator.authenticate_files(headers.get(b"x-amz-security-token"))
+        except Problem as problem:
+            await resources.relay.refuse(scope, receive, send, FILES, problem)
+            return
+        scope["principal"] = principal
+        scope["raw_path"] = FILES_PATH.encode() + scope["raw_path"]
+        info = context.current()
+        identity = [
+            *resources.tokens.for_service(principal, FILES.upstream),
+            (SIGNATURE_HEADER.encode(), headers[b"authorization"]),
+            (SIGNED_HOST_HEADER.encode(), headers.get(b"host", b"")),
+            (b"x-request-id", info.request_id.encode()),
+            (b"traceparent", info.traceparent.encode()),
+        ]
+        await resources.relay(scope, receive, send, FILES, identity)
+
+
+def is_signed(scope: Scope) -> bool:
+    """Whether an S3 client sent it: AWS Signature Version 4, in a header."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            signed: bool = value.startswith(b"AWS4-HMAC-SHA256 ")
+            return signed
+    return False
 
 
 def authorize(principal: Principal, route: Route, method: str, path: str) -> None:

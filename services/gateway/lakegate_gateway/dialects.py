@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import escape
+
 import orjson
 
 from lakegate_chassis.problems import MEDIA_TYPE, Problem, problem_body
@@ -18,6 +20,15 @@ _ICEBERG_TYPES = {
     503: "ServiceUnavailableException",
     504: "InternalServerError",
 }
+# S3's error codes: SDKs repeat a SlowDown and an InternalError, and ask for new keys at an ExpiredToken.
+_S3_CODES = {
+    400: "InvalidRequest",
+    401: "ExpiredToken",
+    403: "AccessDenied",
+    408: "RequestTimeout",
+    413: "EntityTooLarge",
+    503: "SlowDown",
+}
 _UNKNOWN_OUTCOME = frozenset({500, 502, 504})
 
 Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]
@@ -33,6 +44,13 @@ def render(problem: Problem, dialect: Dialect, *, method: str, path: str) -> Ren
         if method == "POST" and status in _UNKNOWN_OUTCOME:
             kind = "CommitStateUnknownException"
         body = orjson.dumps({"error": {"message": problem.detail, "type": kind, "code": status}})
+    elif dialect is Dialect.S3:
+        media_type = "application/xml"
+        code = _S3_CODES.get(status, "InternalError")
+        text = f"<Error><Code>{code}</Code><Message>{escape(problem.detail)}</Message></Error>"
+        body = b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode()
+        if status == 401:
+            status = 403  # S3 has no 401
     else:
         media_type = MEDIA_TYPE
         document = problem_body(problem, path)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lakegate_contracts.identity import Scope
+from lakegate_contracts.identity import FILES_PATH, Scope
 
 MIB = 1024 * 1024
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -18,6 +18,7 @@ class Dialect(StrEnum):
     PROBLEM = "problem"
     ICEBERG = "iceberg"
     OPENLINEAGE = "openlineage"
+    S3 = "s3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,19 @@ ROUTES = (
     Route("/v1/runs", "lineage", _LINEAGE_READ, _LINEAGE_WRITE),
     Route("/v1/jobs", "lineage", _LINEAGE_READ, _LINEAGE_WRITE),
     Route("/v1/events", "lineage", _ADMIN, _ADMIN),
+)
+
+# Requests signed as S3's are, whatever their path, with keys that the catalog handed out for one table: the bucket
+# may be called as a path of ours is. The catalog checks the signature, and with it what the keys are for.
+FILES = Route(
+    FILES_PATH,
+    "catalog",
+    (),
+    (),
+    # the end of a multipart upload puts its parts together; meanwhile the answer has begun
+    deadline_seconds=60,
+    body_limit_bytes=None,
+    dialect=Dialect.S3,
 )
 
 # Below a relayed prefix, yet the gateway's own.

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lakegate_catalog.datasets.state import read
+from lakegate_catalog.files.grants import storage_credentials
 from lakegate_catalog.iceberg.dialect import BadRequest, Endpoint, Forbidden, NoSuchEndpoint, in_dialect
 from lakegate_catalog.iceberg.namespaces import dotted, parse_namespace
 from lakegate_catalog.iceberg.requests import (
@@ -28,7 +30,7 @@ from lakegate_catalog.iceberg.tables import Loaded
 from lakegate_catalog.resources import Resources
 from lakegate_catalog.store.port import Change
 from lakegate_chassis.problems import Forbidden as ForbiddenProblem
-from lakegate_contracts.identity import Principal, Scope
+from lakegate_contracts.identity import FILE_TOKEN_HEADER, Principal, Scope
 from lakegate_contracts.names import TableName
 
 READ = (Scope.DATASETS_READ, Scope.DATASETS_WRITE, Scope.LOADS_WRITE)
@@ -38,6 +40,7 @@ CHANGE = (Scope.DATASETS_WRITE,)
 MAX_BODY_BYTES = 32 << 20
 MAX_PAGE = 1000
 EVERYTHING = 1_000_000
+NO_STORE = {"cache-control": "no-store"}
 
 METRICS_REPORTS = Counter(
     "lakegate_catalog_metrics_reports_total", "Iceberg metrics reports taken from clients", ["report"]
@@ -120,10 +123,10 @@ async def create_table(request: Request) -> Response:
     if body.stage_create:
         await resources.tables.check_free(principal.tenant, table)
         await asyncio.to_thread(resources.tables.warehouse.prepare, metadata.location)
-        content = b'{"metadata":' + metadata.model_dump_json().encode() + b',"config":{}}'
-        return Response(content, media_type="application/json")
+        content = b'{"metadata":' + metadata.model_dump_json().encode() + _access(request, namespace, metadata.location)
+        return Response(content, media_type="application/json", headers=NO_STORE)
     created = await resources.tables.create(principal.tenant, table, metadata, principal.subject)
-    return _table(resources, created, committed=True)
+    return _table(request, namespace, created, committed=True)
 
 
 async def register_table(request: Request) -> Response:
@@ -133,16 +136,32 @@ async def register_table(request: Request) -> Response:
         raise BadRequest("A table is not registered over another one here. Drop the old one first, without purge.")
     table = TableName.of(namespace, body.name)
     loaded = await resources.tables.register(principal.tenant, table, body.metadata_location, principal.subject)
-    return _table(resources, loaded, committed=True)
+    return _table(request, namespace, loaded, committed=True)
 
 
 async def load_table(request: Request) -> Response:
     principal, resources, table = _enter_table(request, READ)
     loaded = await resources.tables.load(principal.tenant, table)
     etag = _etag(loaded)
-    if request.headers.get("if-none-match") == etag:
+    # keys in an answer are to be renewed, so that one is never old enough
+    if request.headers.get("if-none-match") == etag and not _wants_keys(request):
         return Response(status_code=304, headers={"etag": etag})
-    return _table(resources, loaded)
+    return _table(request, table.namespace, loaded)
+
+
+async def load_credentials(request: Request) -> Response:
+    principal, resources, table = _enter_table(request, READ)
+    location = read(await resources.tables.current(principal.tenant, table)).location or ""
+    keys = _keys(request, table.namespace, location)
+    if not keys:
+        raise BadRequest(
+            "No keys for files are handed out here: the warehouse is no object store, or you may not read."
+        )
+    return Response(
+        orjson.dumps({"storage-credentials": storage_credentials(location, keys)}),
+        media_type="application/json",
+        headers=NO_STORE,
+    )
 
 
 async def table_exists(request: Request) -> Response:
@@ -157,7 +176,7 @@ async def commit_table(request: Request) -> Response:
     if body.identifier and _table_of(body.identifier) != table:
         raise BadRequest(f"The body names {_table_of(body.identifier)}, the path {table}.")
     loaded = await resources.commits.commit(principal.tenant, table, body, principal.subject)
-    return _table(resources, loaded, committed=True)
+    return _table(request, table.namespace, loaded, committed=True)
 
 
 async def drop_table(request: Request) -> Response:
@@ -209,6 +228,7 @@ _SERVED: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", f"{_N}/register", register_table),
     ("GET", _T, load_table),
     ("HEAD", _T, table_exists),
+    ("GET", f"{_T}/credentials", load_credentials),
     ("POST", _T, commit_table),
     ("DELETE", _T, drop_table),
     ("POST", f"{_T}/metrics", report_metrics),
@@ -304,7 +324,7 @@ def _json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-def _table(resources: Resources, loaded: Loaded, *, committed: bool = False) -> Response:
+def _table(request: Request, namespace: str, loaded: Loaded, *, committed: bool = False) -> Response:
     """LoadTableResult or CommitTableResponse, around the bytes of the metadata file as they are."""
     document = loaded.document
     content = b"".join(
@@ -313,15 +333,39 @@ def _table(resources: Resources, loaded: Loaded, *, committed: bool = False) -> 
             orjson.dumps(document.location),
             b',"metadata":',
             document.content,
-            b',"config":',
-            orjson.dumps(resources.settings.warehouse.client_properties),
-            b"}",
+            _access(request, namespace, read(loaded.change).location or ""),
         )
     )
-    headers = {"etag": _etag(loaded), "lakegate-catalog-version": str(loaded.change.sequence)}
+    headers = {"etag": _etag(loaded), "lakegate-catalog-version": str(loaded.change.sequence), **NO_STORE}
     if committed:
         headers |= _written(loaded.change)
     return Response(content, headers=headers, media_type="application/json")
+
+
+def _wants_keys(request: Request) -> bool:
+    return "vended-credentials" in request.headers.get("x-iceberg-access-delegation", "")
+
+
+def _keys(request: Request, namespace: str, location: str) -> dict[str, str]:
+    """Keys for the table's files, as far as the caller may go; none without the gateway's token, or for a producer."""
+    principal, resources = _caller(request), _resources(request)
+    token = request.headers.get(FILE_TOKEN_HEADER)
+    may_write = principal.allows(Scope.DATASETS_WRITE, namespace)
+    if token is None or not resources.grants.enabled:
+        return {}
+    if not may_write and not principal.allows(Scope.DATASETS_READ, namespace):
+        return {}
+    return resources.grants.config(location, token, may_write=may_write)
+
+
+def _access(request: Request, namespace: str, location: str) -> bytes:
+    """The end of a LoadTableResult: how its files are reached."""
+    config = _resources(request).settings.warehouse.client_properties
+    keys = _keys(request, namespace, location) if _wants_keys(request) else {}
+    if not keys:
+        return b',"config":' + orjson.dumps(config) + b"}"
+    credentials = orjson.dumps(storage_credentials(location, keys))
+    return b',"config":' + orjson.dumps(config | keys) + b',"storage-credentials":' + credentials + b"}"
 
 
 def _etag(loaded: Loaded) -> str:

@@ -57,6 +57,28 @@ class Authenticator:
             pending.add_done_callback(lambda done: self._settled(look_up, done))
         return await asyncio.shield(pending)
 
+    async def authenticate_files(self, token: bytes | None) -> Principal:
+        """Who was handed the session token of a signed S3 request; the catalog checks the signature itself.
+
+        Raises Unauthorized, Unavailable.
+        """
+        if not token or len(token) > MAX_HEADER_BYTES:
+            raise Unauthorized("The request is signed, but not with keys that came with a table from here.")
+        digest = hashlib.sha256(b"files " + token).digest()
+        entry = self._cache.get(digest)
+        if entry is not None:
+            return entry.principal
+        generation = self._cache.generation
+        try:
+            principal, expires, key_id = self._tokens.verify_file_token(token.decode("latin-1"))
+        except InvalidToken as error:
+            raise Unauthorized(f"The session token is not valid: {error}. Load the table again.") from error
+        if key_id is not None and not await self._keys.is_in_force(principal.tenant, key_id):
+            raise Unauthorized("The API key that these keys were handed out to has been revoked, or has expired.")
+        if generation == self._cache.generation:
+            self._cache.put(digest, principal, valid_seconds=expires - time.time(), key_id=key_id)
+        return principal
+
     def _settled(self, look_up: tuple[bytes, int], done: asyncio.Task[Principal]) -> None:
         del self._pending[look_up]
         if not done.cancelled():

@@ -1,4 +1,4 @@
-"""The tokens that the gateway signs: to clients (1 h), to services (60 s), and delegations (24 h)."""
+"""The tokens that the gateway signs: to clients (1 h), to services (60 s), for files (1 h), and delegations (24 h)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import jwt
 
 from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
 from lakegate_chassis.tokens import ISSUER, LEEWAY_SECONDS, LIFETIME_SECONDS, InvalidToken, TokenSigner
-from lakegate_contracts.identity import DELEGATION_HEADER, DELEGATION_TYPE, Principal
+from lakegate_contracts.identity import (
+    DELEGATION_HEADER,
+    DELEGATION_TYPE,
+    FILE_TOKEN_HEADER,
+    FILE_TOKEN_TYPE,
+    Principal,
+)
 from lakegate_gateway.identity.keyring import KeyRing
 from lakegate_gateway.identity.scopes import for_loading
 
@@ -20,6 +26,8 @@ ACCESS_TYPE = "at+jwt"  # RFC 9068
 ACCESS_AUDIENCE = "lakegate"
 DELEGATION_SECONDS = 24 * 3600
 DELEGATES = {"ingest": frozenset({"catalog"})}  # who may exchange a delegation, and to speak to whom
+FILES_AUDIENCE = "lakegate-files"
+FILES_SECONDS = 3600
 REUSE_SECONDS = 25.0
 MAX_KEPT = 10_000
 _CACHE = "internal_tokens"
@@ -82,11 +90,41 @@ class Tokens:
         headers = [(b"authorization", b"Bearer " + signer.mint(principal, service).encode())]
         if service in DELEGATES:
             headers.append((DELEGATION_HEADER.encode(), self.delegation(principal, service).encode()))
+        self._keep(key, now, signer, headers)
+        return headers
+
+    def _keep(
+        self, key: tuple[str, str, tuple[str, ...], str], now: float, signer: TokenSigner, headers: list[Pair]
+    ) -> None:
         self._kept[key] = (now + REUSE_SECONDS, signer, headers)
         self._kept.move_to_end(key)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
-        return headers
+
+    def for_files(self, principal: Principal, key_id: UUID | None) -> Pair:
+        """The header with the token that S3 keys handed out with this answer go with; kept as `for_service` does.
+
+        It has no scopes: what the keys may do is in the keys. `key_id` is the API key that it dies with.
+        """
+        key = (principal.tenant, principal.subject, (str(key_id),), FILES_AUDIENCE)
+        now = time.monotonic()
+        kept = self._kept.get(key)
+        signer = self._ring.signer
+        if kept is not None and kept[0] > now and kept[1] is signer:
+            return kept[2][0]
+        bearer = principal.model_copy(update={"scopes": ()})
+        claims = {"key": str(key_id)} if key_id is not None else {}
+        token = signer.mint(
+            bearer, FILES_AUDIENCE, lifetime_seconds=FILES_SECONDS, token_type=FILE_TOKEN_TYPE, **claims
+        )
+        header = (FILE_TOKEN_HEADER.encode(), token.encode())
+        self._keep(key, now, signer, [header])
+        return header
+
+    def verify_file_token(self, token: str) -> tuple[Principal, float, UUID | None]:
+        """Whose it is, until when (Unix seconds), and by which API key. Raises InvalidToken."""
+        principal, expires, claims = self._verify(token, FILE_TOKEN_TYPE, FILES_AUDIENCE, ISSUER)
+        return principal, expires, UUID(claims["key"]) if "key" in claims else None
 
     def delegation(self, principal: Principal, service: str) -> str:
         """Lets `service` speak for the caller after the request has ended, by exchanging it here."""

@@ -60,6 +60,14 @@ async def find(pool: asyncpg.Pool, key_hash: bytes) -> asyncpg.Record | None:
     return row
 
 
+async def is_in_force(pool: asyncpg.Pool, tenant: str, id: UUID) -> bool:
+    async with tenant_transaction(pool, tenant) as tx:
+        found = await tx.fetchval(
+            "SELECT revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) FROM api_keys WHERE id = $1", id
+        )
+    return bool(found)
+
+
 async def list_page(
     pool: asyncpg.Pool, tenant: str, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[asyncpg.Record]:

@@ -95,6 +95,9 @@ class Keys:
         self.used(row["id"])
         return _key(row)
 
+    async def is_in_force(self, tenant: str, id: UUID) -> bool:
+        return await queries.is_in_force(self._pool, tenant, id)
+
     async def page(self, tenant: str, cursor: str | None, limit: int) -> tuple[list[ApiKey], str | None]:
         """Newest first, and the cursor of the next page."""
         rows = await queries.list_page(self._pool, tenant, _read_cursor(cursor), limit + 1)
