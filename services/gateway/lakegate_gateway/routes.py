@@ -86,6 +86,7 @@ ROUTES = (
         idle_seconds=_STREAM_IDLE,
         body_limit_bytes=None,
     ),
+    Route("/v1/uploads", "ingest", (Scope.LOADS_WRITE,), (Scope.LOADS_WRITE,), body_limit_bytes=MIB),
     Route(
         "/v1/tables",
         "ingest",

@@ -14,6 +14,7 @@ from lakegate_ingest.loads.endpoints import router as loads
 from lakegate_ingest.resources import Resources, open_resources
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.tables.endpoints import router as tables
+from lakegate_ingest.uploads.endpoints import router as uploads
 
 
 def create_app(settings: IngestSettings | None = None, resources: Resources | None = None) -> FastAPI:
@@ -35,4 +36,5 @@ def create_app(settings: IngestSettings | None = None, resources: Resources | No
     app = service_app(service="ingest", title="Lakegate ingest", settings=settings, lifespan=lifespan)
     app.include_router(loads)
     app.include_router(tables)
+    app.include_router(uploads)
     return app

@@ -15,6 +15,8 @@ Problem
 ├── SpoolBusy, QueueFull        503 before the body is read
 ├── UnreadableData              422 the engine's verdict on a whole file (empty, binary, truncated Parquet, …)
 ├── BadParameter, BadTableName  422
+├── StoreRequired               409 presigned URLs without an object store
+├── UploadNotFound 404, UploadMissing 409   source= of a load
 ├── IdempotencyKeyReused 422, IdempotencyKeyRunning 409, BadIdempotencyKey 422
 ├── LoadInterrupted             503 the process died and the spool is gone: repeat the load
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
@@ -121,6 +123,18 @@ class BadParameter(Problem):
 
 class BadTableName(Problem):
     slug, title, status = "bad-table-name", "Table name can't be used", 422
+
+
+class StoreRequired(Problem):
+    slug, title, status = "object-store-required", "Not possible without an object store", 409
+
+
+class UploadNotFound(Problem):
+    slug, title, status = "upload-not-found", "Upload not found", 404
+
+
+class UploadMissing(Problem):
+    slug, title, status = "upload-missing", "Nothing, or something else, was uploaded", 409
 
 
 class BadIdempotencyKey(Problem):

@@ -16,6 +16,12 @@ RECOVERED = Counter(
 )
 ORPHANS = Counter("lakegate_ingest_orphan_files_deleted_total", "Files of failed loads that the sweep deleted")
 PRUNED = Counter("lakegate_ingest_pruned_total", "What retention deleted", ["kind"])
+REMOTE_SPOOL = Counter(
+    "lakegate_ingest_remote_spool_files_total",
+    "Files of the spool in the object store: stored, failed (kept on the local disk only), fetched by another replica",
+    ["outcome"],
+)
+UPLOADS_SWEPT = Counter("lakegate_ingest_uploads_deleted_total", "Files uploaded by presigned URL that were deleted")
 EARLY_READS = Counter(
     "lakegate_ingest_early_reads_total", "Readings begun during the upload: used, dropped", ["outcome"]
 )

@@ -20,6 +20,7 @@ from lakegate_ingest.commit.committer import Committer
 from lakegate_ingest.commit.tokens import TokenExchange
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.following import Followers
 from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoads
@@ -29,10 +30,13 @@ from lakegate_ingest.loads.reading import Reader
 from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
 from lakegate_ingest.loads.retention import LoadRetention
 from lakegate_ingest.loads.service import LoadService
+from lakegate_ingest.loads.sources import Sources
 from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
+from lakegate_ingest.spool.remote import RemoteSpool
 from lakegate_ingest.tables.service import RowService
+from lakegate_ingest.uploads.service import Uploads
 
 SPOOL_THREADS = 4
 STOP_SECONDS = 5.0
@@ -48,6 +52,7 @@ class Resources:
     followers: Followers
     rows: RowService
     recovery: Recovery
+    uploads: Uploads
 
 
 @asynccontextmanager
@@ -67,24 +72,28 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         client, TokenExchange(exchange, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
     )
     warehouse = Warehouse(settings.quarantine.location, settings.objects)
+    remote = RemoteSpool(warehouse.store) if warehouse.store is not None else None
+    copies = Copies(remote, spool, settings.spool.remote_bytes)
+    uploads = Uploads(pool, warehouse, settings.upload, settings.body, spool_threads)
+    sources = Sources(pool, uploads, spool, settings.body, spool_threads)
     committer = Committer(catalog, settings.commit, warehouse)
     outcomes = Outcomes(pool, event_log, cleanup_seconds=settings.commit.orphan_age_seconds)
     reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
     pipeline = Pipeline(
         pool=pool, spool=spool, catalog=catalog, committer=committer, outcomes=outcomes, settings=settings,
-        reader=reader, owner=owner.owner, warehouse=warehouse,
+        reader=reader, owner=owner.owner, warehouse=warehouse, copies=copies, sources=sources, uploads=uploads,
     )  # fmt: skip
     jobs = Jobs(
         pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
-        retry_seconds=min(settings.job.sweep_seconds, 5.0), owner=owner.owner,
+        retry_seconds=min(settings.job.sweep_seconds, 5.0), owner=owner.owner, copies=copies,
     )  # fmt: skip
     recovery = Recovery(
         pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, committer=committer,
-        settings=settings.job, owner=owner, warehouse=warehouse,
+        settings=settings.job, owner=owner, warehouse=warehouse, copies=copies,
     )  # fmt: skip
     loads = LoadService(
         pool=pool, pipeline=pipeline, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
-        executor=spool_threads, owner=owner.owner,
+        executor=spool_threads, owner=owner.owner, copies=copies, uploads=uploads,
     )  # fmt: skip
     _watch(live, spool)
     try:
@@ -94,9 +103,12 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         background.start("sweep", recovery.sweep)
         keep = timedelta(days=settings.retention.load_days)
         background.start("retention", LoadRetention(pool, keep=keep).run)
+        if remote is not None:
+            background.start("uploads", uploads.sweep)
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,
-            followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse), recovery=recovery,
+            followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse),
+            recovery=recovery, uploads=uploads,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.
@@ -104,6 +116,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         await background.stop(STOP_SECONDS)
         engine_threads.shutdown(wait=False, cancel_futures=True)
         spool_threads.shutdown(wait=False, cancel_futures=True)
+        copies.close()
         async with connection(pool) as acquired:
             await queries.release_leases(acquired, owner.owner)
         await client.aclose()

@@ -23,6 +23,12 @@ class SpoolSettings(Section):
     quota_bytes: int = Field(
         default=64 * GIB, gt=0, description="bytes of received files at most, of all loads of this process"
     )
+    remote_bytes: int = Field(
+        default=64 * MIB,
+        ge=0,
+        description="files from this size on are spooled in the warehouse's object store too, where there is one, so "
+        "that another process can go on with them; those of a load with `Prefer: wait=0` always are",
+    )
 
 
 class BodySettings(Section):
@@ -143,6 +149,11 @@ class RetentionSettings(Section):
         le=36_500,
         description="loads that have ended, with receipt and rejected rows: replay what you want to keep before",
     )
+class UploadSettings(Section):
+    """Files that clients send straight to the object store, by presigned URL."""
+
+    url_seconds: int = Field(default=900, ge=1, le=43_200, description="how long a presigned URL can be used")
+    kept_hours: int = Field(default=24, ge=1, description="when an uploaded file that nobody loaded is deleted")
 
 
 class RowsSettings(Section):
@@ -171,5 +182,6 @@ class IngestSettings(BackendSettings):
     commit: CommitSettings = CommitSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     retention: RetentionSettings = RetentionSettings()
+    upload: UploadSettings = UploadSettings()
     objects: ObjectStoreSettings = ObjectStoreSettings()
     rows: RowsSettings = RowsSettings()

@@ -31,6 +31,7 @@ from lakegate_ingest.loads.service import LoadRequest, Replayed, may_see
 from lakegate_ingest.refusals import RefusedBody
 from lakegate_ingest.resources import Resources
 from lakegate_ingest.spool.receiving import BodyHeaders
+from lakegate_ingest.uploads.schemas import DownloadPage
 
 router = APIRouter()
 NDJSON = "application/x-ndjson"
@@ -79,13 +80,14 @@ async def create_load(
     null: Annotated[list[str] | None, Query(description="spelling of null; can be repeated")] = None,
     delimiter: Annotated[str | None, Query(description="one character; else found out")] = None,
     header: Annotated[bool, Query(description="whether a CSV has a header line")] = True,
+    source: Annotated[UUID | None, Query(description="an upload's id: its file is the body, and none is sent")] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(description="wait=N: seconds to wait for the receipt, at most 30")] = None,
 ) -> Response:
     """Load a file into a table; the table is created by its first load."""
     require(principal, Scope.LOADS_WRITE, table.namespace)
     try:
-        options = _options(mode, format, on_new_column, dry_run, null, delimiter, header)
+        options = _options(mode, format, on_new_column, dry_run, null, delimiter, header, source)
         wanted = LoadRequest(
             principal=principal,
             table=table,
@@ -93,8 +95,13 @@ async def create_load(
             body=_body_headers(request, name or str(table)),
             delegation=delegation,
             idempotency_key=checked_key(idempotency_key),
+            asynchronous=_wait_seconds(prefer, resources) == 0,
         )
-        accepted = await resources.loads.accept(wanted, request.stream())
+        if source is None:
+            accepted = await resources.loads.accept(wanted, request.stream())
+        else:
+            _check_no_body(request, name)
+            accepted = await resources.loads.accept_upload(wanted, source)
     except Problem as problem:
         # The body may not have been read to its end: answer, then let the rest run out.
         if "load_id" in problem.extensions:
@@ -188,6 +195,13 @@ async def list_rejects(
     return Response(page.model_dump_json().encode(), media_type="application/json")
 
 
+@router.get("/v1/loads/{load_id}/rejects/files")
+async def download_rejects(load_id: UUID, principal: Caller, resources: R) -> DownloadPage:
+    """Presigned URLs of all rejected rows as Parquet, to be fetched straight from the object store."""
+    load = await resources.loads.row(principal, load_id)
+    return await resources.loads.downloads(load)
+
+
 def _options(
     mode: str,
     format_: str | None,
@@ -196,6 +210,7 @@ def _options(
     null: list[str] | None,
     delimiter: str | None,
     header: bool,
+    source: UUID | None,
 ) -> LoadOptions:
     if mode != "append":
         raise BadParameter(f"mode={mode[:40]} is not possible yet; append is the only mode so far.")
@@ -214,7 +229,16 @@ def _options(
         null_values=tuple(dict.fromkeys(["", *(null or [])])),
         delimiter=delimiter,
         header=header,
+        source=source,
     )
+
+
+def _check_no_body(request: Request, name: str | None) -> None:
+    """Raises BadParameter: whoever names an upload and sends a body means something else."""
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raise BadParameter("With source= the uploaded file is the body: send none.")
+    if name is not None:
+        raise BadParameter("With source= the file has the name that it was uploaded under: leave name= out.")
 
 
 def _body_headers(request: Request, name: str) -> BodyHeaders:

@@ -11,7 +11,9 @@ from lakegate_chassis.background import Background
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem, Unavailable, unforeseen
+from lakegate_ingest.errors import StoreUnavailable
 from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import CommitPending, LostLease, Pipeline
@@ -35,6 +37,7 @@ class Jobs:
         workers: int,
         retry_seconds: float,
         owner: str,
+        copies: Copies,
     ) -> None:
         self._pool = pool
         self._pipeline = pipeline
@@ -44,6 +47,7 @@ class Jobs:
         self._workers = workers
         self._retry_seconds = retry_seconds
         self._owner = owner
+        self._copies = copies
         self._queue: asyncio.Queue[LiveLoad] = asyncio.Queue()
 
     def start(self, background: Background) -> None:
@@ -51,9 +55,7 @@ class Jobs:
             background.start(f"load-worker-{number}", self._work)
 
     def submit(self, live: LiveLoad) -> None:
-        """Queue a load whose body is on disk."""
-        if live.state != "committing":
-            live.state = "queued"
+        """Queue a load by its state: queued and committing ones have their body, receiving ones an upload for one."""
         self._queue.put_nowait(live)
 
     async def _work(self) -> None:
@@ -74,7 +76,7 @@ class Jobs:
             log.warning("load_commit_pending", load_id=str(live.load_id), reason=str(pending))
             self._later(live)
             return
-        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (Unavailable, StoreUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # Without the database nothing can be recorded: the load keeps its state and its lease.
             log.warning("load_put_off", load_id=str(live.load_id), reason=type(error).__name__)
             self._later(live)
@@ -86,6 +88,7 @@ class Jobs:
             if not await self.fail(live, unforeseen(error)):
                 return
         await asyncio.to_thread(self._spool.remove, live.load_id)
+        await self._copies.remove(live.load_id, live.tenant)
         self._live.end(live.load_id)
 
     async def fail(self, live: LiveLoad, problem: Problem) -> bool:

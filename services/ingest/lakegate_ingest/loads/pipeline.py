@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pyiceberg.table.metadata import TableMetadata
 from lakegate_chassis import tracing
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.names import TableName
+from lakegate_contracts.receipts import LoadState
 from lakegate_ingest import engine
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, NoSuchTable
@@ -30,14 +31,17 @@ from lakegate_ingest.errors import (
     StoreUnavailable,
 )
 from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.copies import Copies, is_copied
 from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.queries import LoadRow
 from lakegate_ingest.loads.reading import EarlyRead, Reader, Reading, source_of
 from lakegate_ingest.loads.schemas import Intent, IntentFile, LoadOptions, StoredFile
+from lakegate_ingest.loads.sources import Sources
 from lakegate_ingest.metrics import PHASE_SECONDS
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
+from lakegate_ingest.uploads.service import Uploads
 
 MAX_ROUNDS = 4
 ATTEMPT_STEP = 100  # attempt 2, round 1 is 201: names of files never repeat
@@ -49,6 +53,10 @@ T = TypeVar("T")
 
 class CommitPending(Exception):
     """The catalog can't say how the commit ended: the load stays committing, and is taken up again."""
+
+
+class OutputLost(Exception):
+    """What was written for an intent is not all there: it was never committed, and can be written again."""
 
 
 class LostLease(Exception):
@@ -70,9 +78,15 @@ class Pipeline:
         reader: Reader,
         owner: str,
         warehouse: Warehouse,
+        copies: Copies,
+        sources: Sources,
+        uploads: Uploads,
     ) -> None:
         self._pool = pool
         self._warehouse = warehouse
+        self._copies = copies
+        self._sources = sources
+        self._uploads = uploads
         self._spool = spool
         self._catalog = catalog
         self._committer = committer
@@ -86,6 +100,8 @@ class Pipeline:
 
         Raises Problem when the load has failed, LostLease, and CommitPending when its commit has to wait.
         """
+        if live.state == "receiving":
+            await self._receive(live)
         async with tenant_transaction(self._pool, live.tenant) as connection:
             load = await queries.set_reading(connection, live.load_id, self._owner)
         if load is None:
@@ -96,22 +112,53 @@ class Pipeline:
             await self._run(load, live)
 
     async def _run(self, load: LoadRow, live: LiveLoad) -> None:
+        snapshot_id = None
         if load.intent is not None:
             try:
                 await self._finish(load, load.intent, live, resumed=True)
                 return
             except SchemaMoved:
                 await self._forget_intent(load, load.intent)
-                live.state = "reading"
+            except OutputLost:
+                # Written on a disk that is gone, but what was received is not. It is read again under the same snapshot
+                # id: the process that it was taken from may be slow and not dead, and commit after all.
+                snapshot_id = load.intent.snapshot_id
+            live.state = "reading"
         if load.attempts > self._settings.job.max_attempts:
             raise LoadInterrupted(
                 f"Reading this load was begun {load.attempts - 1} times and never ended. Send it again, or in parts."
             )
-        await self._read_and_commit(load, live)
+        await self._read_and_commit(load, live, snapshot_id)
 
-    async def _read_and_commit(self, load: LoadRow, live: LiveLoad) -> None:
-        if not all((self._spool.path(load.load_id) / file.spool_name).exists() for file in load.files):
-            raise LoadInterrupted("The process that held this load's spool is gone. Nothing was loaded; send it again.")
+    async def _receive(self, live: LiveLoad) -> None:
+        """The body of a load that takes an upload. Raises Problem, LostLease."""
+        async with tenant_transaction(self._pool, live.tenant) as connection:
+            load = await queries.get_load(connection, live.load_id)
+            ours = await queries.is_owner(connection, live.load_id, self._owner)
+        if load is None or not ours:
+            raise LostLease
+        if load.state is LoadState.RECEIVING:
+            await self._sources.receive(load, live)
+        live.state = "queued"
+
+    async def _restore(self, load: LoadRow, live: LiveLoad) -> None:
+        """See that what was received is on this disk. Raises LoadInterrupted, StoreUnavailable, SpoolFull."""
+        folder = self._spool.path(load.load_id)
+        if await asyncio.to_thread(is_complete, folder, load.files):
+            return
+        try:
+            if load.options.source is not None:
+                await self._sources.receive(load, live)
+            else:
+                await self._copies.restore(load)
+        except StoreUnavailable:
+            # nothing was read: that the store is away does not count against the load
+            async with tenant_transaction(self._pool, load.tenant) as connection:
+                await queries.give_back_attempt(connection, load.load_id)
+            raise
+
+    async def _read_and_commit(self, load: LoadRow, live: LiveLoad, snapshot_id: int | None) -> None:
+        await self._restore(load, live)
         if not load.options.dry_run:
             await self._outcomes.start(load)
         schema: Schema | None = None
@@ -127,7 +174,7 @@ class Pipeline:
                 if staged.schema().fields != result.schema.fields:
                     schema = staged.schema()  # the catalog numbers the columns its own way
                     continue
-            intent = self._intent(load, result, base or staged, staged, attempt)
+            intent = self._intent(load, result, base or staged, staged, attempt, snapshot_id)
             await self._store(load, intent, live)
             try:
                 await self._finish(load, intent, live, resumed=False)
@@ -237,6 +284,7 @@ class Pipeline:
         table: TableMetadata | None,
         staged: TableMetadata | None,
         attempt: int,
+        snapshot_id: int | None,
     ) -> Intent:
         commits = bool(result.rows_written) and not load.options.dry_run
         folder = self._spool.path(load.load_id)
@@ -253,7 +301,7 @@ class Pipeline:
             )  # fmt: skip
 
         return Intent(
-            snapshot_id=secrets.randbits(62) | 1 if commits else None,
+            snapshot_id=(snapshot_id or secrets.randbits(62) | 1) if commits else None,
             attempt=attempt,
             data=named(join(location, "data", str(load.load_id)), result.data_files) if location else (),
             quarantine=named(quarantine, result.quarantine_files),
@@ -284,9 +332,13 @@ class Pipeline:
                 if intent.snapshot_id is not None:
                     committed = await self._committer.commit(plan_of(load, intent, folder), resumed=resumed)
             await self._outcomes.complete(load, intent, committed)
+            if load.options.source is not None and not load.options.dry_run:
+                await self._uploads.done(load.tenant, load.options.source)
         except (CatalogUnavailable, StoreUnavailable) as error:
             raise CommitPending(error.detail) from error
         except FileNotFoundError as error:
+            if is_copied(load.files) or load.options.source is not None:
+                raise OutputLost from error
             raise LoadInterrupted(
                 "What this load had written is gone with its process. Nothing was committed; send it again."
             ) from error
@@ -301,6 +353,14 @@ class Pipeline:
             if not await queries.set_rereading(connection, load.load_id, self._owner):
                 raise LostLease
         await asyncio.to_thread(delete_files, self._warehouse, load, intent)
+
+
+def is_complete(folder: Path, files: Sequence[StoredFile]) -> bool:
+    """Whether all that was received lies in the folder."""
+    try:
+        return bool(files) and all((folder / file.spool_name).stat().st_size == file.size_bytes for file in files)
+    except FileNotFoundError:
+        return False
 
 
 def plan_of(load: LoadRow, intent: Intent, folder: Path) -> CommitPlan:

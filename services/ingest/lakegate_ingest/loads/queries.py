@@ -141,6 +141,10 @@ async def set_reading(connection: Any, load_id: UUID, owner: str) -> LoadRow | N
     return _row(record) if record else None
 
 
+async def give_back_attempt(connection: Any, load_id: UUID) -> None:
+    await connection.execute("UPDATE loads SET attempts = greatest(attempts - 1, 0) WHERE load_id = $1", load_id)
+
+
 async def set_intent(connection: Any, load_id: UUID, owner: str, intent: Intent) -> bool:
     """Store what is about to be done; False when the load is no longer this owner's."""
     result = await connection.execute(
@@ -196,6 +200,14 @@ async def add_quarantine_files(connection: Any, load_id: UUID, tenant: str, file
         "INSERT INTO quarantine_files (load_id, seq, tenant, url, records) VALUES ($1, $2, $3, $4, $5)",
         [(load_id, seq, tenant, url, records) for seq, (url, records) in enumerate(files)],
     )
+
+
+async def quarantine_sizes(connection: Any, load_id: UUID) -> list[tuple[str, int]]:
+    """(url, records) of each file, in order."""
+    records = await connection.fetch(
+        "SELECT url, records FROM quarantine_files WHERE load_id = $1 ORDER BY seq", load_id
+    )
+    return [(record["url"], record["records"]) for record in records]
 
 
 async def quarantine_files(connection: Any, load_id: UUID) -> list[tuple[int, str]]:

@@ -19,16 +19,19 @@ from lakegate_ingest.commit.committer import Committer
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, DelegationExpired, LoadInterrupted
 from lakegate_ingest.loads import queries
+from lakegate_ingest.loads.copies import Copies, is_copied
 from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
-from lakegate_ingest.loads.pipeline import delete_files, plan_of
+from lakegate_ingest.loads.pipeline import delete_files, is_complete, plan_of
 from lakegate_ingest.loads.queries import LoadRow
 from lakegate_ingest.metrics import CATALOG_UP, ORPHANS, RECOVERED
 from lakegate_ingest.settings import JobSettings
 from lakegate_ingest.spool.folders import Spool
 
 CLEANUPS_A_SWEEP = 20
+# Each look lists the spool in the object store.
+STRAY_LOOK_SECONDS = 600.0
 
 
 class SpoolInUse(Exception):
@@ -72,7 +75,10 @@ class Recovery:
         settings: JobSettings,
         owner: SpoolOwner,
         warehouse: Warehouse,
+        copies: Copies,
     ) -> None:
+        self._copies = copies
+        self._next_stray_look = 0.0
         self._warehouse = warehouse
         self._pool = pool
         self._spool = spool
@@ -112,6 +118,7 @@ class Recovery:
             ours = await queries.leases_of(connection, self._owner.owner)
         await self._recover_all(list(dict.fromkeys([*taken, *ours])))
         await self._remove_stray_folders()
+        await self._remove_stray_copies()
         async with acquire(self._pool) as connection:
             due = await queries.due_cleanups(connection, CLEANUPS_A_SWEEP)
         for load_id, tenant in due:
@@ -129,10 +136,9 @@ class Recovery:
             async with acquire(self._pool) as connection:
                 await queries.drop_lease(connection, load_id)
             return
-        complete = await asyncio.to_thread(self._spool_is_complete, load)
-        if load.state is LoadState.COMMITTING or (load.state is not LoadState.RECEIVING and complete):
+        if await self._can_be_resumed(load):
             live = self._live.take_over(load_id, tenant)
-            live.state = load.state.value
+            live.state = "queued" if load.state is LoadState.READING else load.state.value
             self._jobs.submit(live)
             action = "resumed"
         else:
@@ -146,14 +152,27 @@ class Recovery:
         RECOVERED.labels(action).inc()
         log.info("load_recovered", load_id=str(load_id), state=load.state.value, action=action)
 
-    def _spool_is_complete(self, load: LoadRow) -> bool:
-        folder = self._spool.path(load.load_id)
-        try:
-            return bool(load.files) and all(
-                (folder / file.spool_name).stat().st_size == file.size_bytes for file in load.files
-            )
-        except FileNotFoundError:
+    async def _can_be_resumed(self, load: LoadRow) -> bool:
+        if load.state is LoadState.COMMITTING or load.options.source is not None:
+            return True
+        if load.state is LoadState.RECEIVING:
             return False
+        return is_copied(load.files) or await asyncio.to_thread(is_complete, self._spool.path(load.load_id), load.files)
+
+    async def _remove_stray_copies(self) -> None:
+        """Copies in the object store that no lease stands behind: the process ended between load and deletion."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_stray_look:
+            return
+        self._next_stray_look = now + STRAY_LOOK_SECONDS
+        strays = await self._copies.strays()
+        if not strays:
+            return
+        async with acquire(self._pool) as connection:
+            kept = await queries.leased(connection, list(strays))
+        for load_id, tenant in strays.items():
+            if load_id not in kept:
+                await self._copies.remove_stray(load_id, tenant)
 
     async def _remove_stray_folders(self) -> None:
         """Folders that no lease and no load of ours stands behind: the lease is written before its folder is made."""

@@ -23,10 +23,12 @@ class LoadOptions(BaseModel):
     null_values: tuple[str, ...] = ("",)
     delimiter: str | None = None
     header: bool = True
+    # the upload whose file is the body; left out where there is none, so that fingerprints stay what they were
+    source: UUID | None = Field(default=None, exclude_if=lambda source: source is None)
 
 
 class StoredFile(BaseModel):
-    """A received file; `spool_name` is its name within the load's spool folder."""
+    """A received file; `spool_name` is its name within the load's spool folder, `object_key` its copy in the store."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,6 +40,7 @@ class StoredFile(BaseModel):
     sent_bytes: int
     size_bytes: int
     records: int | None
+    object_key: str | None = None
 
 
 class IntentFile(BaseModel):

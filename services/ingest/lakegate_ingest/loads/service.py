@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -21,18 +21,22 @@ from lakegate_contracts.receipts import Receipt
 from lakegate_ingest import engine
 from lakegate_ingest.errors import LoadNotFound
 from lakegate_ingest.loads import idempotency, queries
+from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import Pipeline
 from lakegate_ingest.loads.queries import LoadRow, NewLoad
-from lakegate_ingest.loads.reading import engine_problem, read_options
-from lakegate_ingest.loads.schemas import Load, LoadOptions, Progress, StoredFile
+from lakegate_ingest.loads.reading import engine_problem
+from lakegate_ingest.loads.received import opener_for, stored, stored_files
+from lakegate_ingest.loads.schemas import Load, LoadOptions, Progress
 from lakegate_ingest.metrics import FAILURES, LOADS, PHASE_SECONDS, RECEIVED_BYTES
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.spool.receiving import BodyHeaders, ReceivedBody, check_length, fingerprint_body, receive_body
-from lakegate_ingest.spool.sinks import Counter, FileSink, Opener, SpooledFile
+from lakegate_ingest.spool.sinks import FileSink
+from lakegate_ingest.uploads.schemas import DownloadPage
+from lakegate_ingest.uploads.service import Uploads
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class LoadRequest:
     body: BodyHeaders
     delegation: str
     idempotency_key: str | None
+    # the caller will not wait: what it is told has to outlive this process
+    asynchronous: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class LoadService:
         settings: IngestSettings,
         executor: Executor,
         owner: str,
+        copies: Copies,
+        uploads: Uploads,
     ) -> None:
         self._pool = pool
         self._spool = spool
@@ -77,6 +85,26 @@ class LoadService:
         self._settings = settings
         self._executor = executor
         self._owner = owner
+        self._copies = copies
+        self._uploads = uploads
+
+    async def accept_upload(self, request: LoadRequest, upload_id: UUID) -> LiveLoad | Replayed:
+        """Queue a load whose body is an uploaded file; a worker receives it. Raises Problem."""
+        try:
+            upload = await self._uploads.take(request.principal, upload_id)
+            self._spool.check_room(upload.size_bytes or 0)
+            request = replace(request, body=BodyHeaders(None, upload.content_type, None, upload.file_name))
+            live, first = await self._admit(request)
+        except Problem as problem:
+            FAILURES.labels(problem.slug).inc()
+            raise
+        if first is not None:
+            if first.receipt is None:
+                raise idempotency.reused(first)
+            LOADS.labels("replayed").inc()
+            return Replayed(first.receipt)
+        self._jobs.submit(live)
+        return live
 
     async def accept(self, request: LoadRequest, stream: AsyncIterator[bytes]) -> LiveLoad | Replayed:
         """Receive the body and queue the load; its outcome is awaited on the LiveLoad.
@@ -86,21 +114,26 @@ class LoadService:
         try:
             check_length(request.body.content_length, self._settings.body)
             self._spool.check_room(request.body.content_length or 0)
-            load_id = uuid4()
-            live = self._live.admit(load_id, request.principal.tenant)
-            registered = False
-            try:
-                first = await self._register(load_id, request)
-                if first is not None:
-                    return await self._replay(first, request, stream)
-                registered = True
-            finally:
-                if not registered:
-                    self._live.end(load_id)
+            live, first = await self._admit(request)
+            if first is not None:
+                return await self._replay(first, request, stream)
         except Problem as problem:
             FAILURES.labels(problem.slug).inc()
             raise
         return await self._receive(live, request, stream)
+
+    async def _admit(self, request: LoadRequest) -> tuple[LiveLoad, LoadRow | None]:
+        """A place among the loads, and the row; or the load that its key belongs to. Raises Problem."""
+        load_id = uuid4()
+        live = self._live.admit(load_id, request.principal.tenant)
+        registered = False
+        try:
+            first = await self._register(load_id, request)
+            registered = first is None
+        finally:
+            if not registered:
+                self._live.end(load_id)
+        return live, first
 
     async def _register(self, load_id: UUID, request: LoadRequest) -> LoadRow | None:
         info = context.current()
@@ -132,9 +165,12 @@ class LoadService:
         began = time.perf_counter()
         try:
             body = await self._spooled(live, request, stream)
-            files = await asyncio.get_running_loop().run_in_executor(self._executor, _stored_files, body)
+            files = await asyncio.get_running_loop().run_in_executor(self._executor, stored_files, body)
             if live.early is not None:
                 live.early.finish(files[0].records or 0)
+            files = await self._copies.keep(
+                live.load_id, live.tenant, files, self._spool.path(live.load_id), always=request.asynchronous
+            )
             async with tenant_transaction(self._pool, live.tenant) as connection:
                 await queries.set_received(
                     connection, live.load_id, files=files, fingerprint=body.fingerprint,
@@ -155,6 +191,7 @@ class LoadService:
         RECEIVED_BYTES.inc(body.received_bytes)
         PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
         live.progress = live.progress.model_copy(update={"bytes_received": body.received_bytes})
+        live.state = "queued"
         self._jobs.submit(live)
         return live
 
@@ -166,6 +203,8 @@ class LoadService:
 
         def on_batch(received: int, sink: FileSink | None) -> None:
             live.progress = live.progress.model_copy(update={"bytes_received": received})
+            if sink is not None and received >= self._settings.spool.remote_bytes:
+                self._copies.follow(live.load_id, live.tenant, sink)
             if live.early is not None or sink is None or received < settings.early_bytes:
                 return
             if received < settings.early_bytes_per_second * (loop.time() - began):
@@ -191,11 +230,13 @@ class LoadService:
 
     async def _give_up(self, live: LiveLoad, problem: Problem) -> None:
         problem.extensions.setdefault("load_id", str(live.load_id))
+        await self._copies.abort(live.load_id)
         if live.early is not None:
             live.early.abort()
             await live.early.settled()
         if await self._jobs.fail(live, problem):
             await asyncio.to_thread(self._spool.remove, live.load_id)
+            await self._copies.remove(live.load_id, live.tenant)
             self._live.end(live.load_id)
 
     async def get(self, principal: Principal, load_id: UUID) -> Load:
@@ -226,6 +267,12 @@ class LoadService:
         async with tenant_transaction(self._pool, load.tenant) as connection:
             return await queries.quarantine_files(connection, load.load_id)
 
+    async def downloads(self, load: LoadRow) -> DownloadPage:
+        """Presigned URLs of a load's rejected rows. Raises StoreRequired, StoreUnavailable."""
+        async with tenant_transaction(self._pool, load.tenant) as connection:
+            files = await queries.quarantine_sizes(connection, load.load_id)
+        return await self._uploads.downloads(files)
+
     def live(self, load_id: UUID) -> LiveLoad | None:
         return self._live.get(load_id)
 
@@ -247,33 +294,3 @@ class LoadService:
 def may_see(principal: Principal, namespace: str) -> bool:
     """A load is seen by those who may write to its namespace, and by those who may read there."""
     return principal.allows(Scope.LOADS_WRITE, namespace) or principal.allows(Scope.DATASETS_READ, namespace)
-
-
-def opener_for(options: LoadOptions) -> Opener:
-    """Names the format from the first bytes, and counts records of every text format."""
-
-    def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
-        declared = engine.Format(options.format) if options.format is not None else None
-        format_ = engine.detect_bytes(head, name, content_type or None, declared=declared)
-        if format_ is engine.Format.PARQUET:
-            return format_.value, None
-        return format_.value, engine.RecordCounter(read_options(format_.value, content_type, options))
-
-    return opener
-
-
-def stored(file: SpooledFile, records: int | None = None) -> StoredFile:
-    return StoredFile(
-        name=file.name,
-        spool_name=file.path.name,
-        format=file.format,
-        content_type=file.content_type,
-        sha256=file.sha256,
-        sent_bytes=file.sent_bytes,
-        size_bytes=file.size_bytes,
-        records=records,
-    )
-
-
-def _stored_files(body: ReceivedBody) -> list[StoredFile]:
-    return [stored(file, file.counter.finish() if file.counter is not None else None) for file in body.files]

@@ -77,7 +77,7 @@ class FileSink:
         self._head_bytes = 0
         self._format = ""
         self._counter: Counter | None = None
-        self._advance: Callable[[int], None] | None = None
+        self._followers: list[Callable[[int], None]] = []
         self._on_disk = 0
         self._fd = _open(path)
 
@@ -100,8 +100,12 @@ class FileSink:
 
     def follow(self, advance: Callable[[int], None]) -> None:
         """Tell of every write from now on, and of what is on disk already: its size in bytes."""
-        self._advance = advance
+        self._followers.append(advance)
         advance(self._on_disk)
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     @property
     def as_sent(self) -> bool:
@@ -145,8 +149,8 @@ class FileSink:
                 ) from error
             raise
         self._on_disk = self._size_bytes
-        if self._advance is not None:
-            self._advance(self._on_disk)
+        for advance in self._followers:
+            advance(self._on_disk)
 
     def _begin(self) -> None:
         """The head is there: name the format, and count from the first byte on."""

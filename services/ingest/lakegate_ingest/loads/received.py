@@ -1,0 +1,40 @@
+"""What was received, as it is stored: formats named from first bytes, records counted, files described."""
+
+from __future__ import annotations
+
+from lakegate_ingest import engine
+from lakegate_ingest.loads.reading import read_options
+from lakegate_ingest.loads.schemas import LoadOptions, StoredFile
+from lakegate_ingest.spool.receiving import ReceivedBody
+from lakegate_ingest.spool.sinks import Counter, Opener, SpooledFile
+
+
+def opener_for(options: LoadOptions) -> Opener:
+    """Names the format from the first bytes, and counts records of every text format."""
+
+    def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
+        declared = engine.Format(options.format) if options.format is not None else None
+        format_ = engine.detect_bytes(head, name, content_type or None, declared=declared)
+        if format_ is engine.Format.PARQUET:
+            return format_.value, None
+        return format_.value, engine.RecordCounter(read_options(format_.value, content_type, options))
+
+    return opener
+
+
+def stored(file: SpooledFile, records: int | None = None) -> StoredFile:
+    return StoredFile(
+        name=file.name,
+        spool_name=file.path.name,
+        format=file.format,
+        content_type=file.content_type,
+        sha256=file.sha256,
+        sent_bytes=file.sent_bytes,
+        size_bytes=file.size_bytes,
+        records=records,
+    )
+
+
+def stored_files(body: ReceivedBody) -> list[StoredFile]:
+    """Blocks: the counters finish here."""
+    return [stored(file, file.counter.finish() if file.counter is not None else None) for file in body.files]

@@ -1,0 +1,166 @@
+"""Uploads by presigned URL: handed out, taken by a load, received as its body, and deleted again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import ParamSpec, TypeVar
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from lakegate_chassis.logs import log
+from lakegate_chassis.postgres import connection as acquire
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_contracts.identity import Principal
+from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.errors import BodyTooLarge, StoreRequired, StoreUnavailable, UploadMissing, UploadNotFound
+from lakegate_ingest.metrics import UPLOADS_SWEPT
+from lakegate_ingest.settings import BodySettings, UploadSettings
+from lakegate_ingest.spool.remote import RemoteSpool
+from lakegate_ingest.spool.sinks import checked_name
+from lakegate_ingest.uploads import queries
+from lakegate_ingest.uploads.queries import UploadRow
+from lakegate_ingest.uploads.schemas import DownloadedFile, DownloadPage, Upload, UploadRequest
+
+SWEPT_AT_ONCE = 50
+SWEEP_SECONDS = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Uploads:
+    """Without an object store nothing can be handed out."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        warehouse: Warehouse,
+        settings: UploadSettings,
+        body: BodySettings,
+        executor: Executor,
+    ) -> None:
+        self._pool = pool
+        self._warehouse = warehouse
+        self._remote = RemoteSpool(warehouse.store) if warehouse.store is not None else None
+        self._settings = settings
+        self._body = body
+        self._executor = executor
+
+    def store(self) -> RemoteSpool:
+        """Raises StoreRequired."""
+        if self._remote is None:
+            raise StoreRequired("The warehouse is a local folder: there is no object store to send files to.")
+        return self._remote
+
+    async def presign(self, principal: Principal, request: UploadRequest) -> Upload:
+        """Raises StoreRequired, BodyTooLarge, BadFileName."""
+        store = self.store()
+        if request.size_bytes is not None and request.size_bytes > self._body.max_bytes:
+            raise BodyTooLarge(
+                f"A load takes files of {self._body.max_bytes:,} bytes at most.", limit_bytes=self._body.max_bytes
+            )
+        upload_id = uuid4()
+        now = datetime.now(UTC)
+        lifetime = timedelta(seconds=self._settings.url_seconds)
+        kept_until = now + timedelta(hours=self._settings.kept_hours)
+        row = UploadRow(
+            upload_id, principal.tenant, principal.subject, checked_name(request.file_name, self._body.max_name_chars),
+            request.content_type, request.size_bytes,
+        )  # fmt: skip
+        url = await self._in_thread(store.sign, "PUT", store.upload_key(principal.tenant, upload_id), lifetime)
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            await queries.insert_upload(connection, row, now + lifetime, kept_until)
+        return Upload(
+            upload_id=upload_id,
+            url=url,
+            expires_at=now + lifetime,
+            kept_until=kept_until,
+            max_bytes=self._body.max_bytes,
+            load=f"/v1/loads/{{namespace}}/{{table}}?source={upload_id}",
+        )
+
+    async def downloads(self, files: list[tuple[str, int]]) -> DownloadPage:
+        """(URL in the warehouse, rows) as presigned URLs. Raises StoreRequired."""
+        store = self.store()
+        lifetime = timedelta(seconds=self._settings.url_seconds)
+        expires_at = datetime.now(UTC) + lifetime
+        items = [
+            DownloadedFile(url=await self._in_thread(store.sign, "GET", self._warehouse.key(url), lifetime), rows=rows)
+            for url, rows in files
+        ]
+        return DownloadPage(items=items, expires_at=expires_at)
+
+    async def take(self, principal: Principal, upload_id: UUID) -> UploadRow:
+        """An upload of the caller's whose file is there. Raises UploadNotFound, UploadMissing, BodyTooLarge."""
+        store = self.store()
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            row = await queries.get_upload(connection, upload_id)
+            if row is None or row.subject != principal.subject:
+                raise UploadNotFound(f"You have no upload {upload_id}, or its time is over. Ask for another URL.")
+            # as long as a load may live
+            await queries.keep(connection, upload_id, datetime.now(UTC) + timedelta(hours=24))
+        try:
+            size = await self._in_thread(store.size, store.upload_key(row.tenant, upload_id))
+        except FileNotFoundError as error:
+            raise UploadMissing(
+                "Nothing has been uploaded to this URL yet. Send the file there first, then load it."
+            ) from error
+        if size > self._body.max_bytes:
+            raise BodyTooLarge(
+                f"The file has {size:,} bytes, and a load takes {self._body.max_bytes:,} at most.",
+                limit_bytes=self._body.max_bytes,
+            )
+        if row.size_bytes not in (None, size):
+            raise UploadMissing(f"The file has {size:,} bytes, and {row.size_bytes:,} were announced. Upload it again.")
+        return row
+
+    async def row(self, tenant: str, upload_id: UUID) -> UploadRow:
+        """Raises UploadNotFound."""
+        async with tenant_transaction(self._pool, tenant) as connection:
+            row = await queries.get_upload(connection, upload_id)
+        if row is None:
+            raise UploadNotFound(f"The upload {upload_id} is gone.")
+        return row
+
+    async def body(self, row: UploadRow) -> AsyncIterator[bytes]:
+        """Raises UploadMissing, StoreUnavailable."""
+        store = self.store()
+        try:
+            async for piece in store.pieces(store.upload_key(row.tenant, row.upload_id)):
+                yield piece
+        except FileNotFoundError as error:
+            raise UploadMissing("The uploaded file is gone. Upload it again, and load it then.") from error
+
+    async def done(self, tenant: str, upload_id: UUID) -> None:
+        """Its load has completed."""
+        async with tenant_transaction(self._pool, tenant) as connection:
+            await queries.expire_now(connection, upload_id)
+
+    async def sweep(self) -> None:
+        """Delete what was loaded, and what nobody loaded in time; runs until cancelled."""
+        while True:
+            await self.sweep_once()
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep_once(self) -> None:
+        if self._remote is None:
+            return
+        async with acquire(self._pool) as connection:
+            due = await queries.due(connection, SWEPT_AT_ONCE)
+        for upload_id, tenant in due:
+            try:
+                await self._in_thread(self._remote.remove_upload, tenant, upload_id)
+            except StoreUnavailable:
+                log.warning("upload_kept", upload_id=str(upload_id), reason="object store unavailable")
+                continue  # put off by an hour when it was taken
+            async with tenant_transaction(self._pool, tenant) as connection:
+                await queries.delete_upload(connection, upload_id)
+            UPLOADS_SWEPT.inc()
+
+    async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))
