@@ -167,9 +167,8 @@ async def test_another_replica_finishes_the_load_of_one_that_was_killed(
     assert accepted.status_code == 202
     await lake_gate.reached.wait()
     assert keys(location, objects, f"_spool/{tenant}")
-    second = await replica(lake.url)
     await asyncio.to_thread(first.kill)
-    other = make(second.url, tenant)
+    other = make((await replica(lake.url)).url, tenant)
     load = await other.ended(accepted.json()["load_id"])
     assert load["problem"] is None, load["problem"]
     assert load["receipt"]["rows_written"] == 2000

@@ -75,12 +75,16 @@ class Uploads:
     async def sweep(self) -> None:
         """Delete the parts of uploads that nobody completed within a day; runs until cancelled."""
         while True:
-            oldest = datetime.now(UTC) - KEPT
-            stale = [part async for part in self._objects.list(FOLDER) if part.modified_at < oldest]
-            await self._drop(stale)
-            if stale:
-                log.info("upload_parts_swept", parts=len(stale))
+            dropped = await self.sweep_once(datetime.now(UTC) - KEPT)
+            if dropped:
+                log.info("upload_parts_swept", parts=dropped)
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep_once(self, oldest: datetime) -> int:
+        """How many parts from before `oldest` there were."""
+        stale = [part async for part in self._objects.list(FOLDER) if part.modified_at < oldest]
+        await self._drop(stale)
+        return len(stale)
 
     async def _joined(self, parts: list[Listed]) -> AsyncIterator[bytes]:
         for part in parts:
