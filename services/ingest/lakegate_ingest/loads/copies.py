@@ -98,6 +98,11 @@ class Copies:
         except Exception as error:  # noqa: BLE001 — whatever the store makes of our Aborted, it was asked for
             log.info("spool_copy_aborted", load_id=str(load_id), reason=type(error).__name__)
 
+    def adopt(self, load: LoadRow) -> None:
+        """A load that another process had: its copies are ours to remove now."""
+        if is_copied(load.files):
+            self._copied.add(load.load_id)
+
     async def restore(self, load: LoadRow) -> None:
         """Bring the files of a load that another process received to this one's disk.
 
@@ -106,7 +111,6 @@ class Copies:
         remote = self.remote
         if remote is None or not is_copied(load.files):
             raise LoadInterrupted("The process that held this load's spool is gone. Nothing was loaded; send it again.")
-        self._copied.add(load.load_id)
         try:
             await asyncio.get_running_loop().run_in_executor(self._afterwards, self._fetch, remote, load)
         except FileNotFoundError as error:

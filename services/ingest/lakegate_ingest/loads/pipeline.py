@@ -106,6 +106,7 @@ class Pipeline:
             load = await queries.set_reading(connection, live.load_id, self._owner)
         if load is None:
             raise LostLease
+        self._copies.adopt(load)
         live.state = load.state.value
         attributes = {"lakegate.load_id": str(load.load_id), "lakegate.attempt": load.attempts}
         with tracing.resumed(load.request_id, load.traceparent, "run load", attributes):
