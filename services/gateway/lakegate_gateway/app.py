@@ -95,7 +95,14 @@ class Gateway:
             (b"traceparent", info.traceparent.encode()),
         ]
         if route.dialect is Dialect.ICEBERG:
-            identity.append(resources.tokens.for_files(principal, known.key_id if known is not None else None))
+            identity.append(
+                resources.tokens.for_files(
+                    principal,
+                    # without either (revoked just now) the token is nobody's, and is refused
+                    key_id=known.key_id if known is not None else None,
+                    credential_id=known.credential_id if known is not None else None,
+                )
+            )
         await resources.relay(scope, receive, send, route, identity)
 
     async def _relay_signed(self, scope: Scope, receive: Receive, send: Send) -> None:

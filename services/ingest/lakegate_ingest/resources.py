@@ -102,7 +102,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         background.start("heartbeat", recovery.beat)
         background.start("sweep", recovery.sweep)
         keep = timedelta(days=settings.retention.load_days)
-        background.start("retention", LoadRetention(pool, keep=keep).run)
+        background.start("retention", LoadRetention(pool, warehouse, keep=keep).run)
         if remote is not None:
             background.start("uploads", lambda: uploads.sweep(settings.job.sweep_seconds))
         yield Resources(

@@ -149,6 +149,8 @@ class RetentionSettings(Section):
         le=36_500,
         description="loads that have ended, with receipt and rejected rows: replay what you want to keep before",
     )
+
+
 class UploadSettings(Section):
     """Files that clients send straight to the object store, by presigned URL."""
 

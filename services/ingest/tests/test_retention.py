@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_chassis.settings import PostgresSettings
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.loads import retention
 from lakegate_ingest.loads.retention import LoadRetention
 
@@ -29,7 +31,7 @@ async def test_old_loads_of_every_tenant_go_with_their_rejected_rows_and_the_tab
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
     pool = await open_pool(PostgresSettings(url=database.url("ingest")), "ingest")
-    keeper = LoadRetention(pool, keep=timedelta(days=30))
+    keeper = LoadRetention(pool, Warehouse(f"file://{warehouse}", ObjectStoreSettings()), keep=timedelta(days=30))
     await keeper.prune()  # what other tests left
     other = make(ingest_url, f"{tenant}-other")
     assert (await api.load("shop.orders", b"a,b\n1,x\n")).status_code == 201

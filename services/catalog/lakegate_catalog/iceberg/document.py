@@ -108,6 +108,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", _T): Operation("loadTable", "Load a table's metadata", gives=_TABLE_RESULT),
     ("HEAD", _T): Operation("tableExists", "Whether a table is there"),
+    ("GET", f"{_T}/credentials"): Operation(
+        "loadCredentials",
+        "Keys for the files of a table, and of no other",
+        gives=_object("storage-credentials", storage_credentials=_OBJECTS),
+    ),
     ("POST", _T): Operation(
         "updateTable",
         "Commit updates, if all requirements are met",

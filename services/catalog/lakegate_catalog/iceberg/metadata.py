@@ -152,7 +152,7 @@ class Warehouse:
         for location in locations:
             self._forget(location)
         with suppress(FileNotFoundError):
-            await obstore.delete_async(self._store, [self._path(location) for location in locations])
+            await obstore.delete_async(self.store, [self.path(location) for location in locations])
 
     async def purge(self, location: str) -> int:
         """Delete everything below a table's location; returns how many files that were."""

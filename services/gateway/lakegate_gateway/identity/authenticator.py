@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import time
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from lakegate_chassis.tokens import InvalidToken
@@ -20,6 +21,15 @@ from lakegate_gateway.keys.service import Keys
 from lakegate_gateway.settings import KEY_PREFIX
 
 MAX_HEADER_BYTES = 8192
+
+
+class Proof(NamedTuple):
+    """Who it is, for how many seconds, and what would have to be revoked."""
+
+    principal: Principal
+    seconds: float
+    key_id: UUID | None = None
+    credential_id: UUID | None = None
 
 
 class Authenticator:
@@ -70,13 +80,19 @@ class Authenticator:
             return entry.principal
         generation = self._cache.generation
         try:
-            principal, expires, key_id = self._tokens.verify_file_token(token.decode("latin-1"))
+            handed = self._tokens.verify_file_token(token.decode("latin-1"))
         except InvalidToken as error:
             raise Unauthorized(f"The session token is not valid: {error}. Load the table again.") from error
-        if key_id is not None and not await self._keys.is_in_force(principal.tenant, key_id):
-            raise Unauthorized("The API key that these keys were handed out to has been revoked, or has expired.")
+        principal = handed.principal
+        if handed.key_id is not None:
+            in_force = await self._keys.is_in_force(principal.tenant, handed.key_id)
+        else:
+            in_force = await self._accounts.vouches(principal, handed.credential_id)
+        if not in_force:
+            raise Unauthorized("The credential that these keys were handed out for has been revoked, or has expired.")
         if generation == self._cache.generation:
-            self._cache.put(digest, principal, valid_seconds=expires - time.time(), key_id=key_id)
+            seconds = handed.expires_at - time.time()
+            self._cache.put(digest, principal, valid_seconds=seconds, key_id=handed.key_id)
         return principal
 
     def _settled(self, look_up: tuple[bytes, int], done: asyncio.Task[Principal]) -> None:
@@ -89,16 +105,22 @@ class Authenticator:
         scheme, _, value = header.decode("latin-1").partition(" ")
         match scheme.lower():
             case "bearer":
-                principal, seconds, key_id = await self._bearer(value.strip())
+                proof = await self._bearer(value.strip())
             case "basic":
-                principal, seconds, key_id = await self._basic(value.strip(), address)
+                proof = await self._basic(value.strip(), address)
             case _:
                 raise Unauthorized(f"The scheme {scheme[:40]!r} is not known here. Use Bearer or Basic.")
         if generation == self._cache.generation:  # else it may have been revoked since it was read
-            self._cache.put(digest, principal, valid_seconds=seconds, key_id=key_id)
-        return principal
+            self._cache.put(
+                digest,
+                proof.principal,
+                valid_seconds=proof.seconds,
+                key_id=proof.key_id,
+                credential_id=proof.credential_id,
+            )
+        return proof.principal
 
-    async def _bearer(self, token: str) -> tuple[Principal, float, UUID | None]:
+    async def _bearer(self, token: str) -> Proof:
         if token.startswith(KEY_PREFIX):
             return await self._key(token)
         try:
@@ -110,9 +132,9 @@ class Authenticator:
                 "The access token is void: its account is gone, or has another password or secret by now. "
                 "Get a new one from /oauth/token."
             )
-        return access.principal, access.expires_at - time.time(), None
+        return Proof(access.principal, access.expires_at - time.time(), credential_id=access.credential_id)
 
-    async def _basic(self, encoded: str, address: str) -> tuple[Principal, float, UUID | None]:
+    async def _basic(self, encoded: str, address: str) -> Proof:
         try:
             name, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
@@ -124,15 +146,15 @@ class Authenticator:
         login = await self._accounts.log_in(name, password, address)
         if login is None:
             raise Unauthorized("The name or the password is wrong.")
-        return login.principal, float("inf"), None
+        return Proof(login.principal, float("inf"), credential_id=login.credential_id)
 
-    async def _key(self, plaintext: str) -> tuple[Principal, float, UUID | None]:
+    async def _key(self, plaintext: str) -> Proof:
         key = await self._keys.find(plaintext)
         if key is None:
             raise Unauthorized("The API key is not known, or has been revoked.")
         if key.expires_at is None:
-            return key.principal, float("inf"), key.id
+            return Proof(key.principal, float("inf"), key.id)
         seconds = (key.expires_at - datetime.now(UTC)).total_seconds()
         if seconds <= 0:
             raise Unauthorized(f"The API key expired at {key.expires_at.isoformat()}. Have a new one made.")
-        return key.principal, seconds, key.id
+        return Proof(key.principal, seconds, key.id)

@@ -46,6 +46,16 @@ class AccessToken:
     credential_id: UUID | None
 
 
+@dataclass(frozen=True)
+class FileToken:
+    """What the session token of S3 keys says; `expires_at` in Unix seconds."""
+
+    principal: Principal
+    expires_at: float
+    key_id: UUID | None
+    credential_id: UUID | None
+
+
 class Tokens:
     """One key signs all; type, issuer and audience keep them apart."""
 
@@ -101,19 +111,20 @@ class Tokens:
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
-    def for_files(self, principal: Principal, key_id: UUID | None) -> Pair:
+    def for_files(self, principal: Principal, *, key_id: UUID | None, credential_id: UUID | None) -> Pair:
         """The header with the token that S3 keys handed out with this answer go with; kept as `for_service` does.
 
-        It has no scopes: what the keys may do is in the keys. `key_id` is the API key that it dies with.
+        It has no scopes: what the keys may do is in the keys. It dies with the API key, or the password or secret.
         """
-        key = (principal.tenant, principal.subject, (str(key_id),), FILES_AUDIENCE)
+        key = (principal.tenant, principal.subject, (str(key_id), str(credential_id)), FILES_AUDIENCE)
         now = time.monotonic()
         kept = self._kept.get(key)
         signer = self._ring.signer
         if kept is not None and kept[0] > now and kept[1] is signer:
             return kept[2][0]
         bearer = principal.model_copy(update={"scopes": ()})
-        claims = {"key": str(key_id)} if key_id is not None else {}
+        given = {"key": key_id, "credential": credential_id}
+        claims = {name: str(id) for name, id in given.items() if id is not None}
         token = signer.mint(
             bearer, FILES_AUDIENCE, lifetime_seconds=FILES_SECONDS, token_type=FILE_TOKEN_TYPE, **claims
         )
@@ -121,10 +132,11 @@ class Tokens:
         self._keep(key, now, signer, [header])
         return header
 
-    def verify_file_token(self, token: str) -> tuple[Principal, float, UUID | None]:
-        """Whose it is, until when (Unix seconds), and by which API key. Raises InvalidToken."""
-        principal, expires, claims = self._verify(token, FILE_TOKEN_TYPE, FILES_AUDIENCE, ISSUER)
-        return principal, expires, UUID(claims["key"]) if "key" in claims else None
+    def verify_file_token(self, token: str) -> FileToken:
+        """Raises InvalidToken."""
+        principal, expires_at, claims = self._verify(token, FILE_TOKEN_TYPE, FILES_AUDIENCE, ISSUER)
+        key, credential = claims.get("key"), claims.get("credential")
+        return FileToken(principal, expires_at, UUID(key) if key else None, UUID(credential) if credential else None)
 
     def delegation(self, principal: Principal, service: str) -> str:
         """Lets `service` speak for the caller after the request has ended, by exchanging it here."""

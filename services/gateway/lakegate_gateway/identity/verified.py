@@ -19,11 +19,12 @@ _HITS, _MISSES = CACHE_LOOKUPS.labels(_CACHE, "hit"), CACHE_LOOKUPS.labels(_CACH
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`until` is by the monotonic clock; `key_id` is of the API key, if it was one."""
+    """`until` is by the monotonic clock; `key_id` is of the API key, or `credential_id` of the password or secret."""
 
     principal: Principal
     until: float
     key_id: UUID | None = None
+    credential_id: UUID | None = None
 
 
 class VerificationCache:
@@ -52,8 +53,16 @@ class VerificationCache:
             del self._entries[digest]
         return None
 
-    def put(self, digest: bytes, principal: Principal, *, valid_seconds: float, key_id: UUID | None = None) -> Verified:
-        entry = Verified(principal, time.monotonic() + min(valid_seconds, KEEP_SECONDS), key_id)
+    def put(
+        self,
+        digest: bytes,
+        principal: Principal,
+        *,
+        valid_seconds: float,
+        key_id: UUID | None = None,
+        credential_id: UUID | None = None,
+    ) -> Verified:
+        entry = Verified(principal, time.monotonic() + min(valid_seconds, KEEP_SECONDS), key_id, credential_id)
         self._entries[digest] = entry
         while len(self._entries) > self._max:
             self._entries.popitem(last=False)

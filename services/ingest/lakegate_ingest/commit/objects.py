@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A footer, a manifest, a small column: one request each.
 BUFFER_BYTES = 1 << 20
+DELETE_BATCH = 1000
 
 
 @contextmanager
@@ -31,6 +32,19 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable(
             "The warehouse's object store does not answer as it should. Try again shortly."
         ) from error
+
+
+def delete_keys(store: ObjectStore, keys: Sequence[str]) -> None:
+    """Delete what is there of them. S3 is content with keys that are gone; GCS and Azure are not. Blocks."""
+    for start in range(0, len(keys), DELETE_BATCH):
+        batch = keys[start : start + DELETE_BATCH]
+        with store_errors():
+            try:
+                obstore.delete(store, batch)
+            except FileNotFoundError:
+                for key in batch:
+                    with suppress(FileNotFoundError):
+                        obstore.delete(store, key)
 
 
 class ObjectInput(InputFile):

@@ -14,14 +14,13 @@ from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from lakegate_chassis.objectstore import S3_SCHEMES, ObjectStoreSettings, is_local, open_store
-from lakegate_ingest.commit.objects import ObjectInput, ObjectOutput, store_errors
+from lakegate_ingest.commit.objects import ObjectInput, ObjectOutput, delete_keys, store_errors
 from lakegate_ingest.errors import SpoolFull
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # Parts of a file on its way in: two at once, so that a load takes 32 MB beyond its engine's memory.
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 2
-DELETE_BATCH = 1000
 
 
 def join(base: str, *parts: str) -> str:
@@ -87,9 +86,7 @@ class Warehouse:
         """Delete what is there; returns how many files there were (in an object store: how many were named)."""
         if self.store is not None:
             keys = [self.key(url) for url in urls]
-            with store_errors():
-                for start in range(0, len(keys), DELETE_BATCH):
-                    obstore.delete(self.store, keys[start : start + DELETE_BATCH])
+            delete_keys(self.store, keys)
             return len(keys)
         return sum(_delete(local_path(url)) for url in urls)
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection, tenant_transaction
-from lakegate_ingest.commit import warehouse
+from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.loads import queries
 from lakegate_ingest.metrics import PRUNED
 
@@ -21,8 +21,11 @@ BATCH = 500
 class LoadRetention:
     """Run it under Background; several processes at once do no harm."""
 
-    def __init__(self, pool: asyncpg.Pool, *, keep: timedelta, every_seconds: float = 3600.0) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, warehouse: Warehouse, *, keep: timedelta, every_seconds: float = 3600.0
+    ) -> None:
         self._pool = pool
+        self._warehouse = warehouse
         self._keep = keep
         self._every_seconds = every_seconds
 
@@ -53,7 +56,9 @@ class LoadRetention:
         """Files first: a row whose files are gone is found again, files that no row names would stay for ever."""
         async with tenant_transaction(self._pool, tenant) as acquired:
             files = await queries.quarantine_files(acquired, load_id)
-        PRUNED.labels("quarantine files").inc(await asyncio.to_thread(warehouse.delete, [url for _, url in files]))
+        PRUNED.labels("quarantine files").inc(
+            await asyncio.to_thread(self._warehouse.delete, [url for _, url in files])
+        )
         async with tenant_transaction(self._pool, tenant) as acquired:
             await queries.forget_load(acquired, load_id)
         PRUNED.labels("loads").inc()

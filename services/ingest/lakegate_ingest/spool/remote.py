@@ -17,7 +17,7 @@ from uuid import UUID
 import obstore
 
 from lakegate_chassis.objectstore import PIECE_BYTES
-from lakegate_ingest.commit.objects import store_errors
+from lakegate_ingest.commit.objects import delete_keys, store_errors
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -127,10 +127,10 @@ class RemoteSpool:
 
     def remove(self, tenant: str, load_id: UUID) -> None:
         """Everything of a load."""
-        self._delete(self._listed(f"{SPOOL}/{tenant}/{load_id}"))
+        delete_keys(self.store, self._listed(f"{SPOOL}/{tenant}/{load_id}"))
 
     def remove_upload(self, tenant: str, upload_id: UUID) -> None:
-        self._delete([self.upload_key(tenant, upload_id)])
+        delete_keys(self.store, [self.upload_key(tenant, upload_id)])
 
     def sign(self, method: str, key: str, lifetime: timedelta) -> str:
         """A URL that lets whoever has it do this to that key, for so long."""
@@ -154,8 +154,3 @@ class RemoteSpool:
     def _listed(self, folder: str) -> list[str]:
         with store_errors():
             return [item["path"] for page in obstore.list(self.store, folder) for item in page]
-
-    def _delete(self, keys: list[str]) -> None:
-        if keys:
-            with store_errors():
-                obstore.delete(self.store, keys)
