@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lakegate.embedded.ports import free_ports
 from servers import golang
 from servers.finding import Found, Source
-from servers.processes import Control, Missing, ServerProcess, free_ports
+from servers.processes import Control, Missing, ServerProcess
 
 _PREFIX = "LAKEGATE_TEST_S3_"
 VERSION = "v1.8.0"
