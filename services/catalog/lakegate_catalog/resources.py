@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lakegate_catalog.datasets.service import Datasets
 from lakegate_catalog.files.grants import Grants
 from lakegate_catalog.files.objects import Objects
+from lakegate_catalog.files.slots import Slots
 from lakegate_catalog.files.uploads import Uploads
 from lakegate_catalog.iceberg.commits import Commits
 from lakegate_catalog.iceberg.metadata import Warehouse
@@ -45,6 +46,7 @@ class Resources:
     grants: Grants
     objects: Objects
     uploads: Uploads
+    slots: Slots
 
 
 @asynccontextmanager
@@ -95,4 +97,5 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
             grants,
             objects,
             uploads,
+            Slots(settings.files.slots),
         )

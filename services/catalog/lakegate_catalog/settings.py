@@ -94,6 +94,12 @@ class FileSettings(Section):
         min_length=32,
         description="what the keys' secrets are derived from, the same in every replica; another one ends all keys",
     )
+    slots: int = Field(
+        default=64,
+        ge=4,
+        description="files that are read (1 slot, about 8 MB) or written (4 slots) through this process at once; "
+        "more are answered 503 SlowDown, which S3 clients repeat",
+    )
     lifetime_seconds: int = Field(
         default=3000, ge=60, le=3500, description="how long keys are good for; the gateway's token for them lives 3600"
     )

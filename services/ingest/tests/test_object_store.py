@@ -264,12 +264,16 @@ async def test_a_file_that_was_sent_straight_to_the_store_is_loaded_and_then_del
     await eventually(forgotten)
 
 
-async def test_a_repeated_load_of_an_upload_gives_the_first_receipt(api: Api) -> None:
+async def test_a_repeated_load_of_an_upload_gives_the_first_receipt(
+    api: Api, location: str, objects: ObjectStoreSettings
+) -> None:
     upload = await presigned(api)
     await put(upload["url"], ROWS)
     headers = {"idempotency-key": "once"}
     params = {"source": upload["upload_id"]}
     first = await api.client.post("/v1/loads/shop/orders", params=params, headers=headers)
+    # also when the file has been deleted meanwhile
+    await eventually(lambda: not keys(location, objects, f"_uploads/{api.tenant}"))
     repeated = await api.client.post("/v1/loads/shop/orders", params=params, headers=headers)
     assert repeated.headers["idempotency-replayed"] == "true"
     assert repeated.json() == first.json()

@@ -34,6 +34,7 @@ from lakegate_catalog.files.dialect import (
 )
 from lakegate_catalog.files.grants import Grant, check_key
 from lakegate_catalog.files.objects import Described, Listed
+from lakegate_catalog.files.slots import READ, WRITE, SlottedResponse
 from lakegate_catalog.files.uploads import parse_parts
 from lakegate_catalog.resources import Resources
 from lakegate_contracts.identity import FILES_PATH, SIGNATURE_HEADER, SIGNED_HOST_HEADER, Principal
@@ -144,9 +145,12 @@ async def answer(request: Request) -> Response:
 async def get_object(call: Call) -> Response:
     headers = call.request.headers
     wanted = _range(headers.get("range"))
-    described, pieces = await call.resources.objects.open(
-        call.reading(), wanted, if_match=headers.get("if-match"), if_none_match=headers.get("if-none-match")
-    )
+    key = call.reading()
+    slots = call.resources.slots
+    with slots.held(READ):
+        described, pieces = await call.resources.objects.open(
+            key, wanted, if_match=headers.get("if-match"), if_none_match=headers.get("if-none-match")
+        )
 
     async def counted() -> AsyncIterator[bytes]:
         async for piece in pieces:
@@ -154,7 +158,10 @@ async def get_object(call: Call) -> Response:
             yield piece
 
     status = 200 if wanted is None else 206
-    return StreamingResponse(counted(), status, _described(described, partial=wanted is not None))
+    response = SlottedResponse(counted(), status, _described(described, partial=wanted is not None))
+    slots.take(READ)
+    response.slots = slots
+    return response
 
 
 async def head_object(call: Call) -> Response:
@@ -169,9 +176,9 @@ async def put_object(call: Call) -> Response:
     condition = call.request.headers.get("if-none-match")
     if condition not in (None, "*") or "if-match" in call.request.headers:
         raise S3Error(501, "NotImplemented", "The one condition that is checked here is If-None-Match: *.")
-    etag = await call.resources.objects.write(
-        call.writing(), call.body(), length=call.length, create=condition is not None
-    )
+    key = call.writing()
+    with call.resources.slots.held(WRITE):
+        etag = await call.resources.objects.write(key, call.body(), length=call.length, create=condition is not None)
     return Response(status_code=200, headers={"etag": etag})
 
 
@@ -226,21 +233,23 @@ async def begin_upload(call: Call) -> Response:
 
 async def put_part(call: Call) -> Response:
     number = call.query.get("partNumber", "")
-    etag = await call.resources.uploads.put_part(
-        call.grant.tenant,
-        call.writing(),
-        call.query["uploadId"],
-        int(number) if number.isdigit() else 0,
-        call.body(),
-        call.length,
-    )
+    key = call.writing()
+    with call.resources.slots.held(WRITE):
+        etag = await call.resources.uploads.put_part(
+            call.grant.tenant,
+            key,
+            call.query["uploadId"],
+            int(number) if number.isdigit() else 0,
+            call.body(),
+            call.length,
+        )
     return Response(status_code=200, headers={"etag": etag})
 
 
 async def complete_upload(call: Call) -> Response:
     key = call.writing()
     parts = parse_parts(await call.small_body())
-    task = asyncio.ensure_future(call.resources.uploads.complete(call.grant.tenant, key, call.query["uploadId"], parts))
+    task = asyncio.ensure_future(_complete(call, key, parts))
     done, _ = await asyncio.wait([task], timeout=KEEP_ALIVE_SECONDS)
     if done:
         return _xml(_completed(call, task.result()))
@@ -261,6 +270,11 @@ async def complete_upload(call: Call) -> Response:
             task.cancel()
 
     return StreamingResponse(slowly(), media_type=XML)
+
+
+async def _complete(call: Call, key: str, parts: list[tuple[int, str]]) -> str:
+    with call.resources.slots.held(WRITE):
+        return await call.resources.uploads.complete(call.grant.tenant, key, call.query["uploadId"], parts)
 
 
 def routes() -> list[Route]:

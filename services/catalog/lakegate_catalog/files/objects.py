@@ -16,6 +16,8 @@ from lakegate_chassis.objectstore import PIECE_BYTES
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+# What a reader holds: small, since there may be many of them.
+READ_BYTES = 4 << 20
 # A body of unknown hash is put in parts as it comes, two at once: 16 MB an upload.
 PARTS_AT_ONCE = 2
 
@@ -64,10 +66,10 @@ class Objects:
         options: Any = {name: value for name, value in conditions.items() if value is not None}
         first, last = wanted or (0, None)
         if first is None:
-            options["range"] = {"suffix": min(last or 0, PIECE_BYTES)}
+            options["range"] = {"suffix": min(last or 0, READ_BYTES)}
         else:
-            options["range"] = (first, first + PIECE_BYTES if last is None else min(last + 1, first + PIECE_BYTES))
-        if first is None and (last or 0) > PIECE_BYTES:
+            options["range"] = (first, first + READ_BYTES if last is None else min(last + 1, first + READ_BYTES))
+        if first is None and (last or 0) > READ_BYTES:
             described = await self.describe(key, wanted)
             return described, self._pieces(key, described, described.start)
         try:
@@ -91,8 +93,8 @@ class Objects:
 
     async def _pieces(self, key: str, described: Described, begin: int) -> AsyncIterator[bytes]:
         """A request for every piece: none waits for a slow client, and none sees another version of the file."""
-        for start in range(begin, described.end, PIECE_BYTES):
-            options: Any = {"range": (start, min(start + PIECE_BYTES, described.end))}
+        for start in range(begin, described.end, READ_BYTES):
+            options: Any = {"range": (start, min(start + READ_BYTES, described.end))}
             if described.etag:
                 options["if_match"] = described.etag
             result = await obstore.get_async(self._store, key, options=options)

@@ -102,7 +102,8 @@ class Committer:
             except NoSuchTable as error:
                 raise CatalogRefused(f"The table {plan.table} was dropped during the load.", status=409) from error
             else:
-                await asyncio.to_thread(self._delete_other_lists, plan, build.manifest_list)
+                if attempt or resumed:  # else there is no other, and to list a store's folder takes its time
+                    await asyncio.to_thread(self._delete_other_lists, plan, build.manifest_list)
                 return _committed(done)
             if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
                 await asyncio.to_thread(self._delete_other_lists, plan, _list_of(loaded.metadata, plan.snapshot_id))

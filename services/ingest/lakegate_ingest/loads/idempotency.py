@@ -87,6 +87,19 @@ async def claim(
     return first
 
 
+async def completed(
+    connection: Any, *, table: TableName, key: str, options: LoadOptions, body: BodyHeaders
+) -> LoadRow | None:
+    """The completed load that holds this key with these options, if there is one; nothing is claimed."""
+    load_id = await connection.fetchval(
+        """SELECT load_id FROM idempotency_keys
+           WHERE namespace = $1 AND table_name = $2 AND key = $3 AND options = $4 AND expires_at > now()""",
+        table.namespace, table.name, key, _fingerprint(options, body),
+    )  # fmt: skip
+    first = await get_load(connection, load_id) if load_id is not None else None
+    return first if first is not None and first.state is LoadState.COMPLETED else None
+
+
 def _fingerprint(options: LoadOptions, body: BodyHeaders) -> str:
     """Everything but the body that decides what the load becomes; the boundary of a multipart body is random."""
     header = Message()

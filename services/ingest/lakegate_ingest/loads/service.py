@@ -19,7 +19,7 @@ from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import Receipt
 from lakegate_ingest import engine
-from lakegate_ingest.errors import LoadNotFound
+from lakegate_ingest.errors import LoadNotFound, UploadMissing, UploadNotFound
 from lakegate_ingest.loads import idempotency, queries
 from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.jobs import Jobs
@@ -90,10 +90,18 @@ class LoadService:
 
     async def accept_upload(self, request: LoadRequest, upload_id: UUID) -> LiveLoad | Replayed:
         """Queue a load whose body is an uploaded file; a worker receives it. Raises Problem."""
+        # all that there is to say of the body is which upload it is, and that is one of the options
+        request = replace(request, body=BodyHeaders(None, "", None, None))
         try:
-            upload = await self._uploads.take(request.principal, upload_id)
+            try:
+                upload = await self._uploads.take(request.principal, upload_id)
+            except (UploadNotFound, UploadMissing):
+                # an upload goes when it is loaded, and the answer to that may have been lost
+                replayed = await self._completed(request)
+                if replayed is None:
+                    raise
+                return replayed
             self._spool.check_room(upload.size_bytes or 0)
-            request = replace(request, body=BodyHeaders(None, upload.content_type, None, upload.file_name))
             live, first = await self._admit(request)
         except Problem as problem:
             FAILURES.labels(problem.slug).inc()
@@ -105,6 +113,19 @@ class LoadService:
             return Replayed(first.receipt)
         self._jobs.submit(live)
         return live
+
+    async def _completed(self, request: LoadRequest) -> Replayed | None:
+        if request.idempotency_key is None:
+            return None
+        async with tenant_transaction(self._pool, request.principal.tenant) as connection:
+            first = await idempotency.completed(
+                connection, table=request.table, key=request.idempotency_key, options=request.options,
+                body=request.body,
+            )  # fmt: skip
+        if first is None or first.receipt is None:
+            return None
+        LOADS.labels("replayed").inc()
+        return Replayed(first.receipt)
 
     async def accept(self, request: LoadRequest, stream: AsyncIterator[bytes]) -> LiveLoad | Replayed:
         """Receive the body and queue the load; its outcome is awaited on the LiveLoad.
