@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from suites import Suite, start_suite, until
+from websockets.sync.client import connect
 
 SERVICES = ("CATALOG", "INGEST", "LINEAGE")
 
@@ -65,6 +67,45 @@ async def test_a_load_reaches_lineage_and_search_through_kafka(suite_on_kafka: S
     with suite_on_kafka.client() as lake:
         found = lake.get("/v1/search", params={"q": "orders", "consistency_token": receipt["consistency_token"]})
     assert [item["name"] for item in found.json()["items"]] == ["shop.orders"]
+
+
+def rows(suite: Suite, table: str) -> list[dict[str, Any]]:
+    namespace, _, name = table.rpartition(".")
+    with suite.client() as lake:
+        answer = lake.get(f"/v1/tables/{namespace}/{name}/rows")
+    return sorted((json.loads(line) for line in answer.iter_lines()), key=lambda row: row["id"])
+
+
+def test_rows_stream_into_a_table_and_are_seen_on_the_way(suite_on_kafka: Suite) -> None:
+    with suite_on_kafka.client() as lake:
+        sent = lake.post("/v1/streams/shop/clicks", content=b'{"id": 1, "page": "/"}\n{"id": 2, "page": "/a"}')
+        assert sent.status_code == 202, sent.text
+        refused = lake.post("/v1/streams/shop/clicks", json=[{"id": 3}, {"id": "three"}])
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/1/id")
+
+        address = suite_on_kafka.url.replace("http", "ws", 1) + "/v1/streams/shop/clicks/ws"
+        with connect(address, additional_headers={"Authorization": f"Bearer {suite_on_kafka.key}"}) as socket:
+            for number in (4, 5):
+                socket.send(json.dumps({"id": number, "page": "/b"}))
+            socket.send("nonsense")
+            answers = [json.loads(socket.recv(timeout=30)) for _ in range(3)]
+        assert [answer["message"] for answer in answers] == [0, 1, 2]
+        assert [answer["status"] for answer in answers] == [202, 202, 422]
+
+        seen = []
+        with lake.stream("GET", "/v1/streams/shop/clicks/tail", params={"begin": "earliest"}) as tail:
+            for line in tail.iter_lines():
+                if line.startswith("data: "):
+                    seen.append(json.loads(line.removeprefix("data: "))["row"]["id"])
+                if len(seen) == 4:
+                    break
+        assert sorted(seen) == [1, 2, 4, 5]
+
+    until(lambda: [row["id"] for row in rows(suite_on_kafka, "shop.clicks")] == [1, 2, 4, 5], within_seconds=60)
+    nodes = until(lambda: lineage_of(suite_on_kafka, "shop.clicks"), within_seconds=60)
+    assert {"lakegate.stream.default.shop.clicks", "stream.shop.clicks"} <= {node["name"] for node in nodes}
+    with suite_on_kafka.client() as lake:
+        assert lake.get("/v1/streams/shop/clicks").json()["lag"] == 0
 
 
 def test_the_broker_dies_and_what_was_loaded_meanwhile_arrives(suite_on_kafka: Suite, kafka: Any) -> None:

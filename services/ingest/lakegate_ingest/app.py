@@ -13,6 +13,7 @@ from lakegate_chassis.settings import load
 from lakegate_ingest.loads.endpoints import router as loads
 from lakegate_ingest.resources import Resources, open_resources
 from lakegate_ingest.settings import IngestSettings
+from lakegate_ingest.streams.endpoints import router as streams
 from lakegate_ingest.tables.endpoints import router as tables
 
 
@@ -35,4 +36,5 @@ def create_app(settings: IngestSettings | None = None, resources: Resources | No
     app = service_app(service="ingest", title="Lakegate ingest", settings=settings, lifespan=lifespan)
     app.include_router(loads)
     app.include_router(tables)
+    app.include_router(streams)
     return app

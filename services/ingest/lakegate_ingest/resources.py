@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -33,8 +34,11 @@ from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.tables.service import RowService
 
+if TYPE_CHECKING:
+    from lakegate_ingest.streams.resources import Front
+
 SPOOL_THREADS = 4
-STOP_SECONDS = 5.0
+STOP_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Resources:
     followers: Followers
     rows: RowService
     recovery: Recovery
+    streams: Front | None
 
 
 @asynccontextmanager
@@ -61,9 +66,8 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
     spool_threads = ThreadPoolExecutor(SPOOL_THREADS, "spool")
     live = LiveLoads(settings.job.workers + settings.job.queue)
-    catalog = Catalog(
-        client, TokenExchange(exchange, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
-    )
+    tokens = TokenExchange(exchange, settings.token_exchange_url)
+    catalog = Catalog(client, tokens, timeout_seconds=settings.commit.timeout_seconds)
     committer = Committer(catalog, settings.commit, settings.quarantine.location)
     outcomes = Outcomes(pool, event_log, cleanup_seconds=settings.commit.orphan_age_seconds)
     reader = Reader(engine_threads, settings.engine, workers=settings.job.workers)
@@ -84,6 +88,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         executor=spool_threads, owner=owner.owner,
     )  # fmt: skip
     _watch(live, spool)
+    stack = AsyncExitStack()
     try:
         await recovery.at_start()
         jobs.start(background)
@@ -91,14 +96,23 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         background.start("sweep", recovery.sweep)
         keep = timedelta(days=settings.retention.load_days)
         background.start("retention", LoadRetention(pool, keep=keep).run)
+        streams = None
+        if settings.kafka.bootstrap is not None:
+            # a suite without Kafka need not pay for the import of its client
+            from lakegate_ingest.streams.resources import open_front, open_worker
+
+            streams = await stack.enter_async_context(open_front(settings, pool, catalog, tokens, background))
+            if settings.streams.worker:
+                await stack.enter_async_context(open_worker(settings, pool, catalog, tokens, event_log, background))
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, loads=loads, followers=Followers(settings.job),
-            rows=RowService(catalog, settings.rows, settings.quarantine.location), recovery=recovery,
+            rows=RowService(catalog, settings.rows, settings.quarantine.location), recovery=recovery, streams=streams,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.
         live.cancel_all()
         await background.stop(STOP_SECONDS)
+        await stack.aclose()
         engine_threads.shutdown(wait=False, cancel_futures=True)
         spool_threads.shutdown(wait=False, cancel_futures=True)
         async with connection(pool) as acquired:
