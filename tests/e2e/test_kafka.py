@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from suites import Suite, start_suite, until
@@ -101,7 +105,16 @@ def test_rows_stream_into_a_table_and_are_seen_on_the_way(suite_on_kafka: Suite)
                     break
         assert sorted(seen) == [1, 2, 4, 5]
 
-    until(lambda: [row["id"] for row in rows(suite_on_kafka, "shop.clicks")] == [1, 2, 4, 5], within_seconds=60)
+    environment = {"LAKEGATE_URL": suite_on_kafka.url, "LAKEGATE_KEY": suite_on_kafka.key, "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-m", "lakegate", "stream", "push", "-", "shop.clicks", "--json"]
+    pushed = subprocess.run(command, input=b'{"id": 6}\n\n{"id": 7}', capture_output=True, env=environment, timeout=60)
+    assert json.loads(pushed.stdout) == {"table": "shop.clicks", "rows": 2}
+    command = [sys.executable, "-m", "lakegate", "stream", "tail", "shop.clicks", "--earliest", "-n", "6", "--json"]
+    tailed = subprocess.run(command, capture_output=True, env=environment, timeout=60)
+    assert {json.loads(line)["row"]["id"] for line in tailed.stdout.splitlines()} == {1, 2, 4, 5, 6, 7}
+
+    ids = [1, 2, 4, 5, 6, 7]
+    until(lambda: [row["id"] for row in rows(suite_on_kafka, "shop.clicks")] == ids, within_seconds=60)
     nodes = until(lambda: lineage_of(suite_on_kafka, "shop.clicks"), within_seconds=60)
     assert {"lakegate.stream.default.shop.clicks", "stream.shop.clicks"} <= {node["name"] for node in nodes}
     with suite_on_kafka.client() as lake:
@@ -112,13 +125,26 @@ def test_the_broker_dies_and_what_was_loaded_meanwhile_arrives(suite_on_kafka: S
     if kafka.control is None:
         pytest.skip("hurts the broker: only on one of our own")
     push(suite_on_kafka, "shop.before", b"id\n1\n")
+    assert stream(suite_on_kafka, 1).status_code == 202
     kafka.control.kill()
     tables = [f"shop.meanwhile_{number}" for number in range(5)]
     for table in tables:
         push(suite_on_kafka, table, b"id\n1\n")
+    refused = stream(suite_on_kafka, 2)
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/stream-unacknowledged")
+    assert int(refused.headers["retry-after"]) > 0
     kafka.control.start()
     for table in ["shop.before", *tables]:
         assert until(lambda table=table: lineage_of(suite_on_kafka, table), within_seconds=60)
     until(lambda: group(suite_on_kafka)["lag"] == 0, within_seconds=60)
     with suite_on_kafka.client() as lake:
         assert lake.get("/v1/events/dead-letters").json()["items"] == []
+    until(lambda: stream(suite_on_kafka, 3).status_code == 202, within_seconds=60)
+    until(lambda: {1, 3} <= {row["id"] for row in rows(suite_on_kafka, "shop.outage")}, within_seconds=60)
+    ids = [row["id"] for row in rows(suite_on_kafka, "shop.outage")]
+    assert ids in ([1, 3], [1, 2, 3])  # what was answered 503 may have arrived, and has not arrived twice
+
+
+def stream(suite: Suite, number: int) -> httpx.Response:
+    with suite.client() as lake:
+        return lake.post("/v1/streams/shop/outage", json={"id": number})

@@ -26,6 +26,8 @@ LONGEST_SECONDS = 900.0
 GOING_AWAY = 1001
 TRY_AGAIN = 1012
 
+Answers = asyncio.Queue[asyncio.Task[bytes] | None]
+
 
 class Sockets:
     """Counts the open ones of this process."""
@@ -51,15 +53,16 @@ class Sockets:
 async def serve(socket: WebSocket, wanted: Producing, service: StreamService, health: Health) -> None:
     """Until the client goes, the time is up or this process drains; what was received then is still answered."""
     await socket.accept()
-    answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(UNDER_WAY)
-    writer = asyncio.create_task(_write(socket, answers))
-    reader = asyncio.create_task(_read(socket, answers, wanted, service))
+    answers: Answers = asyncio.Queue()
+    room = asyncio.Semaphore(UNDER_WAY)
+    writer = asyncio.create_task(_write(socket, answers, room))
+    reader = asyncio.create_task(_read(socket, answers, room, wanted, service))
     drained = asyncio.create_task(health.draining.wait())
     try:
         await asyncio.wait({reader, writer, drained}, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         await _end(reader)
         if not writer.done():
-            await answers.put(None)
+            answers.put_nowait(None)
             await asyncio.wait([writer], timeout=service.settings.ack_seconds * 2)
         if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
             await socket.close(TRY_AGAIN if not drained.done() else GOING_AWAY)
@@ -73,17 +76,18 @@ async def serve(socket: WebSocket, wanted: Producing, service: StreamService, he
 
 
 async def _read(
-    socket: WebSocket, answers: asyncio.Queue[asyncio.Task[bytes] | None], wanted: Producing, service: StreamService
+    socket: WebSocket, answers: Answers, room: asyncio.Semaphore, wanted: Producing, service: StreamService
 ) -> None:
     number = 0
     while True:
+        await room.acquire()  # before a message is taken: one that was taken is answered
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
         body = message.get("bytes")
         if body is None:
             body = (message.get("text") or "").encode()
-        await answers.put(asyncio.create_task(_answer(number, body, wanted, service)))
+        answers.put_nowait(asyncio.create_task(_answer(number, body, wanted, service)))
         number += 1
 
 
@@ -104,13 +108,14 @@ def _refusal(number: int, wanted: Producing, problem: Problem) -> bytes:
     return orjson.dumps({"message": number, "status": problem.status, "problem": problem_body(problem, instance)})
 
 
-async def _write(socket: WebSocket, answers: asyncio.Queue[asyncio.Task[bytes] | None]) -> None:
+async def _write(socket: WebSocket, answers: Answers, room: asyncio.Semaphore) -> None:
     while (answer := await answers.get()) is not None:
         try:
             await socket.send_text((await answer).decode())
         except (WebSocketDisconnect, RuntimeError) as gone:
             log.info("stream_socket_gone", error=type(gone).__name__)
             return
+        room.release()
 
 
 async def _end(task: asyncio.Task[object]) -> None:

@@ -57,6 +57,7 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def run(self) -> None:
         """Until cancelled; what is being committed then gets its moment to end."""
         consumer = self._consumer = self._connections.member(self._settings.group)
+        self._streams = {}  # a new consumer has subscribed to nothing
         looked = float("-inf")
         try:
             with translated():
