@@ -33,9 +33,10 @@ def create_app(settings: IngestSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await open_pool(settings.postgres, "ingest")
-        client = upstream_client(settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
+        client = upstream_client("catalog", settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
+        gateway = upstream_client("gateway", settings.token_exchange_url)
         background = Background()
-        exchange = TokenExchange(client, settings.token_exchange_url)
+        exchange = TokenExchange(gateway, settings.token_exchange_url)
         catalog = Catalog(client, exchange, timeout_seconds=settings.commit.timeout_seconds)
         try:
             event_log = open_event_log(pool, settings.kafka, background)
@@ -46,6 +47,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         finally:
             await background.stop(STOP_SECONDS)
             await client.aclose()
+            await gateway.aclose()
             await close_pool(pool)
 
     return service_app(service="ingest", title="Lakegate stream worker", settings=settings, lifespan=lifespan)

@@ -113,7 +113,7 @@ async def worker_of(settings: IngestSettings, group: str) -> AsyncIterator[None]
     """A worker in this process, as a member of `group`."""
     settings = settings.model_copy(update={"streams": settings.streams.model_copy(update={"group": group})})
     pool = await open_pool(settings.postgres, "ingest")
-    client = upstream_client(settings.catalog_url)
+    client = upstream_client("catalog", settings.catalog_url)
     exchange = TokenExchange(client, settings.token_exchange_url)
     catalog = Catalog(client, exchange, timeout_seconds=10)
     background = Background()
