@@ -97,7 +97,7 @@ check: lint test ## Everything that must be green before a change lands
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Run every benchmark (some 30 minutes; needs nginx, wrk and curl)
-	@for name in idle gateway telemetry search catalog_store events lineage_events lineage_graph ingest front_door; do $(BIN)/python -m bench.$$name || exit 1; done
+	@for name in idle gateway telemetry search catalog_store events streams lineage_events lineage_graph ingest front_door; do $(BIN)/python -m bench.$$name || exit 1; done
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Write the generated pages anew

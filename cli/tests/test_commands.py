@@ -274,3 +274,9 @@ def test_completion_is_offered(run: Run) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
+
+
+def test_streaming_without_kafka_names_the_setting(run: Run) -> None:
+    done = run("stream", "push", "-", "shop.clicks", stdin=b'{"id": 1}\n')
+    assert done.returncode != 0
+    assert "INGEST_KAFKA__BOOTSTRAP" in done.stdout + done.stderr

@@ -33,6 +33,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     form: Mapping[str, str] | None = None
+    content: bytes | None = None
     auth: bool = True
 
     @property
@@ -45,6 +46,8 @@ class Call(Generic[T]):
         arguments["params"] = {name: value for name, value in self.params.items() if value is not None}
         if self.json is not None:
             arguments["json"] = self.json
+        if self.content is not None:
+            arguments["content"] = self.content
         if self.form is not None:
             arguments["data"] = dict(self.form)
         return arguments

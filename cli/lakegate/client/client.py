@@ -15,10 +15,10 @@ import httpx
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
-from lakegate.client.models import Dataset, Load, LoadEvent, Reject
-from lakegate.client.operations import Operations, Stream, cursor_of, load_events, table_rows
+from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
+from lakegate.client.operations import Operations, Stream, cursor_of, load_events, stream_tail, table_rows
 from lakegate.client.retries import Retries
-from lakegate.client.sse import EventLines, load_event
+from lakegate.client.sse import EventLines, load_event, streamed_row
 from lakegate.client.tracing import CallTrace
 from lakegate.client.uploads import Source, Upload, Uploaded
 from lakegate_contracts.receipts import Receipt
@@ -154,6 +154,14 @@ class Client(Operations):
                     yield event
                     if event.state in waiting.TERMINAL:
                         return
+
+    def tail(self, table: str, *, earliest: bool = False) -> Iterator[StreamedRow]:
+        """Rows of a stream as they arrive; ends when the server ends it, after ten minutes."""
+        with self._stream(stream_tail(table, earliest=earliest)) as response:
+            lines = EventLines()
+            for line in response.iter_lines():
+                if (complete := lines.feed(line)) is not None:
+                    yield streamed_row(complete[1])
 
     def all_rejects(self, load_id: UUID | str, *, page_size: int = 1000) -> Iterator[Reject]:
         """Every row that a load set aside, page by page."""

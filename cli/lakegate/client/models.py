@@ -279,6 +279,55 @@ class LoggedEvents(Wire):
     after: int
 
 
+class Offsets(Wire):
+    """Where sent rows are in their stream's topic, the last included."""
+
+    partition: int
+    first: int
+    last: int
+
+
+class Accepted(Wire):
+    """Rows that the brokers have: none of them will be lost, and each will be in the table once."""
+
+    table: str
+    topic: str = ""
+    rows: int
+    offsets: list[Offsets] = Field(default_factory=list)
+    trace_id: str | None = None
+
+
+class PartitionState(Wire):
+    partition: int
+    committed: int | None = None
+    end: int
+    lag: int
+
+
+class StreamStatus(Wire):
+    """How far a table is behind its stream, and what keeps it (`failure`), if anything does."""
+
+    table: str
+    topic: str
+    rejects_topic: str = ""
+    on_new_column: str = "evolve"
+    failure: Problem | None = None
+    committed_at: datetime | None = None
+    partitions: list[PartitionState] = Field(default_factory=list)
+    lag: int = 0
+    rejects: int = 0
+
+
+class StreamedRow(Wire):
+    """A row as it arrived at the brokers; `row` is None when it is no JSON, and `unreadable` its base64."""
+
+    partition: int
+    offset: int
+    time_ms: int
+    row: Any = None
+    unreadable: str | None = None
+
+
 class Replayed(Wire):
     """The group goes on after `position`."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from lakegate.client.calls import Call, Operation, document, model, nothing
 from lakegate.client.models import (
+    Accepted,
     Dataset,
     DatasetVersion,
     DeadLetters,
@@ -27,6 +29,7 @@ from lakegate.client.models import (
     ReplayRequested,
     SchemaDiff,
     SearchResults,
+    StreamStatus,
     Token,
 )
 from lakegate_contracts.names import TableName
@@ -79,6 +82,39 @@ def table_rows(
         "format": "ndjson",
     }
     return Stream(f"/v1/tables/{table_path(table)}/rows", params)
+
+
+def stream_tail(table: str | TableName, *, earliest: bool) -> Stream:
+    """Rows of a stream as they arrive, as server-sent events."""
+    begin = {"begin": "earliest" if earliest else "now"}
+    return Stream(f"{stream_path(table)}/tail", begin, {"Accept": "text/event-stream"})
+
+
+def stream_path(table: str | TableName) -> str:
+    """The path of a table's stream. Raises lakegate_contracts.names.InvalidName."""
+    return f"/v1/streams/{table_path(table)}"
+
+
+def send_rows(
+    table: str | TableName,
+    rows: Iterable[Mapping[str, Any]] | bytes,
+    *,
+    on_new_column: Literal["evolve", "reject"] | None = None,
+    on_bad_row: Literal["refuse", "quarantine"] | None = None,
+) -> Call[Accepted]:
+    """Stream rows (10,000 at most; or bytes with one JSON object a line) into a table, each exactly once.
+
+    Answers when the brokers have them. Not sent again by itself: after Unreachable it is open whether they arrived.
+    """
+    content = rows if isinstance(rows, bytes) else b"\n".join(json.dumps(row).encode() for row in rows)
+    params = {"on_new_column": on_new_column, "on_bad_row": on_bad_row}
+    headers = {"Content-Type": "application/x-ndjson"}
+    return Call("POST", stream_path(table), model(Accepted), params, headers, content=content)
+
+
+def stream(table: str | TableName) -> Call[StreamStatus]:
+    """How far a stream is. Raises NotFound."""
+    return Call("GET", stream_path(table), model(StreamStatus))
 
 
 def load(load_id: UUID | str) -> Call[Load]:
@@ -251,6 +287,8 @@ def _scoped(form: dict[str, str], scope: str | None) -> dict[str, str]:
 class Operations:
     """The calls above, as methods of Client and AsyncClient."""
 
+    send_rows = Operation(send_rows)
+    stream = Operation(stream)
     load = Operation(load)
     loads = Operation(loads)
     rejects = Operation(rejects)

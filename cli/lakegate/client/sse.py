@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from lakegate.client.errors import BrokenAnswer
-from lakegate.client.models import LoadEvent
+from lakegate.client.models import LoadEvent, StreamedRow
 
 
 @dataclass
@@ -42,3 +44,11 @@ def load_event(name: str, data: str) -> LoadEvent:
         return LoadEvent(state=state, data=body)
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenAnswer(f"A progress event is no load event: {name} {data[:200]!r}") from error
+
+
+def streamed_row(data: str) -> StreamedRow:
+    """A row of a tail. Raises BrokenAnswer."""
+    try:
+        return StreamedRow.model_validate_json(data)
+    except ValidationError as error:
+        raise BrokenAnswer(f"An event of a stream is no row: {data[:200]!r}") from error

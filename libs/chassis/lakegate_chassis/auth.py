@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from lakegate_chassis.health import HEALTH_PATHS
 from lakegate_chassis.logs import log
@@ -25,13 +26,17 @@ class AuthMiddleware:
         self.verifier = verifier
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
         try:
             scope["principal"] = self.verifier.verify(_bearer(scope))
         except InvalidToken as error:
-            await answer_to(scope, _problem(error))(scope, receive, send)
+            answer = answer_to(scope, _problem(error))
+            if scope["type"] == "websocket":
+                await WebSocket(scope, receive, send).send_denial_response(answer)
+                return
+            await answer(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -15,6 +15,8 @@ LOADS = "lakegate.loads"
 LINEAGE = "lakegate.lineage"
 DATASETS = "lakegate.datasets"
 IDENTITY = "lakegate.identity"
+# What follows is tenant and table. The records there are rows as their producers sent them, and no events of ours.
+STREAM_PREFIX = "lakegate.stream."
 
 
 @dataclass(frozen=True)

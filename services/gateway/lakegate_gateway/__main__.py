@@ -12,7 +12,7 @@ from lakegate_gateway.settings import GatewaySettings
 def main() -> None:
     settings = load(GatewaySettings)
     app = create_app(settings)
-    run("gateway", settings, app, management_routes(lambda: app.resources.tokens))
+    run("gateway", settings, app, management_routes(lambda: app.resources))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,12 +12,14 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from lakegate_chassis import context
+from lakegate_chassis import context, tracing
 from lakegate_chassis.app import service_app
+from lakegate_chassis.logs import log
 from lakegate_chassis.middleware import RequestMiddleware
 from lakegate_chassis.postgres import ping
-from lakegate_chassis.problems import Problem, problem_response
+from lakegate_chassis.problems import NotFound, Problem, problem_response
 from lakegate_chassis.settings import load
 from lakegate_contracts.identity import FILES_PATH, SIGNATURE_HEADER, SIGNED_HOST_HEADER, Principal
 from lakegate_gateway.accounts import endpoints as accounts
@@ -62,7 +65,39 @@ class Gateway:
                 scope["route_template"] = route.prefix
                 await self._relayed(scope, receive, send)
                 return
+        elif scope["type"] == "websocket":
+            await self._relay_socket(scope, receive, send)
+            return
         await self.own(scope, receive, send)
+
+    async def _relay_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket has no middleware: its ids are made, and its end is logged, here."""
+        resources = self.resources
+        info, _ = tracing.start("", "")
+        context.enter(info)
+        route = match(scope["path"])
+        try:
+            if route is None or not route.sockets:
+                raise NotFound(f"There is no WebSocket at {scope['path'][:200]}.")
+            header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+            client = scope.get("client")
+            principal = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
+            authorize(principal, route, "POST", scope["path"])
+        except Problem as problem:
+            refusal = problem_response(problem, instance=scope["path"])
+            await resources.sockets.refuse(WebSocket(scope, receive, send), refusal)
+            return
+        began = time.monotonic()
+        log.info("socket_opened", path=scope["path"], tenant=principal.tenant, subject=principal.subject)
+        identity = [
+            *resources.tokens.for_service(principal, route.upstream),
+            (b"x-request-id", info.request_id.encode()),
+            (b"traceparent", info.traceparent.encode()),
+        ]
+        try:
+            await resources.sockets(scope, receive, send, route, identity, self.state.health)
+        finally:
+            log.info("socket_closed", path=scope["path"], seconds=round(time.monotonic() - began, 3))
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope[_ROUTE]

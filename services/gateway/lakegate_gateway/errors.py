@@ -10,6 +10,7 @@ Problem
 ├── InvalidScope 422          no such scope, or a pattern that is none
 ├── TooManyRequests 429       too many failed logins
 ├── BadUpstream 502           the service broke off or answered no HTTP: what became of the request is unknown
+├── TooManySockets 503        no room for another WebSocket
 ├── UpstreamUnreachable 503   nobody took the request: not a byte of it was sent
 └── UpstreamTimeout 504       no answer in time: what became of the request is unknown
 OAuthError                    RFC 6749 5.2, on the token endpoints only
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "TooLarge",
     "TooManyRequests",
+    "TooManySockets",
     "Unauthorized",
     "Unavailable",
     "UpstreamTimeout",
@@ -72,6 +74,10 @@ class NameTaken(Conflict):
 
 class InvalidScope(InvalidRequest):
     slug, title = "invalid-scope", "Invalid scope"
+
+
+class TooManySockets(Unavailable):
+    slug, title = "too-many-sockets", "Too many WebSockets are open"
 
 
 class UpstreamUnreachable(Unavailable):

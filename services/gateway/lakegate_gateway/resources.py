@@ -19,6 +19,7 @@ from lakegate_gateway.accounts.service import Accounts
 from lakegate_gateway.identity.attempts import Attempts
 from lakegate_gateway.identity.authenticator import Authenticator
 from lakegate_gateway.identity.keyring import KeyRing
+from lakegate_gateway.identity.renewals import Renewals
 from lakegate_gateway.identity.revocations import Revocations
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.identity.verified import VerificationCache
@@ -26,6 +27,7 @@ from lakegate_gateway.keys.service import Keys
 from lakegate_gateway.oauth.service import Issuer
 from lakegate_gateway.openapi import MergedDocument
 from lakegate_gateway.relay.relay import Relay
+from lakegate_gateway.relay.sockets import SocketRelay
 from lakegate_gateway.relay.upstream import Upstream
 from lakegate_gateway.settings import GatewaySettings
 
@@ -37,12 +39,14 @@ class Resources:
     settings: GatewaySettings
     pool: asyncpg.Pool
     tokens: Tokens
+    renewals: Renewals
     verified: VerificationCache
     keys: Keys
     accounts: Accounts
     issuer: Issuer
     authenticator: Authenticator
     relay: Relay
+    sockets: SocketRelay
     clients: dict[str, httpx.AsyncClient]
     openapi: MergedDocument
 
@@ -65,6 +69,8 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         }
         relay = Relay(upstreams, limits)
         stack.callback(relay.close)
+        sockets = SocketRelay(settings.upstreams, limits)
+        stack.push_async_callback(sockets.close)
         verified = VerificationCache()
         # publishing and reading by position are the outbox's, with Kafka too
         revocations = Revocations(PostgresEventLog(pool), verified)
@@ -82,12 +88,14 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
             settings=settings,
             pool=pool,
             tokens=tokens,
+            renewals=Renewals(pool, tokens),
             verified=verified,
             keys=keys,
             accounts=accounts,
             issuer=Issuer(pool, tokens, accounts, settings.issuer),
             authenticator=Authenticator(tokens, keys, accounts, verified),
             relay=relay,
+            sockets=sockets,
             clients=clients,
             openapi=MergedDocument(clients, settings.issuer.url),
         )

@@ -28,7 +28,8 @@ class Route:
     `reads` and `writes`: one of these scopes is needed. `named`: a pattern for the path, whose groups `tenant` and
     `namespace` are checked where it matches (`writes_named`: in writes only). `deadline_seconds`: from the last byte
     of the request to the head of the answer. `idle_seconds`: between two pieces of the answer, which may last as
-    long as it likes. `body_limit_bytes`: None is the limit of a load, from the settings.
+    long as it likes. `body_limit_bytes`: None is the limit of a load, from the settings. `sockets`: WebSockets are
+    relayed, too, and count as writes.
     """
 
     prefix: str
@@ -41,6 +42,7 @@ class Route:
     idle_seconds: float = 60.0
     body_limit_bytes: int | None = 8 * MIB
     dialect: Dialect = Dialect.PROBLEM
+    sockets: bool = False
 
     def scopes(self, method: str, path: str) -> tuple[Scope, ...]:
         """The scopes of which one is needed. A reader's metrics report is a POST, and yet a read."""
@@ -87,6 +89,18 @@ ROUTES = (
         body_limit_bytes=None,
     ),
     Route("/v1/uploads", "ingest", (Scope.LOADS_WRITE,), (Scope.LOADS_WRITE,), body_limit_bytes=MIB),
+    Route(
+        "/v1/streams",
+        "ingest",
+        _FOLLOW,
+        (Scope.LOADS_WRITE,),
+        named=re.compile(r"/v1/streams/(?P<namespace>[^/]+)"),
+        # the brokers may take their time to confirm, and a request may wait for its turn to be judged
+        deadline_seconds=_LOAD_DEADLINE,
+        idle_seconds=_STREAM_IDLE,
+        body_limit_bytes=16 * MIB,
+        sockets=True,
+    ),
     Route(
         "/v1/tables",
         "ingest",

@@ -244,7 +244,7 @@ async def test_a_short_password_is_422_and_not_repeated_in_the_answer(gateway: A
 
 async def test_ingest_exchanges_its_delegation_on_the_management_listener_only(gateway: Any, signing_keys: Any) -> None:
     app = FastAPI()
-    app.include_router(management_routes(lambda: gateway.app.resources.tokens))
+    app.include_router(management_routes(lambda: gateway.app.resources))
     tokens = gateway.app.resources.tokens
     producer = Principal(tenant="acme", subject="ada", scopes=("loads:write@travel.*",))
     form = {

@@ -13,6 +13,7 @@ from lakegate_chassis.settings import load
 from lakegate_ingest.loads.endpoints import router as loads
 from lakegate_ingest.resources import Resources, open_resources
 from lakegate_ingest.settings import IngestSettings
+from lakegate_ingest.streams.endpoints import router as streams
 from lakegate_ingest.tables.endpoints import router as tables
 from lakegate_ingest.uploads.endpoints import router as uploads
 
@@ -37,4 +38,5 @@ def create_app(settings: IngestSettings | None = None, resources: Resources | No
     app.include_router(loads)
     app.include_router(tables)
     app.include_router(uploads)
+    app.include_router(streams)
     return app

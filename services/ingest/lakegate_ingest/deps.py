@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 
 from lakegate_chassis.auth import Caller
 from lakegate_chassis.problems import Unauthorized
@@ -21,6 +22,11 @@ async def _resources(request: Request) -> Resources:
 
 
 async def _table(namespace: str, table: str) -> TableName:
+    return table_of(namespace, table)
+
+
+def table_of(namespace: str, table: str) -> TableName:
+    """Raises BadTableName."""
     try:
         name = TableName.of(namespace, table)
     except InvalidName as error:
@@ -31,7 +37,12 @@ async def _table(namespace: str, table: str) -> TableName:
 
 
 async def _delegation(request: Request) -> str:
-    delegation = request.headers.get(DELEGATION_HEADER)
+    return delegation_of(request.headers)
+
+
+def delegation_of(headers: Headers) -> str:
+    """Raises Unauthorized."""
+    delegation = headers.get(DELEGATION_HEADER)
     if not delegation:
         raise Unauthorized("The gateway sends a delegation with each request to ingest; this one has none.")
     return delegation
@@ -42,4 +53,4 @@ Table = Annotated[TableName, Depends(_table)]
 # What the gateway lets ingest do in the caller's name, for as long as a load may take.
 Delegation = Annotated[str, Depends(_delegation)]
 
-__all__ = ["Caller", "Delegation", "R", "Table"]
+__all__ = ["Caller", "Delegation", "R", "Table", "delegation_of", "table_of"]

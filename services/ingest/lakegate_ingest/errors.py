@@ -28,7 +28,15 @@ Problem
 ├── CatalogUnavailable          503 not reached, or its outcome not settled in time
 ├── CommitConflict              409 lost the race every time
 ├── SchemaConflict              422 on_new_column=reject, or a table whose schema the file does not fit
-└── DelegationExpired           401 the load outlived what its caller delegated
+├── DelegationExpired           401 the load outlived what its caller delegated
+└── StreamProblem               nothing of the request was taken, but for the third
+    ├── StreamsOff              501 this installation has no Kafka
+    ├── StreamBusy              503 too much is under way
+    ├── Unacknowledged          503 the brokers did not confirm in time: the rows may arrive or not
+    ├── BadRows                 422 `errors` points at each
+    ├── TooManyRows             413
+    ├── StreamNotFound          404
+    └── BadStreamSchema         422 an Avro schema that can't be used
 """
 
 from __future__ import annotations
@@ -197,3 +205,35 @@ class SchemaConflict(Problem):
 
 class DelegationExpired(Problem):
     slug, title, status = "delegation-expired", "Load outlived its caller's delegation", 401
+
+
+class StreamProblem(Problem):
+    """A request to a stream that was not taken."""
+
+
+class StreamsOff(StreamProblem):
+    slug, title, status = "streams-off", "Event streams need Kafka", 501
+
+
+class StreamBusy(StreamProblem, Retriable):
+    slug, title, status = "stream-busy", "Too many rows are under way", 503
+
+
+class Unacknowledged(StreamProblem, Retriable):
+    slug, title, status = "stream-unacknowledged", "The brokers did not confirm the rows", 503
+
+
+class BadRows(StreamProblem):
+    slug, title, status = "bad-rows", "Rows don't fit the table", 422
+
+
+class TooManyRows(StreamProblem):
+    slug, title, status = "too-many-rows", "Too many rows in one request", 413
+
+
+class StreamNotFound(StreamProblem):
+    slug, title, status = "stream-not-found", "Stream not found", 404
+
+
+class BadStreamSchema(StreamProblem):
+    slug, title, status = "bad-stream-schema", "Avro schema can't be used", 422

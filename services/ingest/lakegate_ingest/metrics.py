@@ -38,3 +38,42 @@ PHASE_SECONDS = Histogram(
     ["phase"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
 )
+STREAM_REQUESTS = Counter(
+    "lakegate_ingest_stream_requests_total",
+    "Requests and messages to streams, by outcome (accepted, or a problem)",
+    ["outcome"],
+)
+STREAM_ROWS = Counter(
+    "lakegate_ingest_stream_rows_total",
+    "Rows of streams: accepted (on the brokers), committed (in a table), rejected (set aside by the worker)",
+    ["kind"],
+)
+STREAM_COMMITS = Counter(
+    "lakegate_ingest_stream_commits_total",
+    "Commits of streams: committed, superseded (another worker had been there), failed",
+    ["outcome"],
+)
+STREAM_RETRIES = Counter("lakegate_ingest_stream_commit_retries_total", "Commits tried again, by reason", ["reason"])
+STREAM_EXPIRED = Counter(
+    "lakegate_ingest_stream_records_expired_total", "Records that Kafka's retention removed before they were committed"
+)
+STREAM_LAG = Gauge(
+    "lakegate_ingest_stream_lag_records", "Records that are not in the table yet, of this worker's share", ["stream"]
+)
+STREAM_FRESHNESS = Gauge(
+    "lakegate_ingest_stream_freshness_seconds", "Age of the oldest record that is not in the table yet", ["stream"]
+)
+STREAM_DELAY = Histogram(
+    "lakegate_ingest_stream_delay_seconds",
+    "Time from a record's arrival at the broker to the commit of its table, the oldest of each commit",
+    buckets=(0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 3600),
+)
+STREAM_COMMIT_SECONDS = Histogram(
+    "lakegate_ingest_stream_commit_duration_seconds",
+    "Time of a commit by phase (read, commit)",
+    ["phase"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+STREAM_IN_FLIGHT_BYTES = Gauge("lakegate_ingest_stream_in_flight_bytes", "Bytes received and not acknowledged yet")
+STREAM_SOCKETS = Gauge("lakegate_ingest_stream_sockets", "Open WebSocket producers")
+STREAM_TAILS = Gauge("lakegate_ingest_stream_tails", "Open tails (SSE)")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -38,8 +39,11 @@ from lakegate_ingest.spool.remote import RemoteSpool
 from lakegate_ingest.tables.service import RowService
 from lakegate_ingest.uploads.service import Uploads
 
+if TYPE_CHECKING:
+    from lakegate_ingest.streams.resources import Front
+
 SPOOL_THREADS = 4
-STOP_SECONDS = 5.0
+STOP_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Resources:
     rows: RowService
     recovery: Recovery
     uploads: Uploads
+    streams: Front | None
 
 
 @asynccontextmanager
@@ -68,9 +73,8 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
     engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
     spool_threads = ThreadPoolExecutor(SPOOL_THREADS, "spool")
     live = LiveLoads(settings.job.workers + settings.job.queue)
-    catalog = Catalog(
-        client, TokenExchange(exchange, settings.token_exchange_url), timeout_seconds=settings.commit.timeout_seconds
-    )
+    tokens = TokenExchange(exchange, settings.token_exchange_url)
+    catalog = Catalog(client, tokens, timeout_seconds=settings.commit.timeout_seconds)
     warehouse = Warehouse(settings.quarantine.location, settings.objects)
     remote = RemoteSpool(warehouse.store) if warehouse.store is not None else None
     copies = Copies(remote, spool, settings.spool.remote_bytes)
@@ -96,6 +100,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         executor=spool_threads, owner=owner.owner, copies=copies, uploads=uploads,
     )  # fmt: skip
     _watch(live, spool)
+    stack = AsyncExitStack()
     try:
         await recovery.at_start()
         jobs.start(background)
@@ -105,15 +110,26 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
         background.start("retention", LoadRetention(pool, warehouse, keep=keep).run)
         if remote is not None:
             background.start("uploads", lambda: uploads.sweep(settings.job.sweep_seconds))
+        streams = None
+        if settings.kafka.bootstrap is not None:
+            # a suite without Kafka need not pay for the import of its client
+            from lakegate_ingest.streams.resources import open_front, open_worker
+
+            streams = await stack.enter_async_context(open_front(settings, pool, catalog, tokens, background))
+            if settings.streams.worker:
+                await stack.enter_async_context(
+                    open_worker(settings, pool, catalog, tokens, event_log, warehouse, background)
+                )
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,
             followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse),
-            recovery=recovery, uploads=uploads,
+            recovery=recovery, uploads=uploads, streams=streams,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.
         live.cancel_all()
         await background.stop(STOP_SECONDS)
+        await stack.aclose()
         engine_threads.shutdown(wait=False, cancel_futures=True)
         spool_threads.shutdown(wait=False, cancel_futures=True)
         copies.close()

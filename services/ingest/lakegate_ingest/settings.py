@@ -165,6 +165,65 @@ class RowsSettings(Section):
     batch_rows: int = Field(default=8192, ge=1, description="rows of one chunk of a download")
 
 
+class StreamSettings(Section):
+    """Event streams, which are there when KAFKA__BOOTSTRAP is set: rows to Kafka, and from Kafka to tables."""
+
+    worker: bool = Field(
+        default=True,
+        description="whether this process commits streams to tables, too; off where "
+        "`python -m lakegate_ingest.streams` runs for it",
+    )
+    group: str = Field(
+        default="lakegate-streams",
+        min_length=1,
+        max_length=200,
+        description="consumer group of the workers; the same for all of them, so that each has its share",
+    )
+    commit_rows: int = Field(default=200_000, ge=1, description="rows of a table that are committed without waiting")
+    commit_bytes: int = Field(
+        default=128 * MIB, ge=1024, description="bytes of a table's rows that are committed without waiting"
+    )
+    commit_seconds: float = Field(
+        default=5.0, gt=0, description="how old the oldest row of a table may be before it is committed"
+    )
+    held_bytes: int = Field(
+        default=384 * MIB, ge=1024, description="bytes of rows that one worker holds of all its streams; then it waits"
+    )
+    commits_at_once: int = Field(default=2, ge=1, le=16, description="tables that one worker reads rows of at once")
+    discover_seconds: float = Field(default=2.0, gt=0, description="how often the worker looks for new streams")
+    max_rows: int = Field(default=10_000, ge=1, le=100_000, description="rows of one request or message")
+    max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="size of one request, decompressed")
+    max_row_bytes: int = Field(default=1 * MIB, ge=64, description="size of one row")
+    max_in_flight_bytes: int = Field(
+        default=64 * MIB,
+        ge=1024,
+        description="bytes being received or waiting for the brokers' acknowledgement; more are answered 503",
+    )
+    ack_seconds: float = Field(
+        default=10.0, gt=0, description="how long a request waits for the brokers' acknowledgement; then 503"
+    )
+    schema_seconds: float = Field(default=3.0, ge=0, description="how long a table's schema is believed at the door")
+    judges: int = Field(default=1, ge=1, le=16, description="requests whose rows the engine judges at once")
+    max_sockets: int = Field(default=256, ge=1, description="WebSocket producers at once")
+    max_tails: int = Field(default=64, ge=1, description="tails (SSE) at once")
+    tail_seconds: float = Field(
+        default=600.0, gt=0, description="a tail is ended after so long; clients connect again by themselves"
+    )
+    heartbeat_seconds: float = Field(default=10.0, gt=0, description="a comment keeps a silent tail open")
+    lineage_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="a RUNNING event at most so often for a stream; after as long without rows, COMPLETE",
+    )
+    lag_seconds: float = Field(default=2.0, gt=0, description="how often lag and freshness are measured")
+    named_streams: int = Field(
+        default=100, ge=0, le=1000, description="streams that have metrics of their own; the others share one label"
+    )
+    orphan_seconds: float = Field(
+        default=600.0, gt=0, description="files of a commit that came to nothing are deleted after so long"
+    )
+
+
 class IngestSettings(BackendSettings):
     """Settings of the ingest service."""
 
@@ -187,3 +246,4 @@ class IngestSettings(BackendSettings):
     upload: UploadSettings = UploadSettings()
     objects: ObjectStoreSettings = ObjectStoreSettings()
     rows: RowsSettings = RowsSettings()
+    streams: StreamSettings = StreamSettings()

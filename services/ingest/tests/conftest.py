@@ -48,19 +48,34 @@ class Identity:
 
     def headers(self, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES) -> dict[str, str]:
         principal = Principal(tenant=tenant, subject="ana", scopes=scopes)
-        delegation = self.signer.mint(principal, "ingest", lifetime_seconds=86400, token_type=DELEGATION_TYPE)
+        delegation = self.delegation(principal)
         token = self.signer.mint(principal, "ingest", lifetime_seconds=3600)
         return {"authorization": f"Bearer {token}", "lakegate-delegation": delegation}
+
+    def delegation(self, principal: Principal) -> str:
+        return self.signer.mint(principal, "ingest", lifetime_seconds=86400, token_type=DELEGATION_TYPE)
 
     def exchange_app(self) -> FastAPI:
         app = FastAPI()
 
         @app.post("/internal/token")
-        async def exchange(subject_token: Annotated[str, Form()], audience: Annotated[str, Form()]) -> JSONResponse:
+        async def exchange(
+            subject_token: Annotated[str, Form()],
+            audience: Annotated[str, Form()] = "",
+            requested_token_type: Annotated[str, Form()] = "",
+            scope: Annotated[str, Form()] = "",
+        ) -> JSONResponse:
             try:
                 principal = self.delegations.verify(subject_token)
             except InvalidToken as error:
                 return JSONResponse({"error": "invalid_grant", "error_description": str(error)}, 400)
+            if requested_token_type:
+                narrowed = principal.model_copy(update={"scopes": (scope,)})
+                return JSONResponse({"access_token": self.delegation(narrowed), "expires_in": 86400})
+            if any(held.startswith("loads:write") for held in principal.scopes):
+                # as the gateway has it: who may load into a namespace may have its tables made
+                extra = tuple(f"datasets:{right}@*" for right in ("read", "write"))
+                principal = principal.model_copy(update={"scopes": principal.scopes + extra})
             return JSONResponse({"access_token": self.signer.mint(principal, audience), "expires_in": 60})
 
         return app
@@ -86,7 +101,7 @@ class Process:
             await eventually(lambda: self._ready(client), within_seconds=40)
 
     def _spawn(self) -> None:
-        prefix = self.module.removeprefix("lakegate_").upper()
+        prefix = self.module.removeprefix("lakegate_").partition(".")[0].upper()
         ports = {f"{prefix}_PORT": str(self.port), f"{prefix}_MANAGEMENT_PORT": str(free_ports(1)[0])}
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
@@ -110,6 +125,12 @@ class Process:
             self.child.kill()
             self.child.wait()
             self.child = None
+
+
+@pytest.fixture(scope="session")
+def process() -> type[Process]:
+    """Process(module, environment, log)"""
+    return Process
 
 
 class Gate:

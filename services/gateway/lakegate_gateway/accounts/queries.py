@@ -219,3 +219,18 @@ async def _insert_refresh_token(
         scopes,
         expires_at,
     )
+
+
+async def held_scopes(pool: asyncpg.Pool, tenant: str, subject: str) -> tuple[str, ...]:
+    """Everything that a subject may do now, by whichever of its credentials: user, client, keys."""
+    async with tenant_transaction(pool, tenant) as tx:
+        rows = await tx.fetch(
+            """
+            SELECT unnest(scopes) AS scope FROM users WHERE username = $1
+            UNION SELECT unnest(scopes) FROM clients WHERE 'client:' || client_id = $1
+            UNION SELECT unnest(scopes) FROM api_keys
+                WHERE subject = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+            """,
+            subject,
+        )
+    return tuple(row["scope"] for row in rows)

@@ -20,11 +20,13 @@ from lakegate_contracts.identity import (
     Principal,
 )
 from lakegate_gateway.identity.keyring import KeyRing
-from lakegate_gateway.identity.scopes import for_loading
+from lakegate_gateway.identity.scopes import for_loading, narrow
 
 ACCESS_TYPE = "at+jwt"  # RFC 9068
 ACCESS_AUDIENCE = "lakegate"
 DELEGATION_SECONDS = 24 * 3600
+# A delegation for one scope may be renewed for so long after the caller's last request.
+RENEWABLE_SECONDS = 30 * 24 * 3600
 DELEGATES = {"ingest": frozenset({"catalog"})}  # who may exchange a delegation, and to speak to whom
 FILES_AUDIENCE = "lakegate-files"
 FILES_SECONDS = 3600
@@ -152,6 +154,28 @@ class Tokens:
             raise InvalidToken(f"{delegate!r} may not speak to {audience!r} for others")
         return self._ring.signer.mint(for_loading(principal), audience), LIFETIME_SECONDS
 
+    def renewable(self, delegation: str, scope: str) -> tuple[Principal, dict[str, Any]]:
+        """Who gave a delegation that asks to live on for `scope` alone, and its claims. Raises InvalidToken."""
+        principal, _, claims = self._verify(delegation, DELEGATION_TYPE, ISSUER, ISSUER)
+        if time.time() - _given_at(claims) > RENEWABLE_SECONDS:
+            raise InvalidToken(f"it was given {RENEWABLE_SECONDS // 86_400} days ago, and is not renewed any more")
+        narrowed = narrow(principal.scopes, [scope])
+        if narrowed is None:
+            raise InvalidToken(f"it does not cover {scope[:200]}")
+        return principal.model_copy(update={"scopes": narrowed}), claims
+
+    def renewed(self, principal: Principal, claims: dict[str, Any]) -> tuple[str, int]:
+        """The successor of a delegation, from what `renewable` has said of it, and its lifetime."""
+        successor = self._ring.signer.mint(
+            principal,
+            ISSUER,
+            lifetime_seconds=DELEGATION_SECONDS,
+            token_type=DELEGATION_TYPE,
+            azp=claims.get("azp"),
+            given_at=_given_at(claims),
+        )
+        return successor, DELEGATION_SECONDS
+
     def _verify(self, token: str, kind: str, audience: str, issuer: str) -> tuple[Principal, float, dict[str, Any]]:
         try:
             header = jwt.get_unverified_header(token)
@@ -171,3 +195,8 @@ class Tokens:
             raise InvalidToken(str(error)) from error
         principal = Principal(tenant=claims["tenant"], subject=claims["sub"], scopes=tuple(claims["scope"].split()))
         return principal, float(claims["exp"]), claims
+
+
+def _given_at(claims: dict[str, Any]) -> float:
+    """When the caller was here: a renewed delegation keeps the time of the first."""
+    return float(claims.get("given_at", claims.get("iat", 0)))

@@ -14,15 +14,16 @@ from fastapi.responses import JSONResponse
 from lakegate_chassis.tokens import InvalidToken
 from lakegate_contracts.identity import Scope
 from lakegate_gateway.deps import Address, Opened
-from lakegate_gateway.errors import OAuthError, Problem
-from lakegate_gateway.identity.tokens import Tokens
+from lakegate_gateway.errors import InvalidScope, OAuthError, Problem
 from lakegate_gateway.oauth.schemas import ExchangeAnswer, OAuthProblem, TokenAnswer
 from lakegate_gateway.oauth.service import GRANTS
+from lakegate_gateway.resources import Resources
 
 TOKEN_PATHS = ("/oauth/token", "/iceberg/v1/oauth/tokens")
 _WORDS = {429: "slow_down", 503: "temporarily_unavailable"}
 MAX_FORM_BYTES = 64 * 1024
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+DELEGATION_TOKEN = "urn:lakegate:token-type:delegation"
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 
 router = APIRouter(tags=["Identity"])
@@ -139,8 +140,8 @@ async def metadata(opened: Opened) -> dict[str, Any]:
     }
 
 
-def management_routes(tokens: Callable[[], Tokens]) -> APIRouter:
-    """What only the services reach: the exchange of a delegation for a fresh internal token (RFC 8693)."""
+def management_routes(opened: Callable[[], Resources]) -> APIRouter:
+    """What only the services reach: a delegation for a fresh internal token, or for its successor (RFC 8693)."""
     private = APIRouter()
 
     @private.post("/internal/token")
@@ -149,7 +150,13 @@ def management_routes(tokens: Callable[[], Tokens]) -> APIRouter:
             form = await read_form(request)
             if form.get("grant_type") != EXCHANGE_GRANT:
                 raise OAuthError("unsupported_grant_type", f"Only {EXCHANGE_GRANT} is served here.")
-            token, seconds = tokens().exchange(form.get("subject_token", ""), form.get("audience", ""))
+            subject = form.get("subject_token", "")
+            if form.get("requested_token_type") == DELEGATION_TOKEN:
+                token, seconds = await opened().renewals.renew(subject, form.get("scope", ""))
+            else:
+                token, seconds = opened().tokens.exchange(subject, form.get("audience", ""))
+        except InvalidScope as error:
+            return oauth_answer(OAuthError("invalid_scope", error.detail))
         except InvalidToken as error:
             return oauth_answer(OAuthError("invalid_request", f"The delegation can't be exchanged: {error}."))
         except OAuthError as error:

@@ -199,7 +199,7 @@ class _Build:
             raise SchemaConflict(
                 f"{plan.table} is partitioned, and loads write unpartitioned tables only. Use an engine."
             )
-        target = metadata.schema() if new else _schema_after(metadata, plan.schema)
+        target = metadata.schema() if new else schema_after(metadata, plan.schema)
         requirements, updates = snapshots.schema_updates(metadata, target, new=new)
         after = snapshots.with_schema(metadata, updates, new=new)
         if self._written is None:
@@ -220,7 +220,7 @@ class _Build:
         return requirements + append.requirements, updates + append.updates
 
 
-def _schema_after(metadata: TableMetadata, written: Schema) -> Schema:
+def schema_after(metadata: TableMetadata, written: Schema) -> Schema:
     """The schema that these files need: the table's own, or ours when that only adds. Raises SchemaMoved."""
     current = metadata.schema()
     if snapshots.fits(written, current):

@@ -156,7 +156,7 @@ def write_data_manifest(
 def append(
     io: FileIO,
     metadata: TableMetadata,
-    manifest: ManifestFile,
+    manifest: ManifestFile | None,
     files: list[DataFile],
     *,
     snapshot_id: int,
@@ -164,7 +164,10 @@ def append(
     properties: dict[str, str],
     new: bool,
 ) -> Append:
-    """Write the manifest list on top of `metadata` and say what to commit. `name` makes the list's file name unique."""
+    """Write the manifest list on top of `metadata` and say what to commit. `name` makes the list's file name unique.
+
+    `manifest` None: a snapshot that adds no file.
+    """
     parent = metadata.current_snapshot()
     inherited = []
     if parent is not None:
@@ -180,7 +183,7 @@ def append(
         sequence_number=sequence_number,
         avro_compression=COMPRESSION,
     ) as writer:
-        writer.add_manifests([manifest, *inherited])
+        writer.add_manifests([*([manifest] if manifest is not None else []), *inherited])
     collector = SnapshotSummaryCollector()
     for file in files:
         collector.add_file(data_file=file, partition_spec=metadata.spec(), schema=metadata.schema())

@@ -14,6 +14,7 @@ from lakegate_ingest.errors import CatalogUnavailable, DelegationExpired
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 AUDIENCE = "catalog"
+DELEGATION = "urn:lakegate:token-type:delegation"
 REFRESH_BEFORE_SECONDS = 20.0
 MAX_CACHED = 1024
 EXCHANGE_TIMEOUT_SECONDS = 5.0
@@ -46,8 +47,15 @@ class TokenExchange:
                 self._tokens.popitem(last=False)
             return token
 
+    async def renewed(self, delegation: str, scope: str) -> str:
+        """A delegation that lives on, for `scope` alone. Raises as `token`, and DelegationExpired after its last."""
+        form = {"grant_type": GRANT, "subject_token": delegation, "requested_token_type": DELEGATION, "scope": scope}
+        return (await self._ask(form))[0]
+
     async def _exchange(self, delegation: str) -> tuple[str, float]:
-        form = {"grant_type": GRANT, "subject_token": delegation, "audience": AUDIENCE}
+        return await self._ask({"grant_type": GRANT, "subject_token": delegation, "audience": AUDIENCE})
+
+    async def _ask(self, form: dict[str, str]) -> tuple[str, float]:
         try:
             answer = await self._client.post(self._url, data=form, timeout=EXCHANGE_TIMEOUT_SECONDS)
         except httpx.HTTPError as error:

@@ -18,6 +18,7 @@ from lakegate_chassis.settings import KafkaSettings
 
 CLIENT = "lakegate"
 END_SECONDS = 5.0
+METADATA_MS = 10_000
 # Where a producer may gather records of one partition into one batch.
 BATCH_BYTES = 1 << 20
 
@@ -76,6 +77,9 @@ class Connections:
             heartbeat_interval_ms=session // 5,
             # a member gets this long to finish what it has in hand when others join
             rebalance_timeout_ms=max(session, 30_000),
+            # A member that leads a rebalance just after a broker came back may not know a topic's partitions yet, and
+            # gives them to nobody; the next look at the metadata is when they are noticed (aiokafka: five minutes).
+            metadata_max_age_ms=METADATA_MS,
             # A handler may wait out an outage. Members that hang are the watchdog's business, not the group's.
             max_poll_interval_ms=24 * 3600 * 1000,
         )

@@ -1,0 +1,119 @@
+"""What one worker holds of one stream: records that came from Kafka and are in no snapshot yet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A record costs more than its value: the objects around it.
+RECORD_BYTES = 200
+
+
+@dataclass
+class Batch:
+    """Records in the order in which they came. `starts`: where the table was when this began, by partition."""
+
+    starts: dict[int, int]
+    ends: dict[int, int]
+    values: list[bytes | None] = field(default_factory=list)
+    partitions: array[int] = field(default_factory=lambda: array("i"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    size_bytes: int = 0
+    # the oldest record's time at its broker or producer, in Unix seconds
+    oldest: float | None = None
+    began: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, partition: int, records: Iterable[Any]) -> int:
+        """Append; returns the bytes they cost."""
+        before = self.size_bytes
+        for record in records:
+            value = record.value
+            self.values.append(value)
+            self.offsets.append(record.offset)
+            self.partitions.append(partition)
+            self.size_bytes += RECORD_BYTES + (len(value) if value is not None else 0)
+            self.ends[partition] = record.offset + 1
+            at = record.timestamp / 1000
+            if self.oldest is None or at < self.oldest:
+                self.oldest = at
+        return self.size_bytes - before
+
+
+class Backlog:
+    """Filled by the one who reads from Kafka, emptied by the one who commits; both in one event loop.
+
+    It has no place in the stream at first, and again whenever somebody else has turned out to be further: then
+    everything it holds is let go, and `place` says where to go on.
+    """
+
+    def __init__(self, topic: str, partitions: frozenset[int]) -> None:
+        self.topic = topic
+        self.partitions = partitions
+        self.placed = False
+        # where the reader has to go; it takes it from here, since only it may move the consumer
+        self.seek: dict[int, int] | None = None
+        self.committing: Batch | None = None
+        self.committed: dict[int, int] = {}
+        self.changed = asyncio.Event()
+        self.urgent = False
+        self._next: dict[int, int] = {}
+        self.current = Batch({}, {})
+
+    def place(self, positions: Mapping[int, int]) -> None:
+        """Begin at these offsets; the reader is told to."""
+        self._next = dict(positions)
+        self.committed = dict(positions)
+        self.current = Batch({}, {})
+        self.committing = None
+        self.placed = True
+        self.seek = dict(positions)
+
+    def lose_place(self) -> None:
+        self.placed = False
+        self.seek = None
+        self.current = Batch({}, {})
+        self.committing = None
+
+    def add(self, partition: int, records: list[Any]) -> None:
+        """Take what the consumer gave; what is behind us already (after a seek) is dropped."""
+        if not self.placed or self.seek is not None or partition not in self._next:
+            return
+        expected = self._next[partition]
+        if records[0].offset < expected:
+            records = [record for record in records if record.offset >= expected]
+            if not records:
+                return
+        batch = self.current
+        if not batch.values:
+            batch.began = time.monotonic()
+        batch.starts.setdefault(partition, expected)
+        batch.take(partition, records)
+        self._next[partition] = batch.ends[partition]
+        self.changed.set()
+
+    def seal(self) -> Batch:
+        """Hand over what is there; the next records begin another batch."""
+        sealed, self.current = self.current, Batch({}, {})
+        self.committing = sealed
+        return sealed
+
+    def done(self, batch: Batch) -> None:
+        self.committed |= batch.ends
+        self.committing = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.current.size_bytes + (self.committing.size_bytes if self.committing is not None else 0)
+
+    @property
+    def oldest(self) -> float | None:
+        """Unix seconds of the oldest record held."""
+        ages = [b.oldest for b in (self.committing, self.current) if b is not None and b.oldest is not None]
+        return min(ages, default=None)

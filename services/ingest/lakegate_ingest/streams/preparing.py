@@ -1,0 +1,96 @@
+"""From records to files: what is no row is set aside, the rest goes through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from pyiceberg.table.metadata import TableMetadata
+
+from lakegate_ingest import engine
+from lakegate_ingest.streams.avro import AvroReader, BadAvro, is_framed, split_frame
+from lakegate_ingest.streams.backlog import Batch
+from lakegate_ingest.streams.reading import Read, Reject, Target, read_rows
+from lakegate_ingest.streams.requests import OnNewColumn
+from lakegate_ingest.streams.shape import Shape
+
+FORMATS = "JSON objects, and Avro with the id of a schema registered for this stream"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`rejects` are by record of the batch."""
+
+    read: Read
+    rejects: list[Reject]
+
+
+def schema_ids(batch: Batch) -> set[int]:
+    """The ids of the Avro schemas that are needed to read it."""
+    return {split_frame(value)[0] for value in batch.values if value is not None and is_framed(value)}
+
+
+def prepare(
+    batch: Batch,
+    metadata: TableMetadata,
+    readers: Mapping[int, AvroReader],
+    folder: Path,
+    *,
+    on_new_column: OnNewColumn,
+    most_row_bytes: int,
+    limits: engine.EngineLimits,
+) -> Prepared:
+    """Blocks. Raises EngineError when disk or memory are at fault."""
+    rejects: list[Reject] = []
+    rows: list[bytes] = []
+    places: list[int] = []
+    for index, value in enumerate(batch.values):
+        row = _row(value, readers, most_row_bytes)
+        if isinstance(row, str):
+            rejects.append(Reject(index, None, None, row))
+        else:
+            rows.append(row)
+            places.append(index)
+    shape = Shape(metadata.schema())
+    refused: set[int] = set()
+    for place in shape.uncertain(rows):
+        found = shape.screen(rows[place], on_new_column)
+        if found is not None:
+            refused.add(place)
+            rejects.append(Reject(places[place], found[0], None, found[1]))
+    if refused:
+        rows = [row for place, row in enumerate(rows) if place not in refused]
+        places = [index for place, index in enumerate(places) if place not in refused]
+    if not rows:
+        return Prepared(Read(metadata.schema()), rejects)
+    target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
+    read = read_rows(rows, target, folder, limits, name="the stream")
+    rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
+    return Prepared(read, rejects)
+
+
+def _row(value: bytes | None, readers: Mapping[int, AvroReader], most_bytes: int) -> bytes | str:
+    """One line of JSON; or why the record is no row."""
+    if value is None:
+        return "the record has no value; streams add rows, and delete none"
+    if len(value) > most_bytes:
+        return f"the record has {len(value):,} bytes, and a row has at most {most_bytes:,}"
+    if is_framed(value):
+        schema_id, data = split_frame(value)
+        reader = readers.get(schema_id)
+        if reader is None:
+            return f"no Avro schema {schema_id} is registered for this stream; values are {FORMATS}"
+        try:
+            return reader.json(data)
+        except BadAvro as error:
+            return f"not a value of Avro schema {schema_id}: {error}"
+    if b"\n" in value or b"\r" in value:
+        # a row is one line; between tokens a line break is white space, within a string it is not JSON
+        try:
+            msgspec.json.decode(value, type=msgspec.Raw)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return f"not valid JSON: {error}; values are {FORMATS}"
+        return value.replace(b"\r", b" ").replace(b"\n", b" ")
+    return value

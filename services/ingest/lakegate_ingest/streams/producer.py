@@ -1,0 +1,191 @@
+"""Rows to Kafka: idempotent, acks=all, bounded. What `send` returns is on the brokers' disks, or will be."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from lakegate_chassis.eventlog.kafka.connections import Connections
+from lakegate_chassis.eventlog.kafka.topics import Topics
+from lakegate_chassis.logs import log
+from lakegate_ingest.errors import StreamBusy, Unacknowledged
+from lakegate_ingest.metrics import STREAM_IN_FLIGHT_BYTES
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """What becomes one record."""
+
+    value: bytes
+    headers: Headers
+    key: bytes | None = None
+
+
+FIRST_PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where rows are: the first of them at `offset` of `partition`, the others right behind it in their order."""
+
+    partition: int
+    offset: int
+    rows: int
+
+
+class StreamProducer:
+    """One Kafka producer, made anew when it has failed for good. Run `keep` under Background."""
+
+    def __init__(self, connections: Connections, *, most_bytes: int, ack_seconds: float) -> None:
+        self._connections = connections
+        self._topics = Topics(connections)
+        self._most_bytes = most_bytes
+        self._ack_seconds = ack_seconds
+        self._in_flight = 0
+        self._turns = itertools.count()
+        self._producer: Any = None
+        self._ready = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._under_way: set[asyncio.Task[list[Placed]]] = set()
+        STREAM_IN_FLIGHT_BYTES.set_function(lambda: self._in_flight)
+
+    async def keep(self) -> None:
+        """Until cancelled: what is under way then gets its moment to arrive."""
+        while True:
+            self._failed.clear()
+            async with self._connections.producer() as producer:
+                self._producer = producer
+                self._ready.set()
+                try:
+                    await self._failed.wait()
+                    log.warning("stream_producer_failed")
+                finally:
+                    self._ready.clear()
+                    self._producer = None
+                    if self._under_way:
+                        await asyncio.wait(self._under_way, timeout=self._ack_seconds)
+            await asyncio.sleep(FIRST_PAUSE_SECONDS)
+
+    @contextmanager
+    def room(self, size_bytes: int) -> Iterator[Room]:
+        """Keep room for a body of so many bytes from its first byte to its acknowledgement. Raises StreamBusy."""
+        room = Room(self, 0)
+        room.grow(size_bytes)
+        try:
+            yield room
+        finally:
+            room.leave()
+
+    async def ensure(self, topic: str) -> None:
+        """Make the stream's topic and that of its rejects. Raises Unacknowledged."""
+        try:
+            async with asyncio.timeout(self._ack_seconds):
+                await self._topics.ensure([topic, topic + ".dlq"])
+        except (TimeoutError, ConnectionError) as error:
+            raise _away() from error
+
+    async def partitions(self, topic: str) -> list[int]:
+        """Raises Unacknowledged."""
+        if not self._ready.is_set():
+            raise _away()
+        try:
+            async with asyncio.timeout(self._ack_seconds):
+                return sorted(await self._producer.partitions_for(topic))
+        except (TimeoutError, KafkaError) as error:
+            raise _away() from error
+
+    async def send(self, topic: str, records: Sequence[Record], room: Room | None = None) -> list[Placed]:
+        """Raises Unacknowledged when the brokers are away, or have not confirmed in time.
+
+        What is not confirmed goes on in the background, and its bytes stay counted until it has ended.
+        """
+        if not self._ready.is_set():
+            raise _away()
+        task = asyncio.create_task(self._send(self._producer, topic, records))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        if room is not None:
+            room.stay_for(task)
+        try:
+            async with asyncio.timeout(self._ack_seconds):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise Unacknowledged(
+                f"The brokers have not confirmed the rows within {self._ack_seconds:g} s. They may still arrive: "
+                "sending them again may double them."
+            ) from error
+        except KafkaError as error:
+            self._failed.set()
+            raise Unacknowledged(
+                f"The brokers did not take the rows ({type(error).__name__}). Some may have arrived: sending them "
+                "again may double those."
+            ) from error
+
+    def _ended(self, task: asyncio.Task[list[Placed]]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and isinstance(task.exception(), KafkaError):
+            self._failed.set()
+
+    async def _send(self, producer: Any, topic: str, records: Sequence[Record]) -> list[Placed]:
+        """All records of a request in one partition, in order; requests take turns."""
+        partitions = sorted(await producer.partitions_for(topic))
+        partition = partitions[next(self._turns) % len(partitions)]
+        placed: list[Placed] = []
+        acknowledged: list[tuple[int, asyncio.Future[Any]]] = []
+        batch = producer.create_batch()
+        for record in records:
+            fields = {"key": record.key, "value": record.value, "headers": record.headers}
+            if batch.append(timestamp=None, **fields) is None:
+                sent = await producer.send_batch(batch, topic, partition=partition)
+                acknowledged.append((batch.record_count(), sent))
+                batch = producer.create_batch()
+                batch.append(timestamp=None, **fields)  # the first of a batch is taken whatever its size
+        acknowledged.append((batch.record_count(), await producer.send_batch(batch, topic, partition=partition)))
+        for count, future in acknowledged:
+            placed.append(Placed(partition, (await future).offset, count))
+        return placed
+
+
+def _away() -> Unacknowledged:
+    return Unacknowledged("The brokers can't be reached. Nothing was taken; try again shortly.")
+
+
+class Room:
+    """A share of the bytes that may be in flight."""
+
+    def __init__(self, producer: StreamProducer, size_bytes: int) -> None:
+        self._producer = producer
+        self._bytes = size_bytes
+        self._task: asyncio.Task[list[Placed]] | None = None
+
+    def grow(self, size_bytes: int) -> None:
+        """Raises StreamBusy."""
+        producer = self._producer
+        if producer._in_flight + size_bytes > producer._most_bytes:
+            raise StreamBusy(
+                "More rows are under way than this server holds at once. Nothing was taken; try again shortly.",
+                retry_after=1,
+            )
+        producer._in_flight += size_bytes
+        self._bytes += size_bytes
+
+    def stay_for(self, task: asyncio.Task[list[Placed]]) -> None:
+        """What has been handed to the producer is in memory until it has ended, whoever still waits for it."""
+        self._task = task
+
+    def leave(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.add_done_callback(lambda _: self._release())
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        self._producer._in_flight -= self._bytes
+        self._bytes = 0

@@ -1,0 +1,97 @@
+"""The rows of a body as the bytes that were sent: no number is read and written again on its way to the table."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+import zstandard
+
+from lakegate_chassis.problems import FieldError
+from lakegate_ingest.errors import BadRows, BodyTooLarge, CorruptEncoding, TooManyRows, UnsupportedEncoding
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_GZIP = 31  # zlib's code for a gzip header
+
+
+def split(body: bytes, *, most_rows: int, most_row_bytes: int) -> list[bytes]:
+    """The rows of a JSON array, of one object, or of lines. Raises BadRows, TooManyRows."""
+    stripped = body.strip()
+    if not stripped:
+        raise BadRows("There is no row in the body. Send a JSON object, an array of them, or one object a line.")
+    if stripped.startswith(b"["):
+        try:
+            rows = [bytes(row) for row in _ARRAY.decode(stripped)]
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadRows(f"The body is not a valid JSON array: {error}.") from error
+        # A row is one line on its way; what breaks lines between tokens of JSON is white space.
+        rows = [row.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in row or b"\r" in row else row for row in rows]
+    else:
+        rows = [line for line in stripped.split(b"\n") if line and not line.isspace()]
+        if len(rows) > 1 and not _is_json(rows[0]) and _is_json(stripped):
+            rows = [stripped.replace(b"\r", b" ").replace(b"\n", b" ")]  # one object over several lines
+    if not rows:
+        raise BadRows("The array is empty. Send at least one row.")
+    if len(rows) > most_rows:
+        raise TooManyRows(f"The request has {len(rows):,} rows; {most_rows:,} are taken at once. Send it in parts.")
+    if max(map(len, rows)) > most_row_bytes:
+        long = [index for index, row in enumerate(rows) if len(row) > most_row_bytes]
+        raise BadRows(
+            f"A row has at most {most_row_bytes:,} bytes. Nothing of the request was taken.",
+            errors=[FieldError(detail="the row is too long", pointer=f"/{index}") for index in long[:100]],
+        )
+    return rows
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def decoded(body: bytes, encodings: Sequence[str], *, most_bytes: int) -> bytes:
+    """The body without its Content-Encoding. Raises UnsupportedEncoding, CorruptEncoding, BodyTooLarge."""
+    for encoding in reversed(encodings):
+        match encoding:
+            case "identity":
+                continue
+            case "gzip":
+                body = _gunzip(body, most_bytes)
+            case "zstd":
+                body = _unzstd(body, most_bytes)
+            case _:
+                raise UnsupportedEncoding(f"The Content-Encoding {encoding[:40]!r} is not gzip or zstd.")
+    return body
+
+
+def _gunzip(body: bytes, most_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        plain = inflater.decompress(body, most_bytes + 1)
+    except zlib.error as error:
+        raise CorruptEncoding(f"The body is not whole gzip: {error}. Nothing was taken.") from error
+    if len(plain) > most_bytes:
+        raise too_large(most_bytes)
+    if not inflater.eof:
+        raise CorruptEncoding("The gzip body is cut off. Nothing was taken.")
+    return plain
+
+
+def _unzstd(body: bytes, most_bytes: int) -> bytes:
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 25).stream_reader(body) as reader:
+            plain = reader.read(most_bytes + 1)
+    except zstandard.ZstdError as error:
+        raise CorruptEncoding(f"The body is not whole zstd: {error}. Nothing was taken.") from error
+    if len(plain) > most_bytes:
+        raise too_large(most_bytes)
+    return plain
+
+
+def too_large(most_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"A request to a stream has at most {most_bytes:,} bytes, decompressed. Send it in parts, or as a load."
+    )

@@ -1,0 +1,161 @@
+"""What a row of a table looks like: a quick check that most rows pass, and the rules for those that don't.
+
+The quick check takes only values of which it is certain that the engine takes them, too. A row that it does not take
+may still be right (a number written as text, another way to write a date): `screen` says what makes a record no row at
+all, whatever else is read together with it, and the engine judges the values.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from pyiceberg.schema import Schema
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from lakegate_ingest.engine import EngineLimits
+from lakegate_ingest.engine.types import reading
+from lakegate_ingest.streams.requests import OnNewColumn
+
+MOST_COLUMNS = EngineLimits().max_columns
+_LARGEST_FLOAT = 3.4e38
+_Int = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Float = Annotated[float, msgspec.Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)]
+_NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]  # empty text is null, which a required column does not take
+_CERTAIN: dict[type[IcebergType], Any] = {
+    BooleanType: bool,
+    IntegerType: _Int,
+    LongType: _Long,
+    FloatType: _Float,
+    DoubleType: float,
+    StringType: str,
+    DateType: datetime.date,
+    TimeType: datetime.time,
+    TimestampType: Annotated[datetime.datetime, msgspec.Meta(tz=False)],
+    TimestamptzType: Annotated[datetime.datetime, msgspec.Meta(tz=True)],
+    UUIDType: uuid.UUID,
+}
+_TIMES = (TimeType, TimestampType, TimestamptzType)
+# Finer than a microsecond is refused by the engine and rounded by the quick check.
+_TOO_FINE = re.compile(rb"\d:\d\d[.,]\d{7}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Shape:
+    """The rows of a table of `schema`."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._known = {field.name.casefold(): field for field in schema.fields}
+        self._unfillable = {name for name, field in self._known.items() if reading(field.field_type) is None}
+        self._required = [field.name for field in schema.fields if field.required]
+        self._has_times = any(isinstance(field.field_type, _TIMES) for field in schema.fields)
+        self._quick, self._blank = _quick_decoder(schema)
+
+    def uncertain(self, rows: Sequence[bytes]) -> list[int]:
+        """The rows that the quick check does not take, by index."""
+        if self._quick is None:
+            return list(range(len(rows)))
+        decode, blank = self._quick.decode, self._blank
+        found = []
+        for index, row in enumerate(rows):
+            try:
+                if decode(row) == blank:
+                    found.append(index)
+            except (msgspec.DecodeError, RecursionError):
+                found.append(index)
+        if self._has_times:
+            taken = set(found)
+            found += [index for index, row in enumerate(rows) if index not in taken and _TOO_FINE.search(row)]
+            found.sort()
+        return found
+
+    def screen(self, row: bytes, on_new_column: OnNewColumn) -> tuple[str | None, str] | None:
+        """Why a record can't be a row, as column (None: all of it) and reason; None when its values may be judged."""
+        wrong = self.what_is_wrong(row)
+        if wrong is not None:
+            return wrong
+        keys = list(_OBJECT.decode(row))
+        if not any(key.casefold() in self._known for key in keys):
+            return None, f"none of its keys is a column of the table: {', '.join(keys[:5])[:200]}"
+        fresh = 0
+        for key in keys:
+            folded = key.casefold()
+            if folded in self._unfillable:
+                kind = self._known[folded].field_type
+                return key, f"the column is {kind}, which JSON can't fill: leave it out"
+            if folded in self._known:
+                continue
+            fresh += 1
+            if on_new_column == "reject":
+                return key, "the table has no such column, and the stream adds none (on_new_column=reject)"
+        if fresh + len(self._known) > MOST_COLUMNS:
+            return None, f"the table would have more than {MOST_COLUMNS:,} columns"
+        present = {key.casefold() for key in keys}
+        for name in self._required:
+            if name.casefold() not in present:
+                return name, "the column is required, and missing"
+        return None
+
+    @staticmethod
+    def what_is_wrong(row: bytes) -> tuple[str | None, str] | None:
+        """What makes a record no row of any table."""
+        try:
+            keys = list(_OBJECT.decode(row))
+        except (msgspec.DecodeError, RecursionError):
+            return None, _what_it_is(row)
+        if not keys:
+            return None, "the object is empty"
+        for key in keys:
+            if not key or _CONTROL.search(key):
+                return key, "the key is empty or has a control character"
+        return None
+
+
+def _quick_decoder(schema: Schema) -> tuple[msgspec.json.Decoder[Any] | None, Any]:
+    """The decoder of certain rows (None: no row can be certain), and what it makes of a row without any value."""
+    fields: list[Any] = []
+    for position, field in enumerate(schema.fields):
+        kind = _CERTAIN.get(type(field.field_type))
+        if kind is None and field.required:
+            return None, None
+        if kind is None:
+            continue  # its values are for the engine: a row that has one is not certain
+        if field.required:
+            kind = _NotEmpty if kind is str else kind
+            fields.append((f"f{position}", kind, msgspec.field(name=field.name)))
+        else:
+            fields.append((f"f{position}", kind | None, msgspec.field(default=None, name=field.name)))
+    if not fields:
+        return None, None
+    row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, gc=False, kw_only=True)
+    has_required = any(field.required for field in schema.fields)
+    return msgspec.json.Decoder(row), None if has_required else row()
+
+
+def _what_it_is(row: bytes) -> str:
+    try:
+        value = msgspec.json.decode(row)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"not valid JSON: {error}"
+    kinds = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return f"not a JSON object but {kinds.get(type(value), 'a number')}"

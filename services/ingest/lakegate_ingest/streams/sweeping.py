@@ -1,0 +1,80 @@
+"""Files of commits that came to nothing, because their worker died: deleted once it is certain that nobody has them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from lakegate_chassis.logs import log
+from lakegate_chassis.postgres import connection as acquire
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Problem
+from lakegate_ingest.commit import snapshots
+from lakegate_ingest.commit.catalog import NoSuchTable
+from lakegate_ingest.commit.warehouse import Warehouse, join
+from lakegate_ingest.metrics import ORPHANS
+from lakegate_ingest.streams import queries
+from lakegate_ingest.streams.commits import StreamCommitter
+from lakegate_ingest.streams.queries import CommitRow
+from lakegate_ingest.streams.topics import committed_offset
+
+AT_ONCE = 50
+EVERY_SECONDS = 30.0
+
+
+class Sweep:
+    def __init__(
+        self, pool: asyncpg.Pool, committer: StreamCommitter, warehouse: Warehouse, *, age_seconds: float
+    ) -> None:
+        self._pool = pool
+        self._warehouse = warehouse
+        self._committer = committer
+        self._age_seconds = age_seconds
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(min(EVERY_SECONDS, self._age_seconds))
+
+    async def once(self) -> None:
+        async with acquire(self._pool) as connection:
+            left = await queries.old_commits(connection, self._age_seconds, AT_ONCE)
+            known = await queries.topics(connection) if left else {}
+        for row in left:
+            if row.topic not in known:
+                continue
+            try:
+                settled = await self._settle(row, *known[row.topic])
+            except Problem as problem:
+                log.info("stream_orphans_wait", topic=row.topic, reason=problem.detail)
+                continue
+            if settled:
+                async with acquire(self._pool) as connection:
+                    await queries.end_commit(connection, row.commit_id)
+
+    async def _settle(self, row: CommitRow, tenant: str, table: object) -> bool:
+        """Whether nothing more is to be done about it."""
+        async with tenant_transaction(self._pool, tenant) as connection:
+            stream = await queries.get_stream(connection, table)  # type: ignore[arg-type]
+        if stream is None:
+            return False
+        try:
+            metadata = (await self._committer.load(tenant, stream.table, stream.delegation)).metadata
+        except NoSuchTable:
+            return False
+        if metadata.location != row.location or snapshots.holds_snapshot(metadata, row.snapshot_id):
+            # committed, and its worker died before it said so; or a table that was dropped with all its files
+            return True
+        for partition, start in row.starts.items():
+            at = committed_offset(metadata.properties, row.topic, int(partition))
+            if at is not None and at > start:
+                # the branch has moved on, so a request of the dead worker that is still on its way can't come through
+                found = join(row.location, "metadata")
+                prefix = snapshots.manifest_list_prefix(row.snapshot_id)
+                urls = await asyncio.to_thread(self._warehouse.list_prefix, found, prefix)
+                urls += await asyncio.to_thread(self._warehouse.list_prefix, found, f"{row.commit_id}-")
+                ORPHANS.inc(await asyncio.to_thread(self._warehouse.delete, [*row.urls, *urls]))
+                return True
+        return False

@@ -1,0 +1,40 @@
+"""What a stream is called in Kafka, and in the table's properties."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lakegate_contracts.events import STREAM_PREFIX
+from lakegate_contracts.names import TableName
+from lakegate_ingest.errors import BadTableName
+
+REJECTS = ".dlq"
+LONGEST_NAME = 249 - len(REJECTS)
+_UNSAFE = re.compile(r"[^A-Za-z0-9_]")
+
+
+def topic_of(tenant: str, table: TableName) -> str:
+    """`lakegate.stream.<tenant>.<levels>.<table>`, a byte outside of [A-Za-z0-9_] as `-hh`. Raises BadTableName."""
+    name = STREAM_PREFIX + ".".join(_segment(part) for part in (tenant, *table.levels, table.name))
+    if len(name) > LONGEST_NAME:
+        raise BadTableName(
+            f"The name of the stream's topic would have {len(name)} characters, and Kafka takes {LONGEST_NAME}. "
+            "Stream into a table with a shorter name."
+        )
+    return name
+
+
+def _segment(text: str) -> str:
+    return _UNSAFE.sub(lambda found: "".join(f"-{byte:02x}" for byte in found[0].encode()), text)
+
+
+def offset_property(topic: str, partition: int) -> str:
+    """The table property that holds the offset after the last one that is in the table, or was set aside."""
+    return f"lakegate.stream.{topic}.{partition}"
+
+
+def committed_offset(properties: Mapping[str, str], topic: str, partition: int) -> int | None:
+    """None where nothing of the partition was committed, or somebody has put something else there."""
+    text = properties.get(offset_property(topic, partition), "")
+    return int(text) if text.isascii() and text.isdigit() else None

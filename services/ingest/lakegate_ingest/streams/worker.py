@@ -1,0 +1,160 @@
+"""The worker: reads its share of all streams, and has one committer for each stream that it has a share of.
+
+Shares are Kafka's: a consumer group, one member a process. They only spread the work. That no row is lost or doubled
+hangs on the offsets in the tables (see `commits`); so a member that was thrown out may go on until it notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+
+from lakegate_chassis.eventlog.kafka.connections import Connections, end, translated
+from lakegate_chassis.logs import log
+from lakegate_chassis.postgres import connection as acquire
+from lakegate_contracts.names import TableName
+from lakegate_ingest.settings import StreamSettings
+from lakegate_ingest.streams import queries
+from lakegate_ingest.streams.backlog import Backlog
+from lakegate_ingest.streams.gauges import Gauges
+from lakegate_ingest.streams.pump import Pump
+
+_POLL_MS = 250
+_AT_ONCE = 20_000
+# What is being committed when partitions are taken away gets so long to end.
+_REVOKE_SECONDS = 4.0
+_IDLE_SECONDS = 0.2
+
+
+class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Run it under Background. Only this loop moves the consumer; committers say what they need."""
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        connections: Connections,
+        pump: Pump,
+        gauges: Gauges,
+        settings: StreamSettings,
+    ) -> None:
+        self._pool = pool
+        self._connections = connections
+        self._pump = pump
+        self._gauges = gauges
+        self._settings = settings
+        self._streams: dict[str, tuple[str, TableName]] = {}
+        self._consumer: Any = None
+        self._backlogs: dict[str, Backlog] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; what is being committed then gets its moment to end."""
+        consumer = self._consumer = self._connections.member(self._settings.group)
+        self._streams = {}  # a new consumer has subscribed to nothing
+        looked = float("-inf")
+        try:
+            with translated():
+                await consumer.start()
+                while True:
+                    if time.monotonic() - looked > self._settings.discover_seconds:
+                        await self._discover()
+                        looked = time.monotonic()
+                    if not self._streams:
+                        await asyncio.sleep(_IDLE_SECONDS)
+                        continue
+                    self._raise_failures()
+                    self._steer()
+                    fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
+                    for place, records in fetched.items():
+                        backlog = self._backlogs.get(place.topic)
+                        if backlog is not None:
+                            backlog.add(place.partition, records)
+        finally:
+            await self._drop()
+            await end(consumer)
+
+    async def _discover(self) -> None:
+        async with acquire(self._pool) as connection:
+            found = await queries.topics(connection)
+        if found.keys() != self._streams.keys():
+            log.info("streams_found", streams=len(found))
+            self._consumer.subscribe(topics=sorted(found), listener=self)
+        self._streams = found
+
+    def _steer(self) -> None:
+        """Go where committers have found their place, and wait for those who have enough."""
+        held = sum(backlog.size_bytes for backlog in self._backlogs.values())
+        assigned = self._consumer.assignment()
+        for topic, backlog in self._backlogs.items():
+            places = [place for place in assigned if place.topic == topic]
+            if backlog.seek is not None and places:
+                for place in places:
+                    if place.partition in backlog.seek:
+                        self._consumer.seek(place, backlog.seek[place.partition])
+                backlog.seek = None
+            full = not backlog.placed or len(backlog.current) >= self._settings.commit_rows
+            full = full or backlog.current.size_bytes >= self._settings.commit_bytes
+            full = full or (held >= self._settings.held_bytes and len(backlog.current) > 0)
+            if full:
+                # enough to commit, whatever its age: memory is what others wait for
+                backlog.urgent = backlog.placed
+                backlog.changed.set()
+            if not places:
+                continue  # in the middle of a rebalance
+            if full and topic not in self._waiting:
+                self._waiting.add(topic)
+                self._consumer.pause(*places)
+            elif not full and topic in self._waiting:
+                self._waiting.discard(topic)
+                self._consumer.resume(*places)
+        self._gauges.measure(self._backlogs.values(), self._consumer)
+
+    def _raise_failures(self) -> None:
+        """A committer waits out what may pass; whatever else it dies of is this loop's failure, for the supervisor."""
+        for task in self._tasks.values():
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    # the group's side
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """All of them, as the group has no cooperative strategy: let go of what is not under way to a table."""
+        await self._drop()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        shares: dict[str, set[int]] = {}
+        for place in assigned:
+            shares.setdefault(place.topic, set()).add(place.partition)
+        log.info("streams_assigned", streams=len(shares), partitions=sum(map(len, shares.values())))
+        for topic, partitions in shares.items():
+            if topic not in self._streams:
+                continue
+            tenant, table = self._streams[topic]
+            backlog = self._backlogs[topic] = Backlog(topic, frozenset(partitions))
+            self._waiting.add(topic)
+            self._consumer.pause(*(TopicPartition(topic, partition) for partition in partitions))
+            work = self._pump.run(tenant, table, backlog, self._consumer)
+            self._tasks[topic] = asyncio.create_task(work, name=f"stream {topic}")
+
+    async def _drop(self) -> None:
+        """End all committers; one that is in the middle of a commit may finish it."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        backlogs, self._backlogs = self._backlogs, {}
+        self._waiting.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_REVOKE_SECONDS)
+            for task in late:
+                log.warning("stream_commit_left_behind", task=task.get_name())
+            for task in tasks:
+                if task.done() and not task.cancelled():
+                    task.exception()  # told of by itself
+        self._gauges.forget(backlogs.values())

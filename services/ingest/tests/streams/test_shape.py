@@ -1,0 +1,129 @@
+"""The quick check at the door: it takes nothing that the engine would not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyiceberg.schema import Schema
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from lakegate_chassis.problems import Problem
+from lakegate_contracts.names import TableName
+from lakegate_ingest.errors import BadRows, TooManyRows
+from lakegate_ingest.streams.door import LIMITS
+from lakegate_ingest.streams.reading import Target, read_rows
+from lakegate_ingest.streams.rows import decoded, split
+from lakegate_ingest.streams.shape import Shape
+from lakegate_ingest.streams.topics import committed_offset, offset_property, topic_of
+
+KINDS = {
+    "flag": BooleanType(), "small": IntegerType(), "large": LongType(), "real": FloatType(), "double": DoubleType(),
+    "text": StringType(), "day": DateType(), "time": TimeType(), "local": TimestampType(), "at": TimestamptzType(),
+    "uuid": UUIDType(), "money": DecimalType(9, 2),
+}  # fmt: skip
+SCHEMA = Schema(*(NestedField(i, name, kind, required=False) for i, (name, kind) in enumerate(KINDS.items(), 1)))
+VALUES = [
+    b"null", b"true", b"0", b"-1", b"2147483647", b"2147483648", b"9223372036854775807", b"9223372036854775808",
+    b"1.0", b"1.5", b"1e3", b"1e39", b"1e400", b"123456789012345678901234567890", b'""', b'" "', b'"1"', b'"x"',
+    b'"true"', b'"NaN"', b'"2026-01-31"', b'"2026-02-30"', b'"23:59:59"', b'"23:59:60"', b'"2026-01-31T23:59:59"',
+    b'"2026-01-31 23:59:59.123456"', b'"2026-01-31T23:59:59Z"', b'"2026-01-31T23:59:59+02:00"',
+    b'"2026-01-31T23:59:59.1234567Z"', b'"0001-01-01T00:00:00Z"', b'"9999-12-31"', b"[1]", b'{"a": 1}',
+    b'"6f9619ff-8b86-d011-b42d-00c04fc964ff"', b'"6f9619ff8b86d011b42d00c04fc964ff"', b"12345678.91", b"0.001",
+    b'"\\ud83d\\ude00"', b'"\\u0000"',
+]  # fmt: skip
+
+
+def test_what_the_quick_check_takes_the_engine_takes(tmp_path: Path) -> None:
+    shape = Shape(SCHEMA)
+    rows = [b'{"%s": %s}' % (name.encode(), value) for name in KINDS for value in VALUES]
+    doubted = set(shape.uncertain(rows))
+    certain = [row for index, row in enumerate(rows) if index not in doubted]
+    assert len(certain) > 40  # it is there to take most of what is right
+    read = read_rows(certain, Target(SCHEMA, 99, "reject"), tmp_path, LIMITS, name="rows")
+    assert [(certain[reject.index], reject.reason) for reject in read.rejects] == []
+    assert read.rows_written == len(certain)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "says"),
+    [
+        (b"{}", None, "empty"),
+        (b"[]", None, "an array"),
+        (b'"x"', None, "a string"),
+        (b"{", None, "not valid JSON"),
+        (b'{"id": 1, "b": "x"}', "b", "binary"),
+        (b'{"c": 1}', None, "none of its keys"),
+        (b'{"b": 1}', "b", "binary"),
+        (b'{"ID": 1, "new": 1}', "new", "adds none"),
+        (b'{"name": 1}', "id", "required"),
+    ],
+)
+def test_what_is_no_row_at_all_is_told_without_the_engine(row: bytes, column: str | None, says: str) -> None:
+    fields = (("id", LongType(), True), ("b", BinaryType(), False), ("name", StringType(), False))
+    shape = Shape(Schema(*(NestedField(i, name, kind, required=r) for i, (name, kind, r) in enumerate(fields, 1))))
+    assert shape.uncertain([row]) == [0]
+    found = shape.screen(row, "reject")
+    assert found is not None
+    assert (found[0], says in found[1]) == (column, True), found
+
+
+def test_a_row_that_the_engine_cannot_read_with_others_is_found(tmp_path: Path) -> None:
+    rows = [b'{"large": 1}', b'\xff{"large": 2}', b'{"large": 3}', b'{"unknown": 4}', b'{"large": "x"}']
+    read = read_rows(rows, Target(SCHEMA, 99, "reject"), tmp_path, LIMITS, name="rows")
+    assert read.rows_written == 2
+    assert [reject.index for reject in read.rejects] == [1, 3, 4]
+
+
+def test_rows_are_split_as_they_were_sent() -> None:
+    limits = {"most_rows": 3, "most_row_bytes": 50}
+    number = b'{"n": 1.10000000000000000000000001}'
+    assert split(b"[" + number + b',\n{"a":\n2}]', **limits) == [number, b'{"a": 2}']
+    assert split(number + b"\r\n\n" + number, **limits) == [number + b"\r", number]
+    with pytest.raises(TooManyRows):
+        split(b"{}\n" * 4, **limits)
+    with pytest.raises(BadRows):
+        split(b"[{]", **limits)
+
+
+@pytest.mark.parametrize(("body", "encoding"), [(b"\x1f\x8b broken", "gzip"), (b"broken", "zstd"), (b"x", "br")])
+def test_a_body_that_cannot_be_decoded_is_a_problem(body: bytes, encoding: str) -> None:
+    with pytest.raises(Problem):
+        decoded(body, [encoding], most_bytes=100)
+
+
+def test_topics_of_different_tables_differ_and_are_legal() -> None:
+    names = [
+        ("a", "b.c", "d"),
+        ("a", "b", "c.d"),
+        ("a.b", "c", "d"),
+        ("a", "b-c", "d"),
+        ("a", "b c", "d"),
+        ("ä", "b", "ü"),
+    ]
+    topics = {topic_of(tenant, TableName(namespace, name)) for tenant, namespace, name in names}
+    assert len(topics) == len(names)
+    assert all(set(topic) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for topic in topics)
+    with pytest.raises(Problem):
+        topic_of("t", TableName("n" * 120, "x" * 128))
+
+
+def test_only_numbers_are_offsets() -> None:
+    assert committed_offset({offset_property("t", 1): "17"}, "t", 1) == 17
+    assert committed_offset({offset_property("t", 1): "x"}, "t", 1) is None
+    assert committed_offset({}, "t", 1) is None
