@@ -31,18 +31,18 @@ SERVICES: dict[str, type[BaseModel]] = {
 DERIVED = {
     "host", "port", "management_host", "management_port", "environment", "drain_seconds", "kafka", "trace.endpoint",
     "consumers", "catalog_url", "ingest_url", "lineage_url", "token_exchange_url", "issuer.url", "warehouse",
-    "search.dir", "spool", "quarantine.location",
+    "search.dir", "spool.dir", "spool.quota_bytes", "quarantine.location", "files.endpoint",
 }  # fmt: skip
 # Names of files; their contents come out of Secrets.
 BACKEND_FILES = ["token.jwks", "kafka.ca_file", "kafka.certificate_file", "kafka.key_file", "trace.ca_file"]
 FILES = {
     "gateway": ["token.private_key", "trace.ca_file"],
-    "catalog": BACKEND_FILES,
-    "ingest": BACKEND_FILES,
+    "catalog": [*BACKEND_FILES, "objects.credentials_file"],
+    "ingest": [*BACKEND_FILES, "objects.credentials_file"],
     "lineage": BACKEND_FILES,
 }
 # No secrets by type, but they hold some or come with them.
-ALSO_SECRET = {"kafka.username", "warehouse.options"}
+ALSO_SECRET = {"kafka.username", "objects.access_key_id"}
 
 
 def obj(properties: Schema, *required: str, **more: Any) -> Schema:
@@ -155,7 +155,7 @@ def shared() -> Schema:
                     "name": text("what Iceberg clients call it", minLength=1),
                     "location": text("URL of a folder or bucket", pattern="^((file|s3|gs|abfss?|az)://.*)?$"),
                     "claim": text("the volume of a folder"),
-                    "options": STRINGS,
+                    "options": obj({"endpoint": text(), "region": text(), "url": text(), "path_style": FLAG}),
                     "clientProperties": STRINGS,
                 }
             ),
