@@ -26,6 +26,8 @@ from lakegate_gateway.accounts import endpoints as accounts
 from lakegate_gateway.body_limit import BodyLimit
 from lakegate_gateway.dialects import render
 from lakegate_gateway.errors import Forbidden, OAuthError
+from lakegate_gateway.identity.authenticator import Proof
+from lakegate_gateway.identity.verified import Verified
 from lakegate_gateway.keys import endpoints as keys
 from lakegate_gateway.oauth import endpoints as oauth
 from lakegate_gateway.overview import endpoints as overview
@@ -111,13 +113,11 @@ class Gateway:
                 header = value
                 break
         try:
-            known = resources.authenticator.known(header) if header else None
-            if known is not None:
-                principal = known.principal
-            else:
+            proof: Proof | Verified | None = resources.authenticator.known(header) if header else None
+            if proof is None:
                 client = scope.get("client")
-                principal = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
-                known = resources.authenticator.known(header) if header else None
+                proof = await resources.authenticator.prove(header, client[0] if client else "unknown")
+            principal = proof.principal
             scope["principal"] = principal
             authorize(principal, route, scope["method"], scope["path"])
         except Problem as problem:
@@ -131,12 +131,7 @@ class Gateway:
         ]
         if route.dialect is Dialect.ICEBERG:
             identity.append(
-                resources.tokens.for_files(
-                    principal,
-                    # without either (revoked just now) the token is nobody's, and is refused
-                    key_id=known.key_id if known is not None else None,
-                    credential_id=known.credential_id if known is not None else None,
-                )
+                resources.tokens.for_files(principal, key_id=proof.key_id, credential_id=proof.credential_id)
             )
         await resources.relay(scope, receive, send, route, identity)
 

@@ -40,7 +40,7 @@ class Authenticator:
         self._keys = keys
         self._accounts = accounts
         self._cache = cache
-        self._pending: dict[tuple[bytes, int], asyncio.Task[Principal]] = {}
+        self._pending: dict[tuple[bytes, int], asyncio.Task[Proof]] = {}
 
     def known(self, header: bytes) -> Verified | None:
         """The answer of a moment ago; on the hot path, so without a coroutine."""
@@ -51,11 +51,15 @@ class Authenticator:
 
     async def authenticate(self, header: bytes | None, address: str) -> Principal:
         """Who sent this Authorization header. Raises Unauthorized, TooManyRequests, Unavailable."""
+        return (await self.prove(header, address)).principal
+
+    async def prove(self, header: bytes | None, address: str) -> Proof | Verified:
+        """The same, with the credential that it was. Raises as `authenticate` does."""
         if not header:
             raise Unauthorized("No credential was sent. Send `Authorization: Bearer <API key or access token>`.")
         entry = self.known(header)
         if entry is not None:
-            return entry.principal
+            return entry
         if len(header) > MAX_HEADER_BYTES:
             raise Unauthorized("The credential is longer than any that is handed out here.")
         # all that come with the same credential while it is looked up wait for the one answer
@@ -95,12 +99,12 @@ class Authenticator:
             self._cache.put(digest, principal, valid_seconds=seconds, key_id=handed.key_id)
         return principal
 
-    def _settled(self, look_up: tuple[bytes, int], done: asyncio.Task[Principal]) -> None:
+    def _settled(self, look_up: tuple[bytes, int], done: asyncio.Task[Proof]) -> None:
         del self._pending[look_up]
         if not done.cancelled():
             done.exception()  # whoever waited has it; perhaps nobody waits any more
 
-    async def _verify(self, header: bytes, digest: bytes, address: str) -> Principal:
+    async def _verify(self, header: bytes, digest: bytes, address: str) -> Proof:
         generation = self._cache.generation
         scheme, _, value = header.decode("latin-1").partition(" ")
         match scheme.lower():
@@ -118,7 +122,7 @@ class Authenticator:
                 key_id=proof.key_id,
                 credential_id=proof.credential_id,
             )
-        return proof.principal
+        return proof
 
     async def _bearer(self, token: str) -> Proof:
         if token.startswith(KEY_PREFIX):
