@@ -29,12 +29,13 @@ QUEUED = Gauge("lakegate_ingest_queued_loads", "Loads that wait for a worker")
 RECEIVING = Gauge("lakegate_ingest_receiving_loads", "Bodies being received")
 RUNNING = Gauge("lakegate_ingest_running_loads", "Loads being read or committed")
 SPOOL_BYTES = Gauge("lakegate_ingest_spool_bytes", "Bytes of received files in the spool")
+SPOOL_MAX = Gauge("lakegate_ingest_spool_max_bytes", "Bytes that the spool may hold (INGEST_SPOOL__QUOTA_BYTES); then 507")
 CATALOG_UP = Gauge("lakegate_ingest_catalog_up", "1 when the catalog answered the last sweep's question, else 0")
 PROGRESS_STREAMS = Gauge("lakegate_ingest_progress_streams", "Open progress streams (SSE)")
 ROW_STREAMS = Gauge("lakegate_ingest_row_streams", "Open downloads of rows")
 PHASE_SECONDS = Histogram(
     "lakegate_ingest_phase_duration_seconds",
-    "Time of a load by phase (receive, queue, read, commit)",
+    "Time of a load by phase (receive, queue, read, commit), and from its last byte until its rows are readable",
     ["phase"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
 )

@@ -32,7 +32,7 @@ from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
 from lakegate_ingest.loads.retention import LoadRetention
 from lakegate_ingest.loads.service import LoadService
 from lakegate_ingest.loads.sources import Sources
-from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES
+from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES, SPOOL_MAX
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.spool.remote import RemoteSpool
@@ -146,3 +146,4 @@ def _watch(live: LiveLoads, spool: Spool) -> None:
     QUEUED.set_function(lambda: live.in_state("queued"))
     RUNNING.set_function(lambda: live.in_state("reading", "committing"))
     SPOOL_BYTES.set_function(lambda: spool.used_bytes)
+    SPOOL_MAX.set(spool.quota_bytes)

@@ -187,3 +187,18 @@ async def test_a_load_that_is_complete_takes_the_engine_from_one_that_still_arri
         assert answer.status_code == 201, answer.text
         assert answer.json()["rows_written"] == 800_001
         assert early("dropped") == before + 1
+
+
+def timed(phase: str) -> float:
+    name = "lakegate_ingest_phase_duration_seconds_count"
+    return REGISTRY.get_sample_value(name, {"phase": phase}) or 0
+
+
+async def test_every_phase_of_a_load_is_timed_and_how_long_its_rows_were_on_their_way(api: Any) -> None:
+    phases = ("receive", "queue", "read", "commit", "readable")
+    before = {phase: timed(phase) for phase in phases}
+    assert (await api.load("shop.orders", ROWS)).status_code == 201
+    assert {phase: timed(phase) - before[phase] for phase in phases} == dict.fromkeys(phases, 1)
+    assert (await api.load("shop.orders", ROWS, params={"dry_run": "true"})).status_code < 300
+    assert timed("readable") == before["readable"] + 1
+    assert (REGISTRY.get_sample_value("lakegate_ingest_spool_max_bytes") or 0) > 0

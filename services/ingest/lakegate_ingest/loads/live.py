@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class LiveLoad:
     """`progress` is replaced as a whole (engine threads write it); `ended` is set once the load's row is final.
 
-    `failure` is how the load ended while the database was away: recorded as soon as it is back.
+    `failure` is how the load ended while the database was away: recorded as soon as it is back. `received_at`, of
+    time.perf_counter, is when its last byte came, or when it was taken over from a dead process.
     """
 
     load_id: UUID
@@ -32,6 +34,7 @@ class LiveLoad:
     early: EarlyRead | None = None
     failure: Problem | None = None
     put_off: int = 0
+    received_at: float = field(default_factory=time.perf_counter)
 
 
 class LiveLoads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -205,6 +206,8 @@ class Pipeline:
                 return outcome
         folder = self._spool.path(load.load_id)
         async with self._reader.slot():
+            if attempt % ATTEMPT_STEP == 0:  # what is read once more did not queue again
+                PHASE_SECONDS.labels("queue").observe(time.perf_counter() - live.received_at)
             base = await self._patiently(live, lambda: self._table(load.tenant, load.table, load.delegation or ""))
             reading = Reading(
                 live=live,
@@ -333,6 +336,8 @@ class Pipeline:
                 if intent.snapshot_id is not None:
                     committed = await self._committer.commit(plan_of(load, intent, folder), resumed=resumed)
             await self._outcomes.complete(load, intent, committed)
+            if committed is not None:
+                PHASE_SECONDS.labels("readable").observe(time.perf_counter() - live.received_at)
             if load.options.source is not None and not load.options.dry_run:
                 await self._uploads.done(load.tenant, load.options.source)
         except (CatalogUnavailable, StoreUnavailable) as error:

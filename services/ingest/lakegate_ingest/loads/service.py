@@ -210,7 +210,8 @@ class LoadService:
             await self._give_up(live, failure)
             raise failure from error
         RECEIVED_BYTES.inc(body.received_bytes)
-        PHASE_SECONDS.labels("receive").observe(time.perf_counter() - began)
+        live.received_at = time.perf_counter()
+        PHASE_SECONDS.labels("receive").observe(live.received_at - began)
         live.progress = live.progress.model_copy(update={"bytes_received": body.received_bytes})
         live.state = "queued"
         self._jobs.submit(live)
