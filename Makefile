@@ -67,6 +67,16 @@ test-servers:
 	    echo "Java or Maven is not installed: tests that need Kafka or MongoDB are skipped where neither an address nor Docker is there"; \
 	  fi; }
 
+# promtool and Prometheus itself, for the rules and the dashboards.
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	    echo "Installing Prometheus for the tests of rules and dashboards"; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends prometheus >/dev/null \
+	      || echo "apt-get failed: tests of rules and dashboards are skipped"; \
+	  else \
+	    echo "promtool and prometheus are not installed: tests of rules and dashboards are skipped"; \
+	  fi; }
+
 .PHONY: chaos
 chaos: $(VENV)/.dev test-servers chaos-tools ## Hurt everything during load and account for it (see docs/chaos.md; CHAOS="--rounds 2")
 	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m chaos $(CHAOS)
@@ -85,7 +95,7 @@ chaos-tools:
 lint: $(VENV)/.dev lint-charts ## Format, lint, types, import rules, charts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/lakegate*))
+	@$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/lakegate*)) k8s/monitoring/dashboards
 	@$(BIN)/lint-imports
 
 .PHONY: lint-charts
@@ -140,6 +150,14 @@ NAMESPACE ?= lakegate
 cluster-e2e: $(VENV)/.dev ## Run the journeys of tests/e2e against the suite in a cluster (KUBECONFIG, NAMESPACE, E2E_URL)
 	@key=$$(kubectl --namespace $(NAMESPACE) get secret lakegate-admin-key -o jsonpath='{.data.key}' | base64 -d) \
 	  && E2E_URL=$(E2E_URL) E2E_KEY=$$key $(BIN)/python -m pytest tests/e2e
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Write Grafana's dashboards anew (k8s/monitoring/dashboards)
+	@PYTHONPATH=k8s/monitoring $(BIN)/python -m dashboards charts/lakegate-base/files/dashboards
+
+.PHONY: dashboards-check
+dashboards-check: $(VENV)/.dev test-servers ## Ask a real Prometheus that scrapes a suite under load for each panel's data
+	@$(BIN)/python -m pytest -q -rA tests/observability/test_panels.py
 
 .PHONY: lock
 lock: ## Resolve the hashed locks anew (needs uv: pip install uv)

@@ -1,0 +1,1 @@
+"""Grafana's dashboards as typed Python; `make dashboards` writes them as JSON into the chart that installs them."""
