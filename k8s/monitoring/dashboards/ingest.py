@@ -155,6 +155,53 @@ INGEST = Dashboard(
             ],
         ),
         Row(
+            "Streams",
+            [
+                Panel(
+                    "Streams: age of the oldest record without its table",
+                    "By stream. The objective is 60 s.",
+                    SECONDS,
+                    [(f"max by (stream) (lakegate_ingest_stream_freshness_seconds{{{NS}}})", "{{stream}}")],
+                    limit=60,
+                ),
+                Panel(
+                    "Streams: records behind",
+                    "Records that are not in their table yet, by stream.",
+                    NUMBER,
+                    [(f"sum by (stream) (lakegate_ingest_stream_lag_records{{{NS}}})", "{{stream}}")],
+                ),
+                Panel(
+                    "Streams: rows",
+                    "Accepted (on the brokers), committed (in a table), rejected (set aside), a second.",
+                    PER_SECOND,
+                    [(rate("lakegate_ingest_stream_rows_total", "kind"), "{{kind}}")],
+                ),
+                Panel(
+                    "Streams: commits",
+                    "By outcome; superseded means that another worker had been there.",
+                    PER_SECOND,
+                    [(rate("lakegate_ingest_stream_commits_total", "outcome"), "{{outcome}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Streams: from the broker to the table",
+                    "Half and 99% of commits, of the oldest record of each.",
+                    SECONDS,
+                    [
+                        (quantile(0.5, "lakegate_ingest_stream_delay_seconds", "job"), "50%"),
+                        (quantile(0.99, "lakegate_ingest_stream_delay_seconds", "job"), "99%"),
+                    ],
+                ),
+                Panel(
+                    "Streams: records lost to retention",
+                    "Records that Kafka removed before they were committed. Zero is good; anything else is loss.",
+                    NUMBER,
+                    [(f"sum(increase(lakegate_ingest_stream_records_expired_total{{{NS}}}[1h]))", "records")],
+                    limit=1,
+                ),
+            ],
+        ),
+        Row(
             "Keeping house",
             [
                 Panel(
