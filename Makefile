@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# make demo PORT=8100; a PORT of the environment is somebody else's
+ON_PORT = $(if $(filter command,$(origin PORT)),--port $(PORT))
 PACKAGES := libs/contracts libs/chassis services/gateway services/catalog services/ingest services/lineage cli
 
 .PHONY: help
@@ -40,11 +42,11 @@ install: $(VENV)/.suite ## Make .venv with the suite in it
 
 .PHONY: demo
 demo: $(VENV)/.demo ## Start the suite, load 336,776 real flights, show everything
-	@$(BIN)/lakegate demo
+	@$(BIN)/lakegate demo $(ON_PORT)
 
 .PHONY: up
 up: $(VENV)/.suite ## Start the suite in the foreground
-	@$(BIN)/lakegate up
+	@$(BIN)/lakegate up $(ON_PORT)
 
 .PHONY: down
 down: $(VENV)/.suite ## Stop the suite that `make demo` left running

@@ -18,6 +18,7 @@ import pytest
 from suites import Suite, until
 
 from lakegate.embedded.layout import Home
+from lakegate.embedded.ports import free_ports
 from lakegate.profiles import Profile, save_profile
 
 Lakegate = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,6 +43,21 @@ def lakegate(tmp_path: Path) -> Iterator[Lakegate]:
 
     yield command
     command("down")
+
+
+@pytest.mark.parametrize("command", [("demo",), ("up", "--detach"), ("up",)])
+def test_a_taken_port_is_told_once_with_what_to_type(
+    lakegate: Lakegate, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    port = free_ports(1)[0]
+    with socket.create_server(("127.0.0.1", port)):
+        refused = lakegate(*command, "--port", str(port))
+    said = " ".join(refused.stderr.split())
+    assert refused.returncode == 1
+    assert said.count("error:") == 1
+    assert f"Port {port} is in use" in said
+    assert "PORT=" in said
+    assert not (tmp_path / "config.toml").exists()
 
 
 def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_path: Path) -> None:
@@ -172,6 +188,7 @@ def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Sui
             "job load.travel.flights",
             "mean_delay_min",
             "stop the suite; the data stays",
+            "export KEY=$(cat ",
         ):
             assert part in told.stdout
         assert "\x1b[" not in told.stdout

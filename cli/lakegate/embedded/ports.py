@@ -43,8 +43,8 @@ class Ports:
                 if not _is_free(port):
                     raise PortTaken(
                         f"Port {port} is in use by another program; the {name}'s {what} needs it. "
-                        f"Choose others: lakegate up --port {_suggest(port)} (the gateway takes that one, the "
-                        "rest follow), or --port 0 for any free ones."
+                        f"Choose others with --port {_suggest(port)} (the gateway takes that one, the rest follow), "
+                        f"or --port 0 for any free ones; by make: PORT={_suggest(port)}."
                     )
 
 

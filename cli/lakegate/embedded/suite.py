@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,10 @@ def check(options: Options, output: Output) -> None:
             f'[yellow]The profile "{escape(options.profile)}" names the gateway at {escape(known.url)} until now[/]; '
             "it will name this suite's. Keep both with --profile NAME."
         )
+    try:
+        Ports.from_base(options.port).check()
+    except PortTaken as error:
+        raise CommandFailed(str(error)) from error
 
 
 def run(options: Options, output: Output) -> None:
@@ -130,7 +135,7 @@ def start_detached(options: Options) -> SuiteState:
     if process.poll() is None:
         process.terminate()
         raise CommandFailed(f"Not ready after {START_SECONDS:.0f} s; see {log}.")
-    reason = last_lines(log, after=begins).strip()
+    reason = re.sub(r"^error: ", "", last_lines(log, after=begins).strip(), flags=re.MULTILINE)  # we say so, too
     raise CommandFailed(f"The suite did not start. {log} ends:\n{reason}")
 
 

@@ -79,6 +79,34 @@ async def test_a_user_s_access_tokens_end_with_the_account_s_password(gateway: A
     assert "void" in refused.json()["detail"]
 
 
+async def _a_key(gateway: Any, subject: str) -> str:
+    wanted = {"name": "theirs", "subject": subject, "scopes": ["datasets:read"]}
+    return str((await gateway.admin.post("/v1/keys", json=wanted)).json()["key"])
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+async def test_a_deleted_account_s_api_keys_end_with_it(gateway: Any, kind: str) -> None:
+    name = await a_user(gateway) if kind == "user" else (await a_client(gateway))[0]
+    subject = name if kind == "user" else f"client:{name}"
+    theirs = gateway.client(await _a_key(gateway, subject))
+    others = gateway.client(await _a_key(gateway, f"{subject}-2"))
+    assert (await theirs.get("/v1/datasets")).status_code == 200
+    assert (await gateway.admin.delete(f"/v1/{kind}s/{name}")).status_code == 204
+    assert (await theirs.get("/v1/datasets")).status_code == 401
+    assert (await others.get("/v1/datasets")).status_code == 200
+    listed = (await gateway.admin.get("/v1/keys?limit=100")).json()["items"]
+    assert subject not in {key["subject"] for key in listed}
+    if kind == "user":
+        await a_user(gateway, name)  # whoever comes next by that name does not bring them back
+        assert (await theirs.get("/v1/datasets")).status_code == 401
+
+
+async def test_a_user_that_is_called_bootstrap_does_not_take_the_operator_s_key_along(gateway: Any) -> None:
+    await a_user(gateway, "bootstrap")
+    assert (await gateway.admin.delete("/v1/users/bootstrap")).status_code == 204
+    assert (await gateway.admin.get("/v1/keys")).status_code == 200
+
+
 @pytest.mark.parametrize("change", ["deleted", "another secret"])
 async def test_a_client_s_access_tokens_end_with_its_secret(gateway: Any, change: str) -> None:
     name, secret = await a_client(gateway)

@@ -51,10 +51,14 @@ async def test_a_user_deleted_at_one_replica_is_refused_by_the_other(replicas: t
     await one.admin.post("/v1/users", json={"username": name, "password": PASSWORD, "scopes": ["datasets:read"]})
     form = {"grant_type": "password", "username": name, "password": PASSWORD}
     token = (await one.client().post("/oauth/token", data=form)).json()["access_token"]
-    caller = two.client(token)
-    assert not await is_refused(caller)
+    wanted = {"name": "x", "subject": name, "scopes": ["datasets:read"]}
+    key = (await one.admin.post("/v1/keys", json=wanted)).json()["key"]
+    callers = two.client(token), two.client(key)
+    for caller in callers:
+        assert not await is_refused(caller)
     assert (await one.admin.delete(f"/v1/users/{name}")).status_code == 204
-    await eventually(lambda: is_refused(caller))
+    for caller in callers:
+        await eventually(lambda caller=caller: is_refused(caller))
 
 
 async def test_what_was_verified_while_nobody_listened_is_forgotten_when_listening_begins(gateway: Any) -> None:

@@ -14,7 +14,7 @@ import zstandard
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
-from lakegate_ingest.settings import BodySettings, SpoolSettings
+from lakegate_ingest.settings import BodySettings, EngineSettings, SpoolSettings
 
 ROWS = b"a,b\n" + b"1,x\n" * 1000
 KIB = 1024
@@ -58,6 +58,22 @@ async def raw_request(
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
     await writer.drain()
     return reader, writer
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_file_that_is_cut_off_in_a_quoted_field_is_refused_with_the_line(
+    settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str, early: bool
+) -> None:
+    engine = EngineSettings(early_bytes=1 << 20 if early else 1 << 30, early_bytes_per_second=0)
+    body = b"a,b\n" + b'1,"some text that fills it"\n' * 300_000 + b'2,"cut o'
+    async with serving(create_app(settings(catalog.url, tmp_path / "spool-open", engine=engine))) as url:
+        api = make(url, tenant)
+        refused = await api.load("shop.orders", body)
+        mended = await api.load("shop.orders", body + b'ff"\n3,"y"z\n')
+        await api.client.aclose()
+    assert "line 300002 " in problem(refused, 422, "unclosed-quote")
+    assert mended.status_code == 201, mended.text
+    assert (mended.json()["rows_written"], mended.json()["quarantine"]["rows"]) == (300_001, 1)
 
 
 async def test_a_truncated_gzip_is_refused_and_says_that_it_was_cut_off(small: Any) -> None:

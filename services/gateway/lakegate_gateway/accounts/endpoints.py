@@ -53,7 +53,7 @@ async def list_users(principal: Admin, opened: Opened, limit: Limit = 50, cursor
 # a name may hold a slash, hence `path`
 @router.delete("/users/{username:path}", status_code=204, summary="Delete a user, with all logins")
 async def delete_user(username: str, principal: Admin, opened: Opened) -> None:
-    """Password, refresh tokens and access tokens are void at once."""
+    """Password, refresh tokens, access tokens and the API keys with the user as their subject are void at once."""
     await opened.accounts.delete_user(principal.tenant, username)
 
 
@@ -72,7 +72,7 @@ async def list_clients(principal: Admin, opened: Opened, limit: Limit = 50, curs
 
 @router.delete("/clients/{client_id:path}", status_code=204, summary="Delete a client")
 async def delete_client(client_id: str, principal: Admin, opened: Opened) -> None:
-    """Its secret and its access tokens are void at once."""
+    """Its secret, its access tokens and the API keys with it as their subject are void at once."""
     await opened.accounts.delete_client(principal.tenant, client_id)
 
 

@@ -68,11 +68,12 @@ async def list_clients(pool: asyncpg.Pool, tenant: str, after: str, limit: int) 
 
 
 async def delete_user(pool: asyncpg.Pool, revocations: Revocations, tenant: str, username: str) -> bool:
-    """With all its logins. False when there is no such user."""
+    """With all its logins and API keys. False when there is no such user."""
     async with tenant_transaction(pool, tenant) as tx:
         found = await tx.fetchval("DELETE FROM users WHERE username = $1 RETURNING true", username)
         await tx.execute("DELETE FROM refresh_tokens WHERE subject = $1", username)
         if found:
+            await _revoke_keys(tx, username)
             await revocations.publish_subject(tx, tenant, username)
     return bool(found)
 
@@ -98,12 +99,26 @@ async def set_password(
 
 
 async def delete_client(pool: asyncpg.Pool, revocations: Revocations, tenant: str, client_id: str) -> bool:
-    """False when there is no such client."""
+    """With all its API keys. False when there is no such client."""
     async with tenant_transaction(pool, tenant) as tx:
         found = await tx.fetchval("DELETE FROM clients WHERE client_id = $1 RETURNING true", client_id)
         if found:
+            await _revoke_keys(tx, f"client:{client_id}")
             await revocations.publish_subject(tx, tenant, f"client:{client_id}")
     return bool(found)
+
+
+async def _revoke_keys(tx: asyncpg.Connection, subject: str) -> None:
+    """Of an account that goes; the event about the subject ends them at every replica. An account that is called as
+    the operator's own key is does not take that key, and what it made, along.
+    """
+    await tx.execute(
+        """
+        UPDATE api_keys SET revoked_at = now()
+        WHERE subject = $1 AND subject <> 'bootstrap' AND revoked_at IS NULL
+        """,
+        subject,
+    )
 
 
 async def set_secret(

@@ -68,7 +68,7 @@ class Accounts:
         return [_account(row) for row in await queries.list_clients(self._pool, tenant, after, limit)]
 
     async def delete_user(self, tenant: str, username: str) -> None:
-        """Password and all tokens are void at once. Raises UserNotFound."""
+        """Password, API keys and all tokens are void at once. Raises UserNotFound."""
         if not (_storable(username) and await queries.delete_user(self._pool, self._revocations, tenant, username)):
             raise _no_user(username)
         self._cache.forget_subject(tenant, username)
@@ -83,7 +83,7 @@ class Accounts:
         self._cache.forget_subject(tenant, username)
 
     async def delete_client(self, tenant: str, client_id: str) -> None:
-        """Secret and access tokens are void at once. Raises ClientNotFound."""
+        """Secret, API keys and access tokens are void at once. Raises ClientNotFound."""
         if not (_storable(client_id) and await queries.delete_client(self._pool, self._revocations, tenant, client_id)):
             raise _no_client(client_id)
         self._cache.forget_subject(tenant, f"{CLIENT}{client_id}")

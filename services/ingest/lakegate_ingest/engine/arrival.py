@@ -8,7 +8,7 @@ import threading
 class Arrival:
     """Shared by the writer of a spool file (one event loop) and its reader (one engine thread).
 
-    The writer calls `advance(size)` after each write has reached the file, then `finish(records)` once, or
+    The writer calls `advance(size)` after each write has reached the file, then `finish(records, malformed)` once, or
     `abort()`. The reader blocks in `wait_past`.
     """
 
@@ -17,6 +17,7 @@ class Arrival:
         # JSON must not be read early without it.
         self.expected_bytes = expected_bytes
         self.records: int | None = None
+        self.malformed = False
         self._changed = threading.Condition()
         self._size = 0
         self._finished = False
@@ -27,9 +28,9 @@ class Arrival:
             self._size = size_bytes
             self._changed.notify_all()
 
-    def finish(self, records: int) -> None:
+    def finish(self, records: int, malformed: bool = False) -> None:
         with self._changed:
-            self.records = records
+            self.records, self.malformed = records, malformed
             self._finished = True
             self._changed.notify_all()
 

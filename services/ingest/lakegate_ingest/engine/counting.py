@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
 from lakegate_ingest.engine.detect import text_encoding
-from lakegate_ingest.engine.errors import InvalidJson, LineTooLong
+from lakegate_ingest.engine.errors import InvalidJson, LineTooLong, UnclosedQuote
 from lakegate_ingest.engine.model import MAX_LINE_BYTES, Format, ReadOptions
 
 _NEWLINE = pa.scalar(10, pa.uint8())
@@ -38,11 +38,18 @@ def too_long(limit_bytes: int, line: int | None = None) -> LineTooLong:
     )
 
 
+def unclosed(line: int) -> UnclosedQuote:
+    return UnclosedQuote(
+        f'A quote (") opens a field on line {line} and is never closed, so that all behind it is part of that field. '
+        "Nothing was kept. Close it, or double it if it is part of the text; if the file was cut off, send it whole."
+    )
+
+
 class RecordCounter:
     """Feed it the decompressed bytes in any chunks; `finish` gives the number of records, without the header.
 
     Raises LineTooLong as soon as one record exceeds `max_line_bytes`, InvalidJson for nesting beyond 500
-    levels. Parquet counts as 0: its footer says.
+    levels; `finish` raises UnclosedQuote. Parquet counts as 0: its footer says.
     """
 
     def __init__(self, options: ReadOptions, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
@@ -73,6 +80,11 @@ class RecordCounter:
             self._decoded |= bool(text)
         if chunk:
             self._counter.feed(chunk)
+
+    @property
+    def malformed(self) -> bool:
+        """Whether a quoted field has text behind its closing quote: then some readers join the two."""
+        return isinstance(self._counter, _Quoted) and self._counter.malformed
 
     def finish(self) -> int:
         if self._counter is None:
@@ -136,6 +148,8 @@ class _Quoted:
         self._head = b""  # until the delimiter is known
         self._records = 0
         self._open = False  # a quoted field began before _tail and has not ended
+        self._opened = 1  # the line on which it began
+        self.malformed = False
         self._length = 0  # of the unfinished record, without _tail
         self._tail = b""
         self._held = b""
@@ -176,19 +190,22 @@ class _Quoted:
         else:
             self._tail += chunk
         if self._length + len(self._tail) > self._max:
-            raise too_long(self._max, self._start)
+            raise too_long(self._max, self._opened if self._open else self._start)
 
     def _count_quoted(self, body: bytes) -> None:
         """`body` ends in a line break and begins a record, or goes on inside quotes when _open."""
         was_open = self._open
-        outside, self._open = _without_quoted(body, was_open, (self._delimiter or ",").encode())
+        outside, self._open, malformed = _without_quoted(body, was_open, (self._delimiter or ",").encode())
+        self.malformed |= malformed
         self._records += _line_ends(outside, not was_open)[1]
         self._length = self._length + len(body) if self._open and b"\n" not in outside else 0
         if not self._open:
             self._start = self._line + body.count(b"\n")
-        elif b"\n" in outside:  # the last quote stands where the open field began
-            last = body.rfind(b"\n", 0, body.rfind(b'"'))
-            self._start = self._line + body.count(b"\n", 0, last + 1)
+        else:
+            # Escaped quotes go in pairs, so that the last one left is on the line of the one that opened the field.
+            opening = body.replace(b'""', b"  ").rfind(b'"')
+            if opening >= 0:
+                self._opened = self._line + body.count(b"\n", 0, opening)
         self._line += body.count(b"\n")
 
     def finish(self) -> int:
@@ -198,13 +215,16 @@ class _Quoted:
         if self._held:
             self._held = b""
             self._feed(b"\n")
-        if self._tail and not self._open:
+        if self._tail:
             self._feed(b"\n")
-        return self._records + self._open
+        if self._open:
+            raise unclosed(self._opened)
+        return self._records
 
 
-def _without_quoted(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool]:
-    """`body` with each quoted part replaced by one quote, and whether the last one is still open."""
+def _without_quoted(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool, bool]:
+    """`body` with each quoted part replaced by one quote; whether the last one is still open; whether one goes on
+    behind its closing quote."""
     parts = body.split(b'"')
     ends_open = is_open ^ (len(parts) % 2 == 0)
     outside = b'"'.join(parts[1::2] if is_open else parts[::2])
@@ -215,19 +235,22 @@ def _without_quoted(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes
     opened = outside.count(delimiter + b'"') + outside.count(b'\n"') + outside.startswith(b'"')
     closed = outside.count(b'"' + delimiter) + outside.count(b'"\n') + outside.endswith(b'"')
     if opened == quotes == closed:
-        return outside, ends_open
+        return outside, ends_open, False
     return _without_quoted_exactly(body, is_open, delimiter)
 
 
-def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool]:
+def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool, bool]:
     """The same field by field, for text with quotes that open nothing (`5" pipe`)."""
     start = 0
+    malformed = False
+    end_of_field = re.compile(rb" *(?:[\n%b]|\Z)" % re.escape(delimiter))
     pieces = []
     if is_open:
         rest = _REST_OF_QUOTED.match(body)
         if rest is None or not rest[1]:
-            return b'"', True
+            return b'"', True, False
         start = rest.end()
+        malformed = end_of_field.match(body, start) is None
         pieces.append(b'"')
     ends_open = False
     opening = re.compile(rb"(?<=[\n%b])\"" % re.escape(delimiter))
@@ -242,9 +265,10 @@ def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tup
             ends_open, start = True, len(body)
             break
         start = rest.end()
+        malformed |= end_of_field.match(body, start) is None
         found = opening.search(body, start)
     pieces.append(body[start:])
-    return b"".join(pieces), ends_open
+    return b"".join(pieces), ends_open, malformed
 
 
 class _Elements:

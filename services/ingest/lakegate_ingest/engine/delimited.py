@@ -13,6 +13,10 @@ import pyarrow.csv as arrow_csv
 
 from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
 from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.records import Block, field_pattern, without_padding
+
+_GOES_ON = "a field has text behind its closing quote"
+_GOES_ON_LATER = f"{_GOES_ON}, lines below the one it opens on: its quote is never closed, or one in it is not doubled"
 
 
 def delimited_batch(block: Records, found: Input, names: Sequence[str]) -> Batch:
@@ -24,6 +28,9 @@ def delimited_batch(block: Records, found: Input, names: Sequence[str]) -> Batch
 
     def skip(row: arrow_csv.InvalidRow) -> Literal["skip"]:
         index = (row.number or 0) - 1
+        if index in unfit:
+            broken.append(Broken(index, unfit[index]))
+            return "skip"
         # DuckDB drops surplus fields that are null (a trailing comma); so must this path.
         fields = next(csv.reader(io.StringIO(row.text, newline=""), delimiter=delimiter), [])
         if len(fields) == row.actual_columns > width and nulls.issuperset(fields[width:]):
@@ -33,7 +40,8 @@ def delimited_batch(block: Records, found: Input, names: Sequence[str]) -> Batch
         return "skip"
 
     columns = [f"c{position}" for position in range(width)]
-    data = block.data  # type: ignore[attr-defined]
+    assert isinstance(block, Block)
+    data, unfit = _mended(block, delimiter, width)
     if not data.strip(b"\r\n"):
         return Batch(pa.table({column: pa.array([], pa.string()) for column in columns}), None, (), block)
     table = arrow_csv.read_csv(
@@ -52,6 +60,48 @@ def delimited_batch(block: Records, found: Input, names: Sequence[str]) -> Batch
     if surplus:
         table = _insert(table, surplus, broken)
     return Batch(table, positions_of(table.num_rows, broken), tuple(broken), block)
+
+
+def _mended(block: Block, delimiter: str, width: int) -> tuple[bytes, dict[int, str]]:
+    """The block's text for Arrow, which would join what stands behind a closing quote to the field.
+
+    Spaces there are left out; records with anything else become ones of a wrong width, with the reason by index.
+    """
+    data, other = block.data, delimiter.encode()
+    unfit: dict[int, str] = {}
+    if block.quoted is None or b'"' not in data or _well_formed(data, other):
+        return data, unfit
+    fields = field_pattern(delimiter)
+    parts: list[bytes] = []
+    index = start = 0
+    for record in block.quoted.finditer(data):
+        begin, end = record.start(), record.start(1)
+        if begin == end:  # blank lines are none
+            continue
+        text = data[begin:end]
+        if b'"' in text and not _well_formed(text, other):
+            mended = without_padding(text, fields, other)
+            if mended is None:
+                unfit[index] = _GOES_ON_LATER if b"\n" in text or b"\r" in text else _GOES_ON
+                mended = b"x" if width > 1 else b"x%bx" % other
+            parts += (data[start:begin], mended)
+            start = end
+        index += 1
+    return b"".join((*parts, data[start:])), unfit
+
+
+def _well_formed(data: bytes, delimiter: bytes) -> bool:
+    """Whether every quote opens, closes or escapes; False also for some text where it does. Several times faster."""
+    parts = data.split(b'"')
+    if len(parts) % 2 == 0:
+        return False
+    between = b'"'.join(parts[::2])
+    while b'""' in between:
+        between = between.replace(b'""', b'"')
+    quotes = between.count(b'"')
+    opened = between.count(delimiter + b'"') + between.count(b'\n"') + between.count(b'\r"') + between.startswith(b'"')
+    closed = between.count(b'"' + delimiter) + between.count(b'"\n') + between.count(b'"\r') + between.endswith(b'"')
+    return opened == quotes == closed
 
 
 def _insert(table: pa.Table, rows: list[tuple[int, list[str | None]]], broken: Sequence[Broken]) -> pa.Table:

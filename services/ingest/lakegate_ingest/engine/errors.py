@@ -6,7 +6,7 @@ EngineError
 ├── CountMismatch         500: our own fault, nothing is committed
 └── Unreadable            422: the file must change
     ├── EmptyBody  HeaderOnly  NotText  InvalidEncoding  UnknownFormat
-    ├── WrongDelimiter  LineTooLong  TooManyColumns
+    ├── WrongDelimiter  LineTooLong  UnclosedQuote  TooManyColumns
     ├── DuplicateColumn  EmptyColumnName  NoMatchingColumn
     ├── NewColumn  MissingColumn  UnsupportedColumn  IncompatibleColumn
     └── InvalidJson  TruncatedParquet
@@ -75,6 +75,10 @@ class WrongDelimiter(Unreadable):
 
 class LineTooLong(Unreadable):
     slug, title = "line-too-long", "A record is too long"
+
+
+class UnclosedQuote(Unreadable):
+    slug, title = "unclosed-quote", "A quoted field is never closed"
 
 
 class TooManyColumns(Unreadable):

@@ -23,10 +23,11 @@ from lakegate_ingest.engine.errors import (
     LoadCancelled,
     TooManyColumns,
     TruncatedParquet,
+    UnclosedQuote,
     WrongDelimiter,
 )
 from lakegate_ingest.engine.model import EngineLimits, Format, ReadOptions, Source
-from lakegate_ingest.engine.records import count_breaks, last_record_end, record_pattern
+from lakegate_ingest.engine.records import count_breaks, field_pattern, last_record_end, record_pattern, without_padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Input:
 
 
 def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: threading.Event) -> Input:
-    """Raises EmptyBody, NotText, InvalidEncoding, WrongDelimiter, the column errors, TruncatedParquet."""
+    """Raises EmptyBody, NotText, InvalidEncoding, WrongDelimiter, UnclosedQuote, TruncatedParquet; column errors."""
     if source.options.format is Format.PARQUET:
         await_all(source.arrival, cancelled)
         return _open_parquet(source, limits)
@@ -143,6 +144,11 @@ def _open_delimited(source: Source, path: Path, head: bytes, skip: int, limits: 
     found = pattern.match(start, offset)
     end = found.end() if found else offset
     first = start[offset : found.start(1)] if found else b""
+    if b'"' in first and without_padding(first, field_pattern(delimiter), delimiter.encode()) is None:
+        raise UnclosedQuote(
+            f"In the first record, on line {1 + count_breaks(start[skip:offset])}, a field has text behind its closing "
+            'quote ("). Close it where it ends, and double a quote that is part of the text.'
+        )
     fields = first_records(_header_text(first), delimiter, 1)
     names = [name.strip() for name in fields[0]] if fields else []
     _check_delimiter(names, options, head[skip:], delimiter)

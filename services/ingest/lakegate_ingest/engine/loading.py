@@ -120,7 +120,7 @@ class _Load:
         self.cancelled = cancelled
         self.phase: Path_ = "typed"
         self.notes: list[str] = []
-        self.counted: dict[Path, int] = {}  # records of the inputs whose caller did not count them
+        self.counted: dict[Path, tuple[int, bool]] = {}  # inputs that their caller did not count
         self.bytes_before = 0
         self.rows_before = 0
 
@@ -243,6 +243,9 @@ class _Load:
                 if result.rows != self._records(found):
                     shutil.rmtree(folder, ignore_errors=True)
                     raise NotTyped(f"{result.rows} rows were read of {self._records(found)}")
+                if self._malformed(found):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise NotTyped("text follows a closing quote")
             except NotTyped as error:
                 self.notes.append(f"{found.source.name}: {error}")
                 failed.append(index)
@@ -312,20 +315,26 @@ class _Load:
     # -- bookkeeping ---------------------------------------------------------------------------------------
 
     def _records(self, found: Input) -> int:
-        """The independent count; made here when the caller has none."""
-        counted = found.arrival.records if found.arrival is not None else found.source.records
-        if counted is None:
-            counted = self.counted.get(found.path)
+        """The independent count; made here when the caller has none. Raises as RecordCounter does."""
+        return self._count(found)[0]
+
+    def _malformed(self, found: Input) -> bool:
+        """Whether readers may disagree on what a quoted field holds; counted as the records are."""
+        return self._count(found)[1]
+
+    def _count(self, found: Input) -> tuple[int, bool]:
         if found.arrow is not None:
-            counted = pq.read_metadata(found.path).num_rows
-        if counted is None:
+            return pq.read_metadata(found.path).num_rows, False
+        counted = found.arrival or found.source
+        if counted.records is not None:
+            return counted.records, counted.malformed
+        if found.path not in self.counted:
             counter = RecordCounter(found.source.options, max_line_bytes=self.limits.max_line_bytes)
             with found.source.path.open("rb", buffering=0) as file:
                 while chunk := file.read(_COUNT_BYTES):
                     counter.feed(chunk)
-            counted = counter.finish()
-            self.counted[found.path] = counted
-        return counted
+            self.counted[found.path] = counter.finish(), counter.malformed
+        return self.counted[found.path]
 
     def _await_everything(self) -> None:
         for found in self.inputs:

@@ -52,14 +52,15 @@ class ReadOptions:
 class Source:
     """One file on local disk, already decompressed.
 
-    `records` is what RecordCounter counted (None: the engine counts by reading the file once more).
-    `arrival` is set while the file is still being written; then `records` comes from it.
+    `records` and `malformed` are what RecordCounter found (None: the engine counts by reading the file once more).
+    `arrival` is set while the file is still being written; then they come from it.
     """
 
     path: Path
     name: str
     options: ReadOptions
     records: int | None = None
+    malformed: bool = False
     arrival: Arrival | None = None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakegate_ingest.engine.counting import too_long
+from lakegate_ingest.engine.counting import too_long, unclosed
 from lakegate_ingest.engine.errors import InvalidEncoding
 
 _READ_BYTES = 2 * 1024 * 1024
@@ -47,6 +47,33 @@ def record_pattern(delimiter: str) -> re.Pattern[bytes]:
     return re.compile(rb"%b(?:%b%b)*+(\r\n|\n|\r|\Z)" % (field, other, field))
 
 
+def field_pattern(delimiter: str) -> re.Pattern[bytes]:
+    """One field of such a record: what opens and closes its quotes, and what follows them.
+
+    For the few records that need it. (In `record_pattern` groups would be repeated, and Python 3.11 loses those when
+    the repetition is possessive.)
+    """
+    other = re.escape(delimiter.encode())
+    return re.compile(rb'(?:(?P<opens>")[^"]*+(?:""[^"]*+)*+(?:(?P<closes>")|\Z))?(?P<rest>[^\r\n%b]*+)' % other)
+
+
+def without_padding(record: bytes, fields: re.Pattern[bytes], delimiter: bytes) -> bytes | None:
+    """`record` without the spaces between a closing quote and the delimiter; None when anything else is there."""
+    parts: list[bytes] = []
+    position = 0
+    while position <= len(record):
+        field = fields.match(record, position)
+        assert field is not None  # it takes nothing, if need be
+        end = field.end()
+        if field["closes"] is not None:
+            if field["rest"].strip(b" "):
+                return None
+            end = field.start("rest")
+        parts.append(record[position:end])
+        position = field.end() + 1
+    return delimiter.join(parts)
+
+
 def _split_quoted(data: bytes, line: int, pattern: re.Pattern[bytes]) -> tuple[list[bytes], list[int]]:
     records, numbers = [], []
     for match in pattern.finditer(data):
@@ -81,7 +108,7 @@ def read_blocks(
 ) -> Iterator[Block]:
     """Blocks of about `block_bytes` from byte `skip` on. `delimiter` None: one record per line (NDJSON).
 
-    Raises LineTooLong, and InvalidEncoding for bytes that are not UTF-8, each naming the line.
+    Raises LineTooLong, UnclosedQuote, and InvalidEncoding for bytes that are not UTF-8, each naming the line.
     """
     quoted = record_pattern(delimiter) if delimiter is not None else None
     line, rest, position = first_line, b"", skip
@@ -97,12 +124,24 @@ def read_blocks(
             if len(data) - cut > max_line_bytes:
                 raise too_long(max_line_bytes, line + count_breaks(data[:cut]))
             body, rest = data[:cut], data[cut:]
+            if at_end and quoted is not None and delimiter is not None and b'"' in body:
+                _refuse_unclosed(body, line, quoted, delimiter)
             if body.strip(b"\r\n") if not at_end or quoted is not None else body.strip():
                 check_utf8(body, line)
                 yield Block(body, line, position - len(rest), quoted)
             line += count_breaks(body) if quoted is not None else body.count(b"\n")
             if at_end:
                 return
+
+
+def _refuse_unclosed(data: bytes, line: int, quoted: re.Pattern[bytes], delimiter: str) -> None:
+    """Raises UnclosedQuote when the end of the file is inside quotes."""
+    fields = field_pattern(delimiter)
+    position = last_record_end(data, quoted)
+    while position < len(data) and (field := fields.match(data, position)):
+        if field["opens"] is not None and field["closes"] is None:
+            raise unclosed(line + count_breaks(data[:position]))
+        position = field.end() + 1
 
 
 def last_record_end(data: bytes, quoted: re.Pattern[bytes] | None) -> int:

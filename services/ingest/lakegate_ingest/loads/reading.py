@@ -41,10 +41,10 @@ class EarlyRead:
         self.preempted = False
         self.task: asyncio.Task[tuple[TableMetadata | None, engine.WriteResult]] | None = None
 
-    def finish(self, records: int) -> None:
-        """The file is whole, with so many records: nobody may drop the reading any more."""
+    def finish(self, file: StoredFile) -> None:
+        """The file is whole: nobody may drop the reading any more."""
         self.receiving = False
-        self.arrival.finish(records)
+        self.arrival.finish(file.records or 0, file.malformed)
 
     def abort(self) -> None:
         self.arrival.abort()
@@ -164,6 +164,7 @@ def source_of(folder: Path, file: StoredFile, options: LoadOptions) -> engine.So
         name=file.name,
         options=read_options(file.format, file.content_type, options),
         records=file.records,
+        malformed=file.malformed,
     )
 
 

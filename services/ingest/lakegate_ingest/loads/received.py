@@ -22,7 +22,7 @@ def opener_for(options: LoadOptions) -> Opener:
     return opener
 
 
-def stored(file: SpooledFile, records: int | None = None) -> StoredFile:
+def stored(file: SpooledFile, records: int | None = None, malformed: bool = False) -> StoredFile:
     return StoredFile(
         name=file.name,
         spool_name=file.path.name,
@@ -32,9 +32,17 @@ def stored(file: SpooledFile, records: int | None = None) -> StoredFile:
         sent_bytes=file.sent_bytes,
         size_bytes=file.size_bytes,
         records=records,
+        malformed=malformed,
     )
 
 
 def stored_files(body: ReceivedBody) -> list[StoredFile]:
     """Blocks: the counters finish here."""
-    return [stored(file, file.counter.finish() if file.counter is not None else None) for file in body.files]
+    files = []
+    for file in body.files:
+        if file.counter is None:
+            files.append(stored(file))
+        else:
+            records = file.counter.finish()
+            files.append(stored(file, records, file.counter.malformed))
+    return files

@@ -41,6 +41,7 @@ class StoredFile(BaseModel):
     size_bytes: int
     records: int | None
     object_key: str | None = None
+    malformed: bool = False  # a quoted field of it goes on behind its closing quote
 
 
 class IntentFile(BaseModel):

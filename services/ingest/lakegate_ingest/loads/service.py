@@ -188,7 +188,7 @@ class LoadService:
             body = await self._spooled(live, request, stream)
             files = await asyncio.get_running_loop().run_in_executor(self._executor, stored_files, body)
             if live.early is not None:
-                live.early.finish(files[0].records or 0)
+                live.early.finish(files[0])
             files = await self._copies.keep(
                 live.load_id, live.tenant, files, self._spool.path(live.load_id), always=request.asynchronous
             )

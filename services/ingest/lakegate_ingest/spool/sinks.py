@@ -27,6 +27,9 @@ class Counter(Protocol):
 
     def finish(self) -> int: ...
 
+    @property
+    def malformed(self) -> bool: ...
+
 
 # (file name, content type, first bytes) -> the format's name and a counter for it
 Opener = Callable[[str, str, bytes], tuple[str, Counter | None]]

@@ -55,7 +55,7 @@ def load(tmp_path: Path) -> Load:
             counter = RecordCounter(read)
             counter.feed(data)
             records = None if format is Format.PARQUET else counter.finish()
-            sources.append(Source(path, path.name, read, records))
+            sources.append(Source(path, path.name, read, records, counter.malformed))
         folder = tmp_path / "load"
         result = write(
             sources,

@@ -16,6 +16,7 @@ from pyiceberg.types import LongType, NestedField, StringType
 
 from lakegate_ingest import engine
 from lakegate_ingest.engine import Arrival, Format, ReadOptions, Source, write
+from lakegate_ingest.engine.records import read_blocks
 
 TABLE = Schema(
     NestedField(1, "a", LongType(), required=False),
@@ -98,11 +99,81 @@ def test_quoted_blocks_keep_their_lines_over_block_borders(load) -> None:
     assert loaded.result.rows_written == count + 1
 
 
-def test_a_quote_that_never_closes_is_one_bad_row(load) -> None:
-    loaded = load('a,b\n1,ok\n"2,x\n3,y\n4,z', schema=TABLE)
-    assert loaded.result.rows_in == 2
-    assert loaded.rejects[0]["line"] == 3
-    assert "never closed" in loaded.rejects[0]["reason"]
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('a,b\n1,x\n2,"y\n3,z\n', 3),
+        ('a,b\n1,ok\n"2,x\n3,y\n4,z', 3),
+        ('a,b\n1,"o\nk"\n2,"x ""q""\n\n3,""y', 4),
+        ('a,b\n1,"cut off', 2),
+        ('a,b\r\n1,"', 2),
+        ("a,b\n" + "".join(f'{n},"t{n}\n' if n == 100 else f"{n},t{n}\n" for n in range(50_000)), 102),
+        ("a,b\n" + '1,"quoted"\n' * 300_000 + '2,"', 300_002),  # in another block than the first
+    ],
+)
+def test_a_quote_that_is_never_closed_is_refused_with_its_line(
+    load, tmp_path: Path, text: str, line: int, counted: bool
+) -> None:
+    path = tmp_path / "open.csv"
+    path.write_text(text, newline="")
+    folders = {name: tmp_path / "load" / name for name in ("out_dir", "quarantine_dir", "work_dir")}
+
+    def uncounted() -> None:
+        write([Source(path, path.name, ReadOptions(Format.CSV))], TABLE, **folders)
+
+    with pytest.raises(engine.UnclosedQuote, match=f"opens a field on line {line} and is never closed"):
+        load(text) if counted else uncounted()
+    assert not (tmp_path / "load" / "out_dir").exists()
+
+
+def test_the_reader_refuses_an_unclosed_quote_whatever_was_counted(tmp_path: Path) -> None:
+    path = tmp_path / "open.csv"
+    path.write_text('a,b\n1,x\n2,"y\n3,z\n')
+    with pytest.raises(engine.UnclosedQuote, match="on line 3 "):
+        list(read_blocks(path, skip=0, delimiter=",", max_line_bytes=1000))
+
+
+ODD = [  # a record, and whether it runs over two lines
+    ('2,"y"z', False),
+    ('"2"2,y', False),
+    ('2,"y" "z"', False),
+    ('2,"y\n3,"z"', True),
+    ('2,"y\n"3",z', True),
+]
+
+
+@pytest.mark.parametrize(("record", "two_lines"), ODD)
+@pytest.mark.parametrize("early", [1, 200_000])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_text_behind_a_closing_quote_is_quarantined(
+    load, record: str, two_lines: bool, early: int, newline: str
+) -> None:
+    text = ("a,b\n" + "1,x\n" * early + f'{record}\n\n4,"w"\nbad,5\n').replace("\n", newline)
+    loaded = load(text, schema=TABLE)
+    reasons = [(row["line"], row["reason"][:44], row["row"].replace("\r", "")) for row in loaded.rejects]
+    assert reasons[0] == (early + 2, "a field has text behind its closing quote" + ", l" * two_lines, record)
+    assert reasons[1][0] == early + 5 + two_lines
+    assert [row["a"] for row in loaded.rows] == [1] * early + [4]
+    assert loaded.result.path == "tolerant"
+
+
+def test_text_behind_a_closing_quote_is_quarantined_where_there_is_one_column(load) -> None:
+    loaded = load('b\nx\n"y"z\n"w"\n"v"  \n')
+    assert [row["b"] for row in loaded.rows] == ["x", "w", "v"]
+    assert [(row["line"], row["row"]) for row in loaded.rejects] == [(3, '"y"z')]
+
+
+@pytest.mark.parametrize("late", ["", "bad,4\n"])
+def test_spaces_behind_a_closing_quote_are_no_text_whichever_path_reads_it(load, late: str) -> None:
+    loaded = load('a,b\n"1" ,"x"  \n2,"y" \n3,5" pipe\n' + late, schema=TABLE)
+    assert loaded.rows == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": '5" pipe'}]
+    assert loaded.result.path == ("tolerant" if late else "typed")
+
+
+def test_a_header_with_text_behind_a_closing_quote_is_refused(load) -> None:
+    with pytest.raises(engine.UnclosedQuote, match="on line 2, a field has text behind"):
+        load('\n"a"x,b\n1,2\n')
 
 
 def _arriving(tmp_path: Path, data: bytes, format: Format, step: int, abort_at: int | None = None):
@@ -121,7 +192,7 @@ def _arriving(tmp_path: Path, data: bytes, format: Format, step: int, abort_at: 
                 file.write(chunk)
                 counter.feed(chunk)
                 arrival.advance(start + len(chunk))
-        arrival.finish(counter.finish())
+        arrival.finish(counter.finish(), counter.malformed)
 
     sender = threading.Thread(target=send)
     sender.start()

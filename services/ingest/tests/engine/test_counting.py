@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakegate_ingest.engine import Format, InvalidJson, LineTooLong, ReadOptions, RecordCounter
+from lakegate_ingest.engine import Format, InvalidJson, LineTooLong, ReadOptions, RecordCounter, UnclosedQuote
 
 PIECES = ["a", "b", ",", "\n", '"', '""', "\r\n", "\r", " ", '"x\ny"', ',"q",', '"a"b', "é"]
 
@@ -22,8 +22,52 @@ def count(data: bytes, options: ReadOptions, chunk: int = 1 << 20, **more: int) 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.integers(1, 12))
 def test_csv_records_are_those_of_the_csv_module_however_the_bytes_arrive(text: str, chunk: int) -> None:
-    expected = sum(1 for record in csv.reader(io.StringIO(text, newline="")) if record)
-    assert count(text.encode(), ReadOptions(Format.CSV, delimiter=",", header=False), chunk) == expected
+    options = ReadOptions(Format.CSV, delimiter=",", header=False)
+    *records, last = csv.reader(io.StringIO(text + "\nlast", newline=""))
+    if last != ["last"]:  # it became part of a field
+        with pytest.raises(UnclosedQuote, match=f"on line {_opened(text)} "):
+            count(text.encode(), options, chunk)
+        return
+    assert count(text.encode(), options, chunk) == sum(1 for record in records if record)
+
+
+def _opened(text: str) -> int:
+    """The line of the last quote that opens a field, read one character at a time."""
+    state, opened, line = "start", 0, 1
+    for before, character in zip("\0" + text, text, strict=False):
+        line += character == "\r" or (character == "\n" and before != "\r")
+        if state == "quoted":
+            state = "closing" if character == '"' else state
+        elif character == '"' and state != "plain":
+            opened = line if state == "start" else opened
+            state = "quoted"
+        else:
+            state = "start" if character in ",\r\n" else "plain"
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("text", "malformed"),
+    [
+        ('1,"x"y\n', True), ('1,"x" y\n', True), ('"1"2,x\n', True), ('1,"x\n2,"y"\n', True), ('1,"x" "y"\n', True),
+        ('1,"x"y', True), ('1,5" pipe\n', False), ('1,"x"  \n', False), ('1,"x" ,5" pipe\r\n', False),
+        ('1,"x ""y"" z"\n', False), ('1,"x"', False), ('1,""\n"",""', False),
+    ],
+)  # fmt: skip
+def test_text_behind_a_closing_quote_is_noticed(text: str, malformed: bool) -> None:
+    for chunk in (1, 3, 100):
+        counter = RecordCounter(ReadOptions(Format.CSV, delimiter=","))
+        for start in range(0, len(text), chunk):
+            counter.feed(text[start : start + chunk].encode())
+        counter.finish()
+        assert counter.malformed == malformed
+
+
+@pytest.mark.parametrize("chunk", [1000, 20_000])
+def test_a_long_field_with_escaped_quotes_is_named_by_the_line_it_opens_on(chunk: int) -> None:
+    text = b'a\n1\n"x\ny","z\n""q""\n' + b'text ""q""\n' * 10_000
+    with pytest.raises(LineTooLong, match="line 4 "):
+        count(text, ReadOptions(Format.CSV, delimiter=","), chunk, max_line_bytes=10_000)
 
 
 @given(
