@@ -84,7 +84,12 @@ class Committer:
         new = plan.staged is not None
         build = _Build(plan, files)
         for attempt in range(self._settings.attempts):
-            requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
+            try:
+                requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
+            except SchemaConflict:
+                if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them
+                    await asyncio.to_thread(warehouse.delete, [url for _, url in plan.data])
+                raise
             try:
                 done = await self._catalog.commit(plan.tenant, plan.table, requirements, updates, plan.delegation)
             except Conflict as conflict:
@@ -206,7 +211,7 @@ class _Build:
             io = self._io
             try:
                 files = snapshots.data_files(io, after, [url for _, url in plan.data])
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise SchemaConflict(f"The written files do not fit {plan.table}: {error}") from error
             url = snapshots.manifest_url(metadata, str(plan.load_id), plan.attempt)
             manifest = snapshots.write_data_manifest(io, after, files, snapshot_id=plan.snapshot_id, url=url)

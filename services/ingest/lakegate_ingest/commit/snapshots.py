@@ -124,7 +124,8 @@ def with_schema(base: TableMetadata, updates: list[TableUpdate], *, new: bool) -
 
 
 def data_files(io: FileIO, metadata: TableMetadata, urls: list[str]) -> list[DataFile]:
-    """Data files with the statistics of their footers. Raises ValueError when one does not fit the schema."""
+    """Data files with the statistics of their footers. Raises ValueError when one does not fit the schema, and
+    OverflowError for a value in them that Python has no object for."""
     return [parquet_file_to_data_file(io=io, table_metadata=metadata, file_path=url) for url in urls]
 
 

@@ -19,9 +19,9 @@ from lakegate_ingest.engine.elements import Elements, ElementSplitter
 from lakegate_ingest.engine.errors import TruncatedParquet
 from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input, first_rows
-from lakegate_ingest.engine.json_records import json_batch
+from lakegate_ingest.engine.json_records import NOTHING_EXACT, Exact, json_batch
 from lakegate_ingest.engine.model import EngineLimits, Format
-from lakegate_ingest.engine.precision import TOO_PRECISE, nanoseconds_as_text, too_precise
+from lakegate_ingest.engine.precision import TOO_PRECISE, nanoseconds_as_text, objects, too_precise
 from lakegate_ingest.engine.records import Block, check_utf8, last_record_end, read_blocks, record_pattern
 from lakegate_ingest.engine.types import quoted
 
@@ -38,7 +38,7 @@ class ParquetRows:
     first_row: int
 
     def records(self) -> tuple[list[bytes], list[int]]:
-        raws = [json.dumps(row, default=str).encode() for row in nanoseconds_as_text(self.table).to_pylist()]
+        raws = [json.dumps(row, default=str).encode() for row in objects(nanoseconds_as_text(self.table))]
         return raws, list(range(self.first_row, self.first_row + len(raws)))
 
 
@@ -89,13 +89,15 @@ def batch_of(
     connection: duckdb.DuckDBPyConnection,
     *,
     kinds: bool = False,
+    exact: Exact = NOTHING_EXACT,
 ) -> Batch:
-    """`block` as text columns, one for each of `names`; with `kinds` and JSON, also k0, … with the JSON types."""
+    """`block` as text columns, one for each of `names`; with `kinds` and JSON, also k0, … with the JSON types.
+    `exact` matters to JSON only: whose numbers have to be as they are written."""
     if found.format.delimited:
         return delimited_batch(block, found, names)
     if isinstance(block, ParquetRows):
         return _parquet_batch(block, names, connection)
-    return json_batch(block, names, connection, kinds=kinds)
+    return json_batch(block, names, connection, kinds=kinds, exact=exact)
 
 
 def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> Batch:

@@ -1,7 +1,9 @@
-"""Nanoseconds in Parquet: Iceberg's times and timestamps hold microseconds, and DuckDB would cut the rest silently."""
+"""Times in Parquet that are no times of Iceberg: finer than a microsecond, which DuckDB would cut silently, or of a year
+that Python has no date for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,15 @@ def _in_nanoseconds(kind: pa.DataType) -> bool:
 
 
 def _holds_nanoseconds(kind: pa.DataType) -> bool:
+    return _holds(kind, _in_nanoseconds)
+
+
+def _holds(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
     if pa.types.is_dictionary(kind):
-        return _holds_nanoseconds(kind.value_type)
+        return _holds(kind.value_type, wanted)
     if pa.types.is_nested(kind):
-        return any(_holds_nanoseconds(kind.field(place).type) for place in range(kind.num_fields))
-    return _in_nanoseconds(kind)
+        return any(_holds(kind.field(place).type, wanted) for place in range(kind.num_fields))
+    return bool(wanted(kind))
 
 
 def too_precise(column: Any) -> Any:
@@ -50,21 +56,39 @@ def too_precise(column: Any) -> Any:
 
 def nanoseconds_as_text(table: pa.Table) -> pa.Table:
     """Python's own times hold microseconds only, and Arrow refuses to make them of anything finer."""
-    arrays: list[Any] = [column.cast(_as_text(column.type)) for column in table.columns]
+    return _with_text(table, _in_nanoseconds)
+
+
+def objects(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as Python's objects; where one has a date beyond Python's years, all dates as text."""
+    try:
+        rows = table.to_pylist()
+    except (OverflowError, ValueError):
+        rows = _with_text(table, _is_day).to_pylist()
+    return rows
+
+
+def _is_day(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_date(kind) or pa.types.is_timestamp(kind))
+
+
+def _with_text(table: pa.Table, wanted: Callable[[pa.DataType], bool]) -> pa.Table:
+    arrays: list[Any] = [column.cast(_as_text(column.type, wanted)) for column in table.columns]
     return pa.table(arrays, names=table.column_names)
 
 
-def _as_text(kind: pa.DataType) -> pa.DataType:
-    if not _holds_nanoseconds(kind):
+def _as_text(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> pa.DataType:
+    if not _holds(kind, wanted):
         return kind
     if pa.types.is_dictionary(kind):
-        return _as_text(kind.value_type)
+        return _as_text(kind.value_type, wanted)
     if pa.types.is_struct(kind):
-        return pa.struct([kind.field(place).with_type(_as_text(kind.field(place).type)) for place in range(len(kind))])
+        fields = [kind.field(place) for place in range(len(kind))]
+        return pa.struct([field.with_type(_as_text(field.type, wanted)) for field in fields])
     if pa.types.is_map(kind):
-        return pa.map_(_as_text(kind.key_type), _as_text(kind.item_type))
+        return pa.map_(_as_text(kind.key_type, wanted), _as_text(kind.item_type, wanted))
     if pa.types.is_nested(kind):
-        return pa.list_(_as_text(kind.field(0).type))
+        return pa.list_(_as_text(kind.field(0).type, wanted))
     return pa.string()
 
 

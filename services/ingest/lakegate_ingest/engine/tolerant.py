@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyiceberg.types import DecimalType, IntegerType, LongType, StringType
 
 from lakegate_ingest.engine.batch import Batch, Records
 from lakegate_ingest.engine.batches import batch_of, blocks_of
@@ -25,11 +26,11 @@ from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect
 from lakegate_ingest.engine.inference import Evidence, study
 from lakegate_ingest.engine.inputs import Input, check_width
-from lakegate_ingest.engine.json_records import keys_of
+from lakegate_ingest.engine.json_records import Exact, keys_of
 from lakegate_ingest.engine.model import EngineLimits
 from lakegate_ingest.engine.quarantine import Errors
 from lakegate_ingest.engine.sinks import ParquetSink
-from lakegate_ingest.engine.types import on, parquet_reading
+from lakegate_ingest.engine.types import Reading, on, parquet_reading
 
 T = TypeVar("T")
 _GROUP_COLUMNS = 100  # judged in one statement; DuckDB holds vectors for every column of it at once
@@ -171,6 +172,10 @@ class Judge:
         self._columns = columns
         self._schema = schema
         self._names = [column.source for column in columns]
+        self._exact = Exact(
+            frozenset(c.source for c in columns if isinstance(c.kind, (IntegerType, LongType, DecimalType))),
+            frozenset(c.source for c in columns if isinstance(c.kind, StringType)),
+        )
         self._statements: list[str] = []
         self._judged: list[int] = []
         for start in range(0, len(columns), _GROUP_COLUMNS):
@@ -184,7 +189,7 @@ class Judge:
         flags: list[str] = []
         for position in group:
             column = self._columns[position]
-            rule = parquet_reading(column.kind)
+            rule = self._rule(column)
             assert rule is not None
             text, made = f"c{position}", f"p{position}"
             parsed += [text, f"{on(rule.parsed, text, cast='TRY_CAST')} AS {made}"]
@@ -197,8 +202,12 @@ class Judge:
                 flags.append(f"{bad} AS b{position}")
         return f"SELECT {', '.join(values + flags)} FROM (SELECT {', '.join(parsed)} FROM batch)"
 
+    def _rule(self, column: Column) -> Reading | None:
+        arrow = self._found.arrow
+        return parquet_reading(column.kind, arrow.field(column.source).type if arrow is not None else None)
+
     def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
-        batch = batch_of(block, self._found, self._names, connection)
+        batch = batch_of(block, self._found, self._names, connection, exact=self._exact)
         if batch.unknown:
             raise UnknownKeys(", ".join(batch.unknown))
         connection.register("batch", batch.table)
@@ -238,7 +247,7 @@ class Judge:
             where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
             if len(where):
                 column = self._columns[position]
-                rule = parquet_reading(column.kind)
+                rule = self._rule(column)
                 assert rule is not None
                 values = batch.table[f"c{position}"].combine_chunks().take(where)
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)

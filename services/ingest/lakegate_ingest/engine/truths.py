@@ -59,9 +59,18 @@ def _count(data: bytes) -> int:
 
 def truth_under(path: Path, skip: int, names: Sequence[str]) -> bool:
     """Whether the file has true or false as the value of one of the keys, at any depth, or of one with an escape."""
+    return _found_under(path, skip, names, rb"[tf]")
+
+
+def long_fraction_under(path: Path, skip: int, names: Sequence[str]) -> bool:
+    """Likewise a number with a point or an exponent, and with more digits than a double surely holds."""
+    return _found_under(path, skip, names, rb"-?(?=[0-9.]{16})[0-9]*[.eE]")
+
+
+def _found_under(path: Path, skip: int, names: Sequence[str], value: bytes) -> bool:
     keys = b"|".join(re.escape(json.dumps(name, ensure_ascii=False)[1:-1].encode()) for name in names)
-    named = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+[tf]' % keys)
-    escaped = re.compile(rb'\\[^"]*+"[ \t\r\n]*+:[ \t\r\n]*+[tf]')
+    named = re.compile(rb'"(?:%b)"[ \t\r\n]*+:[ \t\r\n]*+%b' % (keys, value))
+    escaped = re.compile(rb'\\[^"]*+"[ \t\r\n]*+:[ \t\r\n]*+%b' % value)
     with path.open("rb", buffering=0) as file:
         file.seek(skip)
         rest = b""

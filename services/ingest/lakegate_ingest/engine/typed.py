@@ -15,7 +15,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.types import BooleanType, DoubleType, UUIDType
+from pyiceberg.types import (
+    BooleanType,
+    DecimalType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    UUIDType,
+)
 
 from lakegate_ingest.engine.columns import Column
 from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
@@ -25,11 +33,19 @@ from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
 from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
-from lakegate_ingest.engine.truths import TruthCount, truth_under
-from lakegate_ingest.engine.types import literal, on, parquet_reading, quoted
+from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, truth_under
+from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, quoted
 
 _BUFFER_BYTES = 8 * 1024 * 1024  # DuckDB's own 32 MB for each buffer would eat the memory limit; no slower
 _STOP = "a value does not fit"
+_DOUBT = "a text may be a number"
+# How DuckDB writes a double, in order of cost; and the words it takes for numbers, as they are mostly written.
+_FRACTION = "({v} >= '-' AND {v} < ':' AND (contains({v}, '.') OR contains({v}, 'e')))"
+_DOUBTFUL = (
+    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?'))"
+    " OR {v} IN ('NaN', 'Infinity', '-Infinity'))"
+)
+_BARE = f"({_FRACTION} OR lower(ltrim({{v}}, '-')) IN ('nan', 'inf', 'infinity'))"
 _PROBE = "__lakegate_probe"
 _GROUP_CONDITIONS = 50
 _WIDE_COLUMNS = 400  # each thread has vectors for every column, of its text and of its value
@@ -37,6 +53,10 @@ _WIDE_COLUMNS = 400  # each thread has vectors for every column, of its text and
 
 class NotTyped(Exception):
     """The file needs the tolerant path. The message says why; it is for logs."""
+
+
+class _Doubtful(NotTyped):
+    """A text of JSON may be a number that was not written so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +74,29 @@ def write_typed(
     limits: EngineLimits,
     on_read: Callable[[int], None],
 ) -> TypedResult:
-    """Write all rows of `found` to `out_dir`, or raise NotTyped and leave `out_dir` without files."""
+    """Write all rows of `found` to `out_dir`, or raise NotTyped and leave `out_dir` without files.
+
+    A number with a point or an exponent in a column of text comes from DuckDB's JSON reader as a double's text, 1.10 as
+    1.1, and no one can tell it from a text "1.1". When there is such a text, all are read once more as JSON, which can.
+    """
+    try:
+        return _write(found, columns, False, out_dir, work_dir, limits, on_read)
+    except _Doubtful:
+        if len(columns) > _WIDE_COLUMNS:
+            raise  # both texts of every column would not fit into memory
+        return _write(found, columns, True, out_dir, work_dir, limits, on_read)
+
+
+def _write(
+    found: Input,
+    columns: Sequence[Column],
+    quotes: bool,
+    out_dir: Path,
+    work_dir: Path,
+    limits: EngineLimits,
+    on_read: Callable[[int], None],
+) -> TypedResult:
+    """With `quotes`, the texts of JSON are read with theirs."""
     if found.arrow is not None and (name := first_too_precise(found.path)) is not None:
         raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     json_records = found.format in (Format.NDJSON, Format.JSON)
@@ -64,7 +106,7 @@ def write_typed(
         spool.truths = TruthCount()
     fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
     statement = (
-        f"COPY ({_query(found, columns, spool)}) TO {literal(str(out_dir))} "
+        f"COPY ({_query(found, columns, spool, quotes)}) TO {literal(str(out_dir))} "
         f"(FORMAT parquet, COMPRESSION zstd, FIELD_IDS {{{fields}}}, FILE_SIZE_BYTES {limits.target_file_bytes}, "
         # A dictionary that will not pay is given up early, which saves a tenth of the time.
         "DICTIONARY_SIZE_LIMIT 2000, WRITE_BLOOM_FILTER false, OVERWRITE_OR_IGNORE true)"
@@ -78,33 +120,40 @@ def write_typed(
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))
         if numbers:
             _check_truths(found, columns, numbers, spool, [file.path for file in files])
+        decimals = [column.source for column in columns if json_records and isinstance(column.kind, DecimalType)]
+        if decimals and long_fraction_under(found.path, spool.skip, decimals):
+            raise NotTyped("a column of decimals has a number with more digits than a double holds")
     except BaseException as error:
         shutil.rmtree(out_dir, ignore_errors=True)
         if isinstance(spool.failure, (EngineError, OSError)):
             raise spool.failure from error
         if is_out_of_disk(error):
             raise out_of_disk() from error
+        if isinstance(error, duckdb.Error) and _DOUBT in str(error):
+            raise _Doubtful(_DOUBT) from error
         if isinstance(error, duckdb.Error):
             raise NotTyped(str(error).partition("\n")[0]) from error
         raise
     return TypedResult(tuple(file for file in files if file.rows), sum(file.rows for file in files))
 
 
-def _query(found: Input, columns: Sequence[Column], spool: Spool) -> str:
+def _query(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool) -> str:
     """The rows as the table wants them; the statement fails at the first value that does not fit.
 
     Two projections and no filter on values: DuckDB would push one below the inner projection and cast twice.
     The first column carries the check of all.
     """
-    values, results, bad = [], [], []
+    values, results, bad, doubtful = [], [], [], []
     for position, column in enumerate(columns):
         value = f"c.c{position}" if found.format.delimited else f"c.{quoted(column.source)}"
         text, parsed = f"v{position}", f"p{position}"
-        choice = _choice(found, column)
+        choice = _choice(found, column, quotes)
         values += [f"{on(choice.value, value)} AS {text}", f"{on(choice.parsed, on(choice.value, value))} AS {parsed}"]
         results.append(on(choice.result, text, parsed))
         if choice.odd != "false":
             bad.append(on(choice.odd, text, parsed))
+        if choice.doubtful != "false":
+            doubtful.append(on(choice.doubtful, text, parsed))
         if column.field.required:
             bad.append(f"{text} IS NULL")
     where = ""
@@ -114,10 +163,12 @@ def _query(found: Input, columns: Sequence[Column], spool: Spool) -> str:
         where = f" WHERE c.{quoted(_PROBE)} IS NULL"
     if bad:
         results[0] = f"CASE WHEN {_any(bad)} THEN error('{_STOP}') ELSE {results[0]} END"
+    if doubtful:
+        results[0] = f"CASE WHEN {_any(doubtful)} THEN error('{_DOUBT}') ELSE {results[0]} END"
     named = ", ".join(
         f"{result} AS {quoted(column.field.name)}" for result, column in zip(results, columns, strict=True)
     )
-    reader = _reader(found, columns, spool)
+    reader = _reader(found, columns, spool, quotes)
     return f"SELECT {named} FROM (SELECT {', '.join(values)} FROM {reader} AS c{where})"
 
 
@@ -135,23 +186,50 @@ class _Choice:
     parsed: str = "{v}"
     result: str = "{p}"
     odd: str = "false"
+    doubtful: str = "false"
 
 
-def _choice(found: Input, column: Column) -> _Choice:
-    rule = parquet_reading(column.kind)
+def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
     arrow = found.arrow.field(column.source).type if found.arrow is not None else None
+    rule = parquet_reading(column.kind, arrow)
     assert rule is not None
+    if found.format in (Format.NDJSON, Format.JSON):
+        return _json_choice(column, rule, quotes)
     if arrow is not None and _same(arrow, rule.arrow):
-        return _Choice(f"CAST({{v}} AS {rule.sql})")
+        return _Choice(f"CAST({{v}} AS {rule.sql})", odd=rule.outside)
     if arrow is not None and pa.types.is_nested(arrow) and rule.sql == "VARCHAR":
         return _Choice("to_json({v})::VARCHAR")
     if arrow is None and _read_as(found.format, column) != "VARCHAR":
-        return _Choice(odd="isinf({v})" if isinstance(column.kind, DoubleType) else "false")
-    odd = f"({rule.odd} OR {rule.rounded})" if column.inferred and rule.rounded != "false" else rule.odd
-    if isinstance(column.kind, BooleanType) and found.format in (Format.NDJSON, Format.JSON):
-        odd = "{v} NOT IN ('true', 'false')"  # as it is counted
-    result = "{p}" if isinstance(column.kind, UUIDType) else rule.value  # DuckDB's own type becomes that of Parquet
-    return _Choice("{v}" if arrow is None else "CAST({v} AS VARCHAR)", rule.parsed, result, odd)
+        return _Choice()
+    text = "{v}" if arrow is None else "CAST({v} AS VARCHAR)"
+    return _Choice(text, rule.parsed, _result(column, rule), _odd(column, rule))
+
+
+def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
+    kind = column.kind
+    if isinstance(kind, DoubleType):
+        # Only what was written may be taken for a double: a guess may not take a whole number that it would change.
+        return _Choice(odd=f"NOT (abs({{v}}) < {2**53})" if column.inferred else "NOT isfinite({v})")
+    if isinstance(kind, BooleanType):
+        return _Choice("{v}", rule.parsed, odd="{v} NOT IN ('true', 'false')")  # as it is counted
+    if isinstance(kind, StringType):
+        if not quotes:
+            return _Choice(doubtful=_DOUBTFUL)
+        text = "CASE WHEN left({v}, 1) = '\"' THEN json_extract_string({v}, '$') ELSE {v} END"
+        return _Choice("nullif({v}::VARCHAR, 'null')", text, odd=_BARE)
+    odd = _odd(column, rule)
+    if isinstance(kind, (IntegerType, LongType)):
+        # With a point it may have been another number: the tolerant path looks at how it is written.
+        odd = f"({odd} OR ({{p}}::VARCHAR <> {{v}} AND {_FRACTION}))"
+    return _Choice("{v}", rule.parsed, _result(column, rule), odd)
+
+
+def _odd(column: Column, rule: Reading) -> str:
+    return f"({rule.odd} OR {rule.rounded})" if column.inferred and rule.rounded != "false" else rule.odd
+
+
+def _result(column: Column, rule: Reading) -> str:
+    return "{p}" if isinstance(column.kind, UUIDType) else rule.value  # DuckDB's own type becomes that of Parquet
 
 
 def _same(kind: pa.DataType, target: pa.DataType) -> bool:
@@ -175,7 +253,7 @@ def _read_as(form: Format, column: Column) -> str:
     return "DOUBLE" if isinstance(column.kind, DoubleType) else "VARCHAR"
 
 
-def _reader(found: Input, columns: Sequence[Column], spool: Spool) -> str:
+def _reader(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool) -> str:
     if found.format is Format.PARQUET:
         return f"read_parquet({literal(str(found.path))})"
     if found.format.delimited:
@@ -192,6 +270,8 @@ def _reader(found: Input, columns: Sequence[Column], spool: Spool) -> str:
     probe: dict[str, object] = {}
     for column in columns:
         probe[column.source] = 1.5 if _read_as(found.format, column) == "DOUBLE" else "text"
+        if quotes and isinstance(column.kind, StringType):
+            probe[column.source] = None  # DuckDB's JSON type: it knows no better
     probe[_PROBE] = True
     text = json.dumps(probe).encode()
     if found.format is Format.NDJSON:

@@ -3,11 +3,12 @@
 DuckDB casts generously: '1.5' becomes the whole number 2, '1_000' a thousand, '2013-01-01 05:00' the date without its
 time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. Nothing
 here may change a value silently, so each cast comes with a condition under which the value counts as bad.
+Midnight written as 24:00:00 is no change: that is the next day's 00:00:00, as ISO 8601 has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from pyiceberg.types import (
@@ -35,6 +36,7 @@ class Reading:
     `parsed` is evaluated once for a value; {c} in it is CAST where the first failure ends all (the fast path), TRY_CAST
     where every value is judged. `value` is what the table gets. `odd` is true for a text that parses but does not fit.
     `rounded` is true for text which a type that was only guessed would change: 007 as a number.
+    `outside` is true for a value that is of the type already, as in Parquet, and not for Iceberg.
     """
 
     sql: str
@@ -44,6 +46,7 @@ class Reading:
     odd: str = "false"
     value: str = "{p}"
     rounded: str = "false"
+    outside: str = "false"
     range: str | None = None  # said instead of `noun` about a whole number that is too large
 
     @property
@@ -56,10 +59,13 @@ class Reading:
 
 LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
 _NUMBER = "TRY_CAST({v} AS DOUBLE)"
+# A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text is
+# compared with text: a double, or a decimal with a few digits more, would have rounded before anything is compared.
+_DIGITS = "trim(translate(split_part(lower({v}), 'e', 1), '+-. \t\n\v\f\r', ''), '0')"
+_CHANGED = f"trim(translate({{p}}::VARCHAR, '-.', ''), '0') <> {_DIGITS}"
 # What is written as DuckDB would write it needs no second look; that is nearly always so.
-_WHOLE_ODD = (
-    f"({{p}}::VARCHAR <> {{v}} AND (contains({{v}}, '_') OR {_NUMBER} IS NULL OR {_NUMBER} <> trunc({_NUMBER})))"
-)
+_WHOLE_ODD = f"({{p}}::VARCHAR <> {{v}} AND {_CHANGED})"
+_WHOLE = "NOT contains({v}, '.') AND NOT contains(lower({v}), 'e')"
 _FLOAT_ODD = "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf')))"
 # Behind a year of four digits and its month nothing but an offset has a sign; the expressions only confirm.
 _FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
@@ -67,14 +73,23 @@ _HAS_OFFSET = (
     "((contains({v}, '+') OR contains(substr({v}, 9), '-'))"
     r" AND regexp_matches({v}, ':[0-9.:]*\s*[+-][0-9:]*[1-9]'))"
 )
-_ZONED_ODD = f"(NOT isfinite({{p}}) OR {_FINER})"
-_LOCAL_ODD = f"(NOT isfinite({{p}}) OR {_FINER} OR {_HAS_OFFSET})"
-_TIME_ODD = f"(contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER})"
+# Iceberg's readers (and its statistics) know the years 1 to 9999; infinity is beyond them too. 'epoch' is DuckDB's word.
+_DATES = "BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
+_LOCALS = "BETWEEN TIMESTAMP '0001-01-01 00:00:00' AND TIMESTAMP '9999-12-31 23:59:59.999999'"
+_ZONED = "BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
+_DATE_OUTSIDE, _LOCAL_OUTSIDE, _ZONED_OUTSIDE = (f"({{p}} NOT {years})" for years in (_DATES, _LOCALS, _ZONED))
+_WORD = "({p} = 'epoch' AND contains(lower({v}), 'epoch'))"
+_ZONED_ODD = f"({_ZONED_OUTSIDE} OR {_FINER} OR {_WORD})"
+_LOCAL_ODD = f"({_LOCAL_OUTSIDE} OR {_FINER} OR {_HAS_OFFSET} OR {_WORD})"
+_TIME_OUTSIDE = "({p} >= TIME '24:00:00')"
+_TIME_ODD = f"({_TIME_OUTSIDE} OR contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER})"
 # A date alone has ten characters; in longer text there may be a time, which has to be midnight.
 _DATE_ODD = (
-    "(NOT isfinite({p}) OR (length({v}) > 10 AND"
+    f"({_DATE_OUTSIDE} OR {_WORD} OR (length({{v}}) > 10 AND"
     f" ({{p}}::TIMESTAMP IS DISTINCT FROM TRY_CAST({{v}} AS TIMESTAMP) OR {_FINER} OR {_HAS_OFFSET})))"
 )
+# From here on a double has not every whole number; text without a point or an exponent is one.
+_HUGE = f"({{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} AND isfinite({{p}}) AND {_WHOLE})"
 
 
 def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
@@ -96,20 +111,30 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         range="beyond the range of long (±9223372036854775807)",
     ),
     FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_ODD, rounded=LEADING_ZERO),
-    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=LEADING_ZERO),
-    DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD),
-    TimeType: _plain("TIME", pa.time64("us"), "a time like 23:59:00, to the microsecond (time)", _TIME_ODD),
+    DoubleType: _plain(
+        "DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=f"({LEADING_ZERO} OR {_HUGE})"
+    ),
+    DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD, outside=_DATE_OUTSIDE),
+    TimeType: _plain(
+        "TIME",
+        pa.time64("us"),
+        "a time like 23:59:00, to the microsecond (time)",
+        _TIME_ODD,
+        outside=_TIME_OUTSIDE,
+    ),
     TimestampType: _plain(
         "TIMESTAMP",
         pa.timestamp("us"),
         "a date and time like 2013-01-31 23:59:00, to the microsecond (timestamp)",
         _LOCAL_ODD,
+        outside=_LOCAL_OUTSIDE,
     ),
     TimestamptzType: _plain(
         "TIMESTAMPTZ",
         pa.timestamp("us", tz="UTC"),
         "a date and time like 2013-01-31T23:59:00Z, to the microsecond (timestamptz)",
         _ZONED_ODD,
+        outside=_ZONED_OUTSIDE,
     ),
     UUIDType: Reading(
         "UUID", pa.uuid(), "a UUID (uuid)", "{c}({v} AS UUID)", value="unhex(replace({p}::VARCHAR, '-', ''))"
@@ -126,18 +151,35 @@ def reading(kind: IcebergType) -> Reading | None:
 
 def _decimal(precision: int, scale: int) -> Reading:
     sql = f"DECIMAL({precision},{scale})"
-    finer = f"DECIMAL(38,{min(38 - (precision - scale), scale + 12)})"
-    odd = f"(contains({{v}}, '_') OR {{p}} <> TRY_CAST({{v}} AS {finer}))"
+    # Without an exponent the cast is exact for as many digits behind the point as there is room for.
+    surprising = (
+        f"(strpos({{v}}, '.') BETWEEN 1 AND length({{v}}) - {scale + 1} OR contains(lower({{v}}), 'e')"
+        " OR contains({v}, '_'))"
+    )
+    odd = f"({surprising} AND {_CHANGED})"
     noun = f"a number with at most {precision - scale} digits before the point and {scale} after it (decimal)"
     return _plain(sql, pa.decimal128(precision, scale), noun, odd)
 
 
-def parquet_reading(kind: IcebergType) -> Reading | None:
-    """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text."""
-    return BYTES if isinstance(kind, BinaryType) else reading(kind)
+def parquet_reading(kind: IcebergType, source: pa.DataType | None = None) -> Reading | None:
+    """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text. `source` is what the file has,
+    in which whole numbers are exact: one that a float or double would change is bad."""
+    rule = BYTES if isinstance(kind, BinaryType) else reading(kind)
+    if rule is None or source is None or not isinstance(kind, (FloatType, DoubleType)):
+        return rule
+    if not pa.types.is_integer(source):
+        return rule
+    # Up to 19 digits on both sides, and the values of a float as a double: these casts are exact.
+    changed = f"({rule.odd} OR CAST({{p}} AS DOUBLE)::DECIMAL(38,0) <> TRY_CAST({{v}} AS DECIMAL(38,0)))"
+    return replace(rule, odd=changed, range=f"a whole number that a {kind} can't hold exactly")
 
 
 BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "{v}", value="unhex({p})")
+
+
+def on(template: str, value: str, parsed: str = "", *, cast: str = "CAST") -> str:
+    """`template` with SQL expressions for its {v} and {p}, and the kind of cast for its {c}."""
+    return template.replace("{c}", cast).replace("{p}", parsed).replace("{v}", value)
 
 
 # First loads: the order in which a column's type is tried; the first that fits every value is taken.
@@ -150,10 +192,7 @@ INFERRED: tuple[IcebergType, ...] = (
     TimestamptzType(),
 )
 # Plain comparisons, not regular expressions: on a first load that must be widened they run over every value.
-_TOO_LONG = (
-    f"(abs({_NUMBER}) >= 9.2e18 AND NOT isnan({_NUMBER}) AND NOT contains({{v}}, '.')"
-    " AND NOT contains(lower({v}), 'e'))"
-)
+_TOO_LONG = on(_HUGE, "{v}", _NUMBER)
 _DAY = "({v} >= '0' AND {v} < ':' AND substr({v}, 5, 1) IN ('-', '/'))"
 _REST = "substr({v}, 11)"
 _OFFSET = f"(contains({_REST}, '+') OR contains({_REST}, '-') OR contains(upper({_REST}), 'Z'))"
@@ -170,16 +209,11 @@ def inference_tests() -> tuple[str, ...]:
         "TRY_CAST({v} AS BIGINT)::VARCHAR = trim({v})",
         f"{_NUMBER} IS NOT NULL AND NOT isinf({_NUMBER}) AND NOT {LEADING_ZERO} AND NOT {_TOO_LONG}"
         " AND NOT contains({v}, '_')",
-        f"{_DAY} AND length({{v}}) <= 10 AND TRY_CAST({{v}} AS DATE) IS NOT NULL",
-        f"{_DAY} AND NOT {_OFFSET} AND TRY_CAST({{v}} AS TIMESTAMP) IS NOT NULL AND NOT {_FINER}",
+        f"{_DAY} AND length({{v}}) <= 10 AND TRY_CAST({{v}} AS DATE) {_DATES}",
+        f"{_DAY} AND NOT {_OFFSET} AND TRY_CAST({{v}} AS TIMESTAMP) {_LOCALS} AND NOT {_FINER}",
         f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':')"
-        f" AND TRY_CAST({{v}} AS TIMESTAMPTZ) IS NOT NULL AND NOT {_FINER}",
+        f" AND TRY_CAST({{v}} AS TIMESTAMPTZ) {_ZONED} AND NOT {_FINER}",
     )
-
-
-def on(template: str, value: str, parsed: str = "", *, cast: str = "CAST") -> str:
-    """`template` with SQL expressions for its {v} and {p}, and the kind of cast for its {c}."""
-    return template.replace("{c}", cast).replace("{p}", parsed).replace("{v}", value)
 
 
 def quoted(name: str) -> str:
