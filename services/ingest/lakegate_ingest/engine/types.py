@@ -111,9 +111,7 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         range="beyond the range of long (±9223372036854775807)",
     ),
     FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_ODD, rounded=LEADING_ZERO),
-    DoubleType: _plain(
-        "DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=f"({LEADING_ZERO} OR {_HUGE})"
-    ),
+    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=f"({LEADING_ZERO} OR {_HUGE})"),
     DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD, outside=_DATE_OUTSIDE),
     TimeType: _plain(
         "TIME",
@@ -211,8 +209,7 @@ def inference_tests() -> tuple[str, ...]:
         " AND NOT contains({v}, '_')",
         f"{_DAY} AND length({{v}}) <= 10 AND TRY_CAST({{v}} AS DATE) {_DATES}",
         f"{_DAY} AND NOT {_OFFSET} AND TRY_CAST({{v}} AS TIMESTAMP) {_LOCALS} AND NOT {_FINER}",
-        f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':')"
-        f" AND TRY_CAST({{v}} AS TIMESTAMPTZ) {_ZONED} AND NOT {_FINER}",
+        f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':') AND TRY_CAST({{v}} AS TIMESTAMPTZ) {_ZONED} AND NOT {_FINER}",
     )
 
 
