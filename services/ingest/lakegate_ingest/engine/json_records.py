@@ -24,8 +24,8 @@ _CONTROL = "[\\x00-\\x1f\\x7f]"
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The keys under which a number is not a double. DuckDB makes one of every number with a point or an exponent: 1.10
-    comes as 1.1, and of more than fifteen digits some are others. `numbers` mind the value, `texts` the spelling too."""
+    """The keys under which a number is no double. DuckDB makes one of each that has a point or an exponent: 1.10
+    comes as 1.1, and of more than fifteen digits some are others. `numbers` mind the value, `texts` the spelling."""
 
     numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
@@ -129,7 +129,7 @@ def _without_case_twins(keys: Sequence[str], known: Iterable[str]) -> list[str]:
 def _extract(
     names: Sequence[str], connection: duckdb.DuckDBPyConnection, kinds: bool, exact: Exact, *, guarded: bool
 ) -> pa.Table:
-    """Columns kind, odd, inexact, c0, …; a few hundred keys at a time, for DuckDB's memory and its limit on expressions."""
+    """Columns kind, odd, inexact, c0, …; some keys at a time, for DuckDB's memory and its limit on expressions."""
     columns: dict[str, Any] = {}
     present: Any = None
     inexact: Any = None
@@ -177,7 +177,7 @@ def _statement(names: Sequence[str], kinds: bool, exact: Exact, *, first: int, g
 
 
 def _doubt(value: str, name: str, exact: Exact) -> str:
-    """SQL: whether a value may not be what is written, or be a word that is no JSON. Asks the JSON only where it must."""
+    """SQL: whether a value may not be what is written, or be a word that is no JSON. Asks the JSON only if it must."""
     cheap = f"(strlen({value}) BETWEEN 3 AND 9 AND regexp_full_match({value}, {_NO_JSON}))"
     if name in exact.texts or name in exact.numbers:
         fraction = f"{value} >= '-' AND {value} < ':' AND (contains({value}, '.') OR contains({value}, 'e'))"

@@ -1,5 +1,5 @@
-"""Times in Parquet that are no times of Iceberg: finer than a microsecond, which DuckDB would cut silently, or of a year
-that Python has no date for."""
+"""Times in Parquet that are no times of Iceberg: finer than a microsecond, which DuckDB would cut silently, or of a
+year that Python has no date for."""
 
 from __future__ import annotations
 

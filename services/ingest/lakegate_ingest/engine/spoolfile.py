@@ -77,9 +77,10 @@ class _PlaceOfThread:
 class _Open:
     """The part of a Python file that DuckDB calls.
 
-    DuckDB's JSON reader asks for ranges from several threads at once, each as a seek and a read on the one file. In
-    between the other thread may run, so there (`positional`) every thread has a place of its own. Its CSV reader
-    goes on where another thread has stopped, and takes turns by a lock of its own: there the place is shared.
+    DuckDB's reader of JSON lines asks for ranges from several threads at once, each as a seek and a read on one file.
+    In between the other thread may run, so there (`positional`) every thread has a place of its own. Its readers of CSV
+    and of a JSON array go on where another thread has stopped or sought, and take turns by a lock of their own: there
+    the place is shared.
     """
 
     mode = "rb"

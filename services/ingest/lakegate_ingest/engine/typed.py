@@ -100,7 +100,9 @@ def _write(
     if found.arrow is not None and (name := first_too_precise(found.path)) is not None:
         raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     json_records = found.format in (Format.NDJSON, Format.JSON)
-    spool = Spool(found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=json_records)
+    spool = Spool(
+        found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=found.format is Format.NDJSON
+    )
     numbers = [column.source for column in columns if json_records and isinstance(column.kind, DoubleType)]
     if numbers:
         spool.truths = TruthCount()

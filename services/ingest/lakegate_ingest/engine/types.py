@@ -59,8 +59,8 @@ class Reading:
 
 LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
 _NUMBER = "TRY_CAST({v} AS DOUBLE)"
-# A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text is
-# compared with text: a double, or a decimal with a few digits more, would have rounded before anything is compared.
+# A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text
+# is compared with text: a double, or a decimal with a few digits more, would have rounded before anything is compared.
 _DIGITS = "trim(translate(split_part(lower({v}), 'e', 1), '+-. \t\n\v\f\r', ''), '0')"
 _CHANGED = f"trim(translate({{p}}::VARCHAR, '-.', ''), '0') <> {_DIGITS}"
 # What is written as DuckDB would write it needs no second look; that is nearly always so.
@@ -73,7 +73,7 @@ _HAS_OFFSET = (
     "((contains({v}, '+') OR contains(substr({v}, 9), '-'))"
     r" AND regexp_matches({v}, ':[0-9.:]*\s*[+-][0-9:]*[1-9]'))"
 )
-# Iceberg's readers (and its statistics) know the years 1 to 9999; infinity is beyond them too. 'epoch' is DuckDB's word.
+# Iceberg's readers (and its statistics) know the years 1 to 9999; infinity is beyond them. 'epoch' is DuckDB's word.
 _DATES = "BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
 _LOCALS = "BETWEEN TIMESTAMP '0001-01-01 00:00:00' AND TIMESTAMP '9999-12-31 23:59:59.999999'"
 _ZONED = "BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
