@@ -88,7 +88,7 @@ class Committer:
                 requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
             except SchemaConflict:
                 if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them
-                    await asyncio.to_thread(warehouse.delete, [url for _, url in plan.data])
+                    await asyncio.to_thread(self._warehouse.delete, [url for _, url in plan.data])
                 raise
             try:
                 done = await self._catalog.commit(plan.tenant, plan.table, requirements, updates, plan.delegation)
