@@ -12,15 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 from servers import kafka as kafka_server
 from servers.finding import Servers
 from servers.maven import java
 
 from chaos import disk, isolation
 from chaos.faults import Fault, kills, others
-from chaos.ledger import now
+from chaos.ledger import Ledger, now
 from chaos.report import Row, complaints, table
-from chaos.rounds import play, prepare
+from chaos.rounds import NotWarm, play, prepare
 from chaos.suite import Stage
 from lakegate.embedded.layout import Home
 
@@ -107,7 +108,11 @@ async def _play_all(stage: Stage, wanted: argparse.Namespace) -> list[Row]:
 
 async def _one(stage: Stage, fault: Fault, row: Row, tag: str) -> None:
     began = now()
-    ledger, back = await play(stage, fault, tag)
+    try:
+        ledger, back = await play(stage, fault, tag)
+    except (NotWarm, TimeoutError, httpx.HTTPError) as error:
+        # the others are still worth a table
+        ledger, back = Ledger(violations=[f"the round broke off: {type(error).__name__}: {error}"]), None
     row.add(ledger, back)
     verdict = "ok" if not (ledger.lost or ledger.duplicates or ledger.violations or back is None) else "FAILED"
     _say(

@@ -36,6 +36,7 @@ class Checks:
         for table, operations in by_table.items():
             if await self._rows(table, operations):
                 await self._catalog(table)
+        await self._stream([item for item in self._ledger.operations if "stream" in item.facts])
         await self._marks(by_table.get(f"{self._tag}_commits", []))
         await self._runs()
         await self._descriptions(dataset)
@@ -43,17 +44,10 @@ class Checks:
 
     async def _rows(self, table: str, operations: list[Operation]) -> bool:
         """Every acknowledged row once, every other at most once. False when there is no such table."""
-        answer = await self._http.get(
-            f"/v1/tables/{NAMESPACE}/{table}/rows", params={"format": "ndjson", "columns": "op,row"}
-        )
-        if answer.status_code == 404:
+        found = await self._read(table)
+        if found is None:
             self._lost(*(item.name for item in operations if item.acknowledged))
             return False
-        answer.raise_for_status()
-        found: dict[str, Counter[int]] = defaultdict(Counter)
-        for line in answer.content.splitlines():
-            row = orjson.loads(line)
-            found[row["op"]][row["row"]] += 1
         for item in operations:
             rows = found.pop(item.name, Counter())
             if (item.acknowledged or rows) and len(rows) != ROWS:
@@ -63,6 +57,47 @@ class Checks:
         if found:
             self._doubled(f"{table} has rows that nobody sent: {sorted(found)[:3]}")
         return True
+
+    async def _read(self, table: str) -> dict[str, Counter[int]] | None:
+        """How often each row of each operation is in a table; None when there is no such table."""
+        answer = await self._http.get(
+            f"/v1/tables/{NAMESPACE}/{table}/rows", params={"format": "ndjson", "columns": "op,row"}
+        )
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        found: dict[str, Counter[int]] = defaultdict(Counter)
+        for line in answer.content.splitlines():
+            row = orjson.loads(line)
+            found[row["op"]][row["row"]] += 1
+        return found
+
+    async def _stream(self, operations: list[Operation]) -> None:
+        """What the brokers have is in the table once; an operation is there as often as it was sent, at most."""
+        if not operations:
+            return
+        table = operations[0].facts["stream"]
+        path = f"/v1/streams/{NAMESPACE}/{table}"
+
+        async def status() -> dict[str, Any]:
+            return await self._get(path)
+
+        ended = await self._eventually(status, lambda found: found["lag"] == 0)
+        if ended["lag"] or ended["failure"] or ended["rejects"]:
+            self._lost(f"{table}: lag {ended['lag']}, failure {ended['failure']}, rejects {ended['rejects']}")
+        found = await self._read(table) or {}
+        records = sum(partition["end"] for partition in ended["partitions"])
+        rows = sum(sum(of_one.values()) for of_one in found.values())
+        if rows < records:
+            self._lost(f"{table}: {rows} rows of {records} records")
+        if rows > records:
+            self._doubled(f"{table}: {rows} rows of {records} records")
+        for item in operations:
+            times = found.get(item.name, Counter())
+            if item.acknowledged and len(times) != ROWS:
+                self._lost(f"{item.name}: {len(times)} of {ROWS} rows in {table}")
+            if times and max(times.values()) > item.repeats + 1:
+                self._doubled(f"{item.name}: sent {item.repeats + 1} times, there {max(times.values())} times")
 
     async def _catalog(self, table: str) -> None:
         """One dataset, found once by name, once by search, once in the graph."""

@@ -143,6 +143,23 @@ class Witness(Loader):
         self.ledger.acknowledge(operation)
 
 
+class Streamer(Client):
+    """Rows through Kafka. A request has no key: one whose answer was lost is sent again, and may be there twice."""
+
+    kind = "stream"
+
+    async def operate(self, operation: Operation) -> None:
+        operation.facts["stream"] = f"{self.tag}_stream"
+        body = "".join(f'{{"op": "{operation.name}", "row": {row}}}\n' for row in range(ROWS))
+        path = f"/v1/streams/{NAMESPACE}/{operation.facts['stream']}"
+
+        async def ask() -> httpx.Response | None:
+            return await self.door.ask(self.kind, "POST", path, content=body.encode())
+
+        await self.until(operation, {202}, ask)
+        self.ledger.acknowledge(operation)
+
+
 class Lineage(Client):
     """OpenLineage START and COMPLETE of runs whose ids it knows."""
 

@@ -16,6 +16,7 @@ from chaos.clients import (
     Lineage,
     Loader,
     Reader,
+    Streamer,
     Witness,
 )
 from chaos.door import Door
@@ -57,6 +58,7 @@ async def play(stage: Stage, fault: Fault, tag: str) -> tuple[Ledger, float | No
             Loader(door, tag, 1),
             Loader(door, tag, 2),
             Witness(door, tag),
+            Streamer(door, tag),
             Lineage(door, tag, 1),
             Lineage(door, tag, 2),
             Describer(door, tag, dataset),

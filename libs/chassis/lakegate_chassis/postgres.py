@@ -92,7 +92,15 @@ async def connection(pool: asyncpg.Pool) -> AsyncIterator[Any]:
             acquired.terminate()
         raise Unavailable("The database went away during the request. Try again shortly.") from error
     finally:
+        await _give_back(pool, acquired)
+
+
+async def _give_back(pool: asyncpg.Pool, acquired: Any) -> None:
+    """Release a connection. One that died meanwhile is dropped by the pool; what was committed on it stays true."""
+    try:
         await pool.release(acquired)
+    except (TimeoutError, OSError, *LOST_CONNECTION) as error:
+        log.warning("connection_dropped", reason=f"{type(error).__name__}: {error}")
 
 
 @asynccontextmanager

@@ -185,6 +185,30 @@ async def test_an_iceberg_commit_without_an_answer_is_504_and_its_outcome_unknow
         assert (answer.status_code, answer.json()["error"]["type"]) == (504, "CommitStateUnknownException")
 
 
+@pytest.mark.parametrize(
+    "body", [("content-length: 2", b"{}"), ("transfer-encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n")]
+)
+async def test_a_connection_that_ends_before_the_body_came_is_503_since_nothing_was_sent(
+    start_gateway: Any, body: tuple[str, bytes]
+) -> None:
+    ended = asyncio.Event()
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await reader.read()  # until the gateway has closed its side, too
+        ended.set()
+
+    framing, content = body
+    async with wire(session) as url, start_gateway(lineage_url=url) as gateway:
+        reader, writer = await asyncio.open_connection(*gateway.address)
+        writer.write(head(gateway, "POST", "/api/v1/lineage", "content-type: application/json", framing))
+        await ended.wait()
+        writer.write(content)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 503")
+
+
 async def test_no_answer_in_time_is_504(start_gateway: Any, hasty: None) -> None:
     hung_up = asyncio.Event()
 

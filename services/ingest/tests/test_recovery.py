@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually, serving
 from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
+from lakegate_ingest.commit import snapshots
 from lakegate_ingest.loads import jobs, queries, service
 from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
 from lakegate_ingest.loads.schemas import LoadOptions
@@ -85,6 +87,22 @@ async def test_a_load_that_can_not_be_committed_leaves_no_file(gated: Any, gate:
 
     await eventually(swept)
     assert len(await gated.rows("shop.orders")) == 2
+
+
+async def test_a_warehouse_that_fills_up_at_the_commit_is_507_and_nothing_is_committed(
+    gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+
+    def full(*_arguments: Any, **_options: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as filled:
+        filled.setattr(snapshots, "append", full)
+        answer = await gated.load("shop.orders", ROWS)
+    assert (answer.status_code, answer.json()["type"]) == (507, "/problems/spool-full")
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    assert len(await gated.rows("shop.orders")) == 4
 
 
 async def test_a_failure_that_can_not_be_recorded_is_recorded_later(

@@ -80,6 +80,11 @@ class Call(Exchange):
                     attempt += 1
                     continue
                 return await self._broken(error)
+            except Unreachable as error:
+                if safe and attempt < ATTEMPTS:
+                    attempt += 1
+                    continue
+                return await self._unavailable(str(error))
             except (ClientGone, Problem) as reason:
                 return await self.give_up(reason)
             finally:
@@ -117,14 +122,15 @@ class Call(Exchange):
     async def _pass(self, connection: Connection, head: bytes) -> None:
         connection.begin(only_head=self._scope["method"] == "HEAD")
         if self._whole:
-            connection.write(head)
+            connection.write_first(head)
         else:
+            # meanwhile the service may end the connection
             piece = await self._next_piece()
             if self._whole and self._out.length is not None:
-                connection.write(head + piece)
+                connection.write_first(head + piece)
                 self.sending = Sending.DONE
             else:
-                connection.write(head)
+                connection.write_first(head)
                 self._pump = self.loop.create_task(self._send_body(connection, piece))
         await connection.head()
         await self._answer(connection)

@@ -212,15 +212,23 @@ class Connection(asyncio.Protocol):
         self.only_head = only_head
         self.used = True
 
-    def write(self, data: bytes) -> None:
-        """Write what is little: the head of a request, or all of a small one."""
+    def write_first(self, data: bytes) -> None:
+        """Write the head of a request, or all of a small one. Raises Unreachable if the connection has ended."""
+        if not self.is_usable(look=False):
+            raise Unreachable("it ended the connection before the request was sent")
         self._transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write what is little, and follows what was written first."""
+        # a transport is closed a moment before it says so, and takes nothing any more
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     async def write_body(self, data: bytes, *, chunked: bool) -> None:
         """Write a piece of the body and wait until the upstream has room. Raises Broken."""
         if self.failure is not None:
             raise self.failure
-        if self.complete:
+        if self.complete or self._transport.is_closing():
             return
         if chunked:
             self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))

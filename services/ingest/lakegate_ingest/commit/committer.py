@@ -23,7 +23,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.files import TenantFiles
-from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, no_space
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
@@ -194,7 +194,12 @@ class _Build:
     async def next(
         self, metadata: TableMetadata, *, attempt: int, new: bool
     ) -> tuple[list[TableRequirement], list[TableUpdate]]:
-        return await asyncio.to_thread(self._next, metadata, attempt, new)
+        try:
+            return await asyncio.to_thread(self._next, metadata, attempt, new)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise no_space() from error
+            raise
 
     def _next(
         self, metadata: TableMetadata, attempt: int, new: bool

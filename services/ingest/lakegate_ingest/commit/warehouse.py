@@ -23,6 +23,10 @@ PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 2
 
 
+def no_space() -> SpoolFull:
+    return SpoolFull("The warehouse's disk has no space left. Nothing was committed; try again later.")
+
+
 def join(base: str, *parts: str) -> str:
     return "/".join([base.rstrip("/"), *parts])
 
@@ -69,7 +73,12 @@ class Warehouse:
         Raises SpoolFull without space, StoreUnavailable, and FileNotFoundError when neither side has the file.
         """
         if self.store is None:
-            _move(source, local_path(url))
+            try:
+                _move(source, local_path(url))
+            except OSError as error:
+                if error.errno in NO_SPACE:
+                    raise no_space() from error
+                raise
         elif source.exists():
             with source.open("rb") as file, store_errors():
                 obstore.put(self.store, self.key(url), file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
@@ -129,12 +138,8 @@ def _copy_in(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.copyfile(source, partial)
-    except OSError as error:
+    except OSError:
         partial.unlink(missing_ok=True)
-        if error.errno in NO_SPACE:
-            raise SpoolFull(
-                "The warehouse's disk has no space left. Nothing was committed; try again later."
-            ) from error
         raise
     partial.replace(target)
     source.unlink()
