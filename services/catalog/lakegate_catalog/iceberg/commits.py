@@ -76,7 +76,7 @@ class Commits:
                 return Loaded(current, base_document)
             updated = await asyncio.to_thread(_apply, base, request.updates, base_document.location)
             if updated.location != base.location:
-                self._warehouse.check_location(tenant, updated.location)
+                self._warehouse.check_chosen(tenant, table, updated.location)
             self._warehouse.check_files(tenant, updated, base)
             document = await self._warehouse.write(updated, next_version(base_document.location))
             try:
@@ -125,7 +125,7 @@ class Commits:
         empty = TableMetadataV1.model_construct(location="", last_column_id=-1, schema_=Schema())
         metadata = await asyncio.to_thread(_apply, empty, request.updates, None)
         if metadata.location:
-            location = self._warehouse.check_location(tenant, metadata.location)
+            location = self._warehouse.check_chosen(tenant, table, metadata.location)
         else:
             location = self._warehouse.table_location(tenant, table, metadata.table_uuid or uuid4())
         metadata = metadata.model_copy(update={"location": location})

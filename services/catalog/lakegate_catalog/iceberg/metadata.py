@@ -29,6 +29,7 @@ PARSED_WEIGHT = 12
 _VERSION = re.compile(r"/(\d+)-[^/]*$")
 # Kept out of locations, which are URLs to some engines and plain paths to others; the UUID keeps them unique.
 _UNSAFE = re.compile(r"[^A-Za-z0-9_=-]")
+_ENDS_WITH_UUID = re.compile(r"[^/]+-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What would mean something else in a URL than in a path.
 _MISLEADING = re.compile(r"[%?#\\\x00-\x1f]")
 # The folder of rejected rows, beside those of namespaces.
@@ -67,8 +68,24 @@ class Warehouse:
 
     def table_location(self, tenant: str, table: TableName, table_uuid: UUID) -> str:
         """Where a new table goes; the UUID keeps a table that is dropped and made again apart from its old files."""
-        levels = (_UNSAFE.sub("_", level) for level in (*table.levels, table.name))
-        return self._home(tenant) + "/".join(levels) + f"-{table_uuid}"
+        return f"{self._folder(tenant, table)}{_UNSAFE.sub('_', table.name)}-{table_uuid}"
+
+    def check_chosen(self, tenant: str, table: TableName, location: str) -> str:
+        """A client's own choice, without a trailing slash. Raises BadRequest unless it could be this catalog's for the
+        table: whoever may write in one namespace gets keys for its files, and may not choose those of another.
+        """
+        clean = self.check_location(tenant, location)
+        folder = self._folder(tenant, table)
+        if not clean.startswith(folder) or not _ENDS_WITH_UUID.fullmatch(clean, len(folder)):
+            raise BadRequest(
+                f"A table of namespace {table.namespace} has to be at {folder}<name>-<uuid>, not at {location[:500]}. "
+                "Leave the location out, and the catalog chooses it."
+            )
+        return clean
+
+    def _folder(self, tenant: str, table: TableName) -> str:
+        """Of the tables of the namespace, with a slash at its end."""
+        return self._home(tenant) + "".join(f"{_UNSAFE.sub('_', level)}/" for level in table.levels)
 
     def check_location(self, tenant: str, location: str) -> str:
         """The location without a trailing slash. Raises BadRequest when it is not below the tenant's folder."""

@@ -96,9 +96,10 @@ class Tables:
         """Metadata of a table to be created, with ids assigned and a location; nothing is stored."""
         check_properties(request.properties)
         table_uuid = uuid4()
-        location = self.warehouse.table_location(tenant, TableName.of(namespace, request.name), table_uuid)
+        table = TableName.of(namespace, request.name)
+        location = self.warehouse.table_location(tenant, table, table_uuid)
         if request.location:
-            location = self.warehouse.check_location(tenant, request.location)
+            location = self.warehouse.check_chosen(tenant, table, request.location)
         try:
             return new_table_metadata(
                 schema=request.table_schema,
@@ -138,6 +139,7 @@ class Tables:
         except (FileNotFoundError, obstore.exceptions.NotFoundError, ValidationError, ValueError) as error:
             raise BadRequest(f"{metadata_location} can't be read as table metadata: {error}") from error
         check_properties(metadata.properties)
+        self.warehouse.check_chosen(tenant, table, metadata.location)
         self.warehouse.check_files(tenant, metadata)
         if not metadata_location.startswith(f"{metadata.location.rstrip('/')}/"):
             raise BadRequest(f"{metadata_location} is not in the folder of the table that it describes.")

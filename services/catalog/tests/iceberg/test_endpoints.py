@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -445,6 +446,32 @@ async def test_properties_that_name_code_or_credentials_are_refused_everywhere(
     ):
         assert error(answer) == (400, "BadRequestException")
         assert key in answer.json()["error"]["message"]
+
+
+async def test_a_place_in_another_namespace_is_refused_however_it_is_asked_for(
+    client: httpx.AsyncClient, iceberg: str, travel: str, create: Create, warehouse: Path, tenant: str
+) -> None:
+    """A key for one namespace gets keys for the files of its tables: they may not be another's."""
+    await client.post(f"{iceberg}/namespaces", json={"namespace": ["other"]})
+    other = f"{iceberg}/namespaces/other/tables"
+    created = await create()
+    victim = created["metadata"]["location"]
+    folder = f"file://{warehouse}/{tenant}"
+    for place in (victim, f"{folder}/travel", f"{folder}/other", f"{folder}/other/t", f"{victim}/data-{uuid4()}"):
+        body = {"name": "t", "schema": SCHEMA, "location": place}
+        for staged in (False, True):
+            answer = await client.post(other, json={**body, "stage-create": staged})
+            assert error(answer) == (400, "BadRequestException"), place
+        moved = {"requirements": [], "updates": [{"action": "set-location", "location": place}]}
+        if place != victim:
+            assert error(await client.post(f"{travel}/tables/flights", json=moved)) == (400, "BadRequestException")
+    mine = await client.post(other, json={"name": "mine", "schema": SCHEMA})
+    assert mine.status_code == 200
+    moved = {"requirements": [], "updates": [{"action": "set-location", "location": victim}]}
+    assert error(await client.post(f"{other}/mine", json=moved)) == (400, "BadRequestException")
+    register = {"name": "again", "metadata-location": created["metadata-location"]}
+    answer = await client.post(f"{iceberg}/namespaces/other/register", json=register)
+    assert error(answer) == (400, "BadRequestException")
 
 
 async def test_a_snapshot_or_statistics_out_of_the_tables_folder_is_refused(
