@@ -21,14 +21,28 @@ _MAX_LINE = 4096
 _MAX_CHUNK = 32 << 20
 
 
-def content(stream: AsyncIterator[bytes], verified: Verified) -> AsyncIterator[bytes]:
-    """The file's bytes. Raises S3Error, at the end for a hash that does not match: keep nothing then."""
+def content(stream: AsyncIterator[bytes], verified: Verified, length: int | None) -> AsyncIterator[bytes]:
+    """The file's bytes. Raises S3Error, at the end for a hash that does not match: keep nothing then.
+
+    A body that is longer than `length` is refused too: by it callers decide whether they may hold the whole.
+    """
     kind = verified.content_sha256
     if kind == UNSIGNED:
-        return stream
-    if kind in _CHUNKED:
-        return _chunks(stream, verified if _CHUNKED[kind] else None)
-    return _hashed(stream, kind)
+        pieces = stream
+    elif kind in _CHUNKED:
+        pieces = _chunks(stream, verified if _CHUNKED[kind] else None)
+    else:
+        pieces = _hashed(stream, kind)
+    return pieces if length is None else _no_longer(pieces, length)
+
+
+async def _no_longer(pieces: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+    received = 0
+    async for piece in pieces:
+        received += len(piece)
+        if received > length:
+            raise bad_request("The body is longer than it says.")
+        yield piece
 
 
 async def _hashed(stream: AsyncIterator[bytes], expected: str) -> AsyncIterator[bytes]:

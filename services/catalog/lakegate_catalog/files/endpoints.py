@@ -98,12 +98,7 @@ class Call:
         return int(stated) if stated and stated.isdigit() else None
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Raises S3Error for one that is longer than it says: by that length it was decided whether to hold it."""
-        length, received = self.length, 0
-        async for piece in bodies.content(self.request.stream(), self.verified):
-            received += len(piece)
-            if length is not None and received > length:
-                raise bad_request("The body is longer than it says.")
+        async for piece in bodies.content(self.request.stream(), self.verified, self.length):
             FILE_BYTES.labels("written").inc(len(piece))
             yield piece
 

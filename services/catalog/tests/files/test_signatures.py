@@ -130,12 +130,12 @@ def put() -> Verified:
     return verify(Signature.parse(header(signed, SEED)), request, SECRET, now=THEN)
 
 
-async def received(body: bytes, verified: Verified, *, pieces: int = 1000) -> bytes:
+async def received(body: bytes, verified: Verified, *, pieces: int = 1000, length: int | None = None) -> bytes:
     async def stream() -> AsyncIterator[bytes]:
         for start in range(0, len(body), pieces):
             yield body[start : start + pieces]
 
-    return b"".join([piece async for piece in bodies.content(stream(), verified)])
+    return b"".join([piece async for piece in bodies.content(stream(), verified, length)])
 
 
 @pytest.mark.parametrize("pieces", [7, 1000, 100_000])
@@ -161,3 +161,10 @@ async def test_a_whole_body_has_to_have_its_hash() -> None:
     assert await received(b"", verified) == b""
     with pytest.raises(S3Error, match="not the one that was signed"):
         await received(b"x", verified)
+
+
+async def test_a_body_longer_than_it_says_is_refused_at_that_length() -> None:
+    unsigned = Verified(b"", "", "", "", bodies.UNSIGNED)
+    assert await received(b"x" * 5000, unsigned, length=5000) == b"x" * 5000
+    with pytest.raises(S3Error, match="longer than it says"):
+        await received(b"x" * 5000, unsigned, length=1)
