@@ -17,6 +17,7 @@ DATASETS = "lakegate.datasets"
 IDENTITY = "lakegate.identity"
 # What follows is tenant and table. The records there are rows as their producers sent them, and no events of ours.
 STREAM_PREFIX = "lakegate.stream."
+STREAM_REJECTS = "-dlq"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import fastavro
@@ -21,6 +22,10 @@ _MAGIC = 0
 _FRAME = struct.Struct(">xI")
 _ENCODE = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical").encode
 MOST_SCHEMA_BYTES = 64 * 1024
+# Values in one row beside those of its arrays, maps and unions: references make a small schema a large row.
+MOST_VALUES = 10_000
+_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+_PARSED = ("__fastavro_parsed", "__named_schemas")
 _READ_ERRORS = (
     EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, struct.error, AssertionError,
     ArithmeticError, RecursionError,
@@ -55,8 +60,12 @@ class AvroReader:
             raise BadStreamSchema(f"An Avro schema has at most {MOST_SCHEMA_BYTES:,} bytes here.")
         if not isinstance(schema, dict) or schema.get("type") != "record":
             raise BadStreamSchema("A row is an Avro record: the schema's type has to be 'record'.")
+        if any(key in schema for key in _PARSED):
+            raise BadStreamSchema(f"The keys {' and '.join(_PARSED)} are the parser's own.")
+        named: dict[str, Any] = {}
         try:
-            self._schema = parse_schema(schema)
+            self._schema = parse_schema(schema, named)
+            _Sizes(named).check(self._schema)
         except (SchemaParseException, UnknownType, *_READ_ERRORS) as error:
             raise BadStreamSchema(f"This is no Avro schema: {type(error).__name__}: {error}"[:500]) from error
 
@@ -70,6 +79,57 @@ class AvroReader:
             return _ENCODE({key: _plain(item) for key, item in value.items()})
         except _READ_ERRORS as error:
             raise BadAvro(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+class _Sizes:
+    """Refuses schemas by which a few bytes are more values than memory holds."""
+
+    def __init__(self, named: Mapping[str, Any]) -> None:
+        self._named = named
+        self._known: dict[str, tuple[bool, int]] = {}
+        self._within: set[str] = set()
+
+    def check(self, schema: Any) -> None:
+        """This one and all that are defined in it. Raises BadStreamSchema."""
+        if isinstance(schema, list):
+            for branch in schema:
+                self.check(branch)
+        if not isinstance(schema, dict):
+            return
+        match schema["type"]:
+            case "array" | "map" as kind:
+                items = schema["items" if kind == "array" else "values"]
+                if self._size(items)[0]:
+                    raise BadStreamSchema(f"Items of an Avro {kind} have to take at least one byte each here.")
+                self.check(items)
+            case "record" | "error":
+                if self._size(schema)[1] > MOST_VALUES:
+                    raise BadStreamSchema(f"An Avro record has at most {MOST_VALUES:,} values here, nested ones too.")
+                for field in schema["fields"]:
+                    self.check(field["type"])
+
+    def _size(self, schema: Any) -> tuple[bool, int]:
+        """Whether a value may take no byte; and how many values it is at least, itself included."""
+        if isinstance(schema, list):
+            # in the data a union begins with its branch; one of nothing but null has no use either
+            return all(branch == "null" for branch in schema), 1
+        if isinstance(schema, str):
+            return (schema == "null", 1) if schema in _PRIMITIVES else self._size(self._named[schema])
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            return self._record(schema)
+        return kind == "null" or (kind == "fixed" and not schema["size"] > 0), 1
+
+    def _record(self, schema: Any) -> tuple[bool, int]:
+        name = schema["name"]
+        if name in self._within:
+            raise BadStreamSchema(f"The Avro record {name[:200]} always contains itself.")
+        if name not in self._known:
+            self._within.add(name)
+            sizes = [self._size(field["type"]) for field in schema["fields"]]
+            self._within.discard(name)
+            self._known[name] = all(empty for empty, _ in sizes), 1 + sum(values for _, values in sizes)
+        return self._known[name]
 
 
 def _plain(value: Any) -> Any:

@@ -216,7 +216,7 @@ class _Work:
         if self._written is None and self._files:
             try:
                 data = snapshots.data_files(self._io, after, [url for _, url in self.placed])
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise SchemaConflict(f"The written files do not fit {span.table}: {error}") from error
             self._manifest_url = snapshots.manifest_url(metadata, str(self.commit_id), 0)
             manifest = snapshots.write_data_manifest(

@@ -16,6 +16,7 @@ from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.logs import log
 from lakegate_ingest.errors import StreamBusy, Unacknowledged
 from lakegate_ingest.metrics import STREAM_IN_FLIGHT_BYTES
+from lakegate_ingest.streams.topics import REJECTS
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -87,7 +88,7 @@ class StreamProducer:
         """Make the stream's topic and that of its rejects. Raises Unacknowledged."""
         try:
             async with asyncio.timeout(self._ack_seconds):
-                await self._topics.ensure([topic, topic + ".dlq"])
+                await self._topics.ensure([topic, topic + REJECTS])
         except (TimeoutError, ConnectionError) as error:
             raise _away() from error
 

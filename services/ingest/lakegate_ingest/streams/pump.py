@@ -101,8 +101,14 @@ class Pump:
                 STREAM_COMMITS.labels("failed").inc()
                 log.warning("stream_commit_failed", topic=backlog.topic, error=str(error) or type(error).__name__)
                 await self._tell(tenant, backlog.topic, error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                pause = await _back_off(pause)
+            except Exception as error:  # noqa: BLE001 - what one stream's rows or table bring up must not end the others
+                STREAM_COMMITS.labels("failed").inc()
+                log.error("stream_failed", topic=backlog.topic, exc_info=error)
+                await self._tell(
+                    tenant, backlog.topic, ConnectionError("An unexpected error; the operator's log has it.")
+                )
+                pause = await _back_off(pause)
             backlog.lose_place()
 
     async def _step(self, tenant: str, table: TableName, backlog: Backlog, consumer: Any) -> None:
@@ -262,8 +268,14 @@ class Pump:
         try:
             async with tenant_transaction(self._pool, tenant) as connection:
                 await queries.set_failure(connection, topic, failure)
-        except Problem as unavailable:
-            log.warning("stream_failure_untold", topic=topic, error=unavailable.detail)
+        except (Problem, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as unavailable:
+            log.warning("stream_failure_untold", topic=topic, error=str(unavailable) or type(unavailable).__name__)
+
+
+async def _back_off(pause: float) -> float:
+    """Wait; returns how long to wait the next time."""
+    await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+    return min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 async def _store_progress(consumer: Any, topic: str, ends: Mapping[int, int]) -> None:

@@ -36,6 +36,7 @@ async def set_aside(producer: StreamProducer, topic: str, batch: Batch, rejects:
         )
         for reject in rejects
     ]
+    await producer.ensure(topic)  # a stream may be older than the name of this topic
     await producer.send(topic + REJECTS, records)
     STREAM_ROWS.labels("rejected").inc(len({reject.index for reject in rejects}))
 

@@ -53,7 +53,7 @@ class Stream(BaseModel):
 
     table: str = Field(examples=["travel.flights"])
     topic: str = Field(examples=["lakegate.stream.default.travel.flights"])
-    rejects_topic: str = Field(examples=["lakegate.stream.default.travel.flights.dlq"])
+    rejects_topic: str = Field(examples=["lakegate.stream.default.travel.flights-dlq"])
     on_new_column: Literal["evolve", "reject"]
     subject: str = Field(description="in whose name the rows are committed: who sent to it last")
     failure: dict[str, Any] | None

@@ -13,10 +13,11 @@ import orjson
 
 from lakegate_chassis import context
 from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import FieldError
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.tokens import TokenExchange
-from lakegate_ingest.errors import BadParameter, StreamNotFound, TableNotFound
+from lakegate_ingest.errors import BadParameter, BadRows, StreamNotFound, TableNotFound
 from lakegate_ingest.metrics import STREAM_REQUESTS, STREAM_ROWS
 from lakegate_ingest.settings import StreamSettings
 from lakegate_ingest.streams import queries
@@ -57,6 +58,12 @@ class StreamService:
     async def accept(self, wanted: Producing, body: bytes, room: Room) -> Accepted:
         """Take the rows of a body, all or none. Raises Problem."""
         rows = split(body, most_rows=self.settings.max_rows, most_row_bytes=self.settings.max_row_bytes)
+        framed = [index for index, row in enumerate(rows) if row.startswith(b"\0")]
+        if framed:
+            raise BadRows(
+                "Rows are JSON here. Avro is for producers that write to the stream's topic. Nothing was taken.",
+                errors=[FieldError(detail="the row begins with a zero byte", pointer=f"/{i}") for i in framed[:100]],
+            )
         stream = await self._checked(wanted, rows)
         info = context.current()
         headers = [("traceparent", info.traceparent.encode()), ("lakegate_subject", wanted.principal.subject.encode())]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lakegate_contracts.events import STREAM_PREFIX
+from lakegate_contracts.events import STREAM_PREFIX, STREAM_REJECTS
 from lakegate_contracts.names import TableName
 from lakegate_ingest.errors import BadTableName
 
-REJECTS = ".dlq"
+# No table's topic ends so: in a name, two hexadecimal digits follow every `-`.
+REJECTS = STREAM_REJECTS
 LONGEST_NAME = 249 - len(REJECTS)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 

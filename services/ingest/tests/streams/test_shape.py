@@ -23,14 +23,16 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from lakegate_chassis.eventlog.kafka.topics import new_topic
 from lakegate_chassis.problems import Problem
+from lakegate_chassis.settings import KafkaSettings
 from lakegate_contracts.names import TableName
 from lakegate_ingest.errors import BadRows, TooManyRows
 from lakegate_ingest.streams.door import LIMITS
 from lakegate_ingest.streams.reading import Target, read_rows
 from lakegate_ingest.streams.rows import decoded, split
 from lakegate_ingest.streams.shape import Shape
-from lakegate_ingest.streams.topics import committed_offset, offset_property, topic_of
+from lakegate_ingest.streams.topics import REJECTS, committed_offset, offset_property, topic_of
 
 KINDS = {
     "flag": BooleanType(), "small": IntegerType(), "large": LongType(), "real": FloatType(), "double": DoubleType(),
@@ -121,6 +123,14 @@ def test_topics_of_different_tables_differ_and_are_legal() -> None:
     assert all(set(topic) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for topic in topics)
     with pytest.raises(Problem):
         topic_of("t", TableName("n" * 120, "x" * 128))
+
+
+def test_no_table_is_the_rejects_of_another() -> None:
+    rejects = topic_of("t", TableName("ns", "x")) + REJECTS
+    assert rejects not in {topic_of("t", TableName("ns.x", "dlq")), topic_of("t", TableName("ns", "x-dlq"))}
+    own = KafkaSettings(bootstrap="nowhere:9092", partitions=3)
+    assert new_topic(rejects, own).num_partitions == 1
+    assert new_topic(topic_of("t", TableName("ns.x", "dlq")), own).num_partitions == 3
 
 
 def test_only_numbers_are_offsets() -> None:

@@ -70,6 +70,7 @@ class Connections:
             **self._options,
             group_id=group,
             enable_auto_commit=False,
+            isolation_level="read_committed",
             auto_offset_reset="earliest",
             # one strategy: aiokafka has no cooperative one
             partition_assignment_strategy=(StickyPartitionAssignor,),
@@ -89,7 +90,11 @@ class Connections:
         """A consumer outside of groups, for offsets and single records."""
         # Short fetches: a question about offsets waits behind them on the same connection.
         consumer = AIOKafkaConsumer(
-            **self._options, enable_auto_commit=False, max_partition_fetch_bytes=64 * 1024, fetch_max_wait_ms=50
+            **self._options,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=64 * 1024,
+            fetch_max_wait_ms=50,
         )
         await _start(consumer)
         try:

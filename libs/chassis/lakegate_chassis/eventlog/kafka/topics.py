@@ -10,7 +10,7 @@ from aiokafka.admin import NewTopic
 from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.logs import log
 from lakegate_chassis.settings import KafkaSettings
-from lakegate_contracts.events import TOPICS, Topic
+from lakegate_contracts.events import STREAM_PREFIX, STREAM_REJECTS, TOPICS, Topic
 
 DEAD_LETTERS = ".dlq"
 _DEAD_LETTER_DAYS = 30
@@ -51,7 +51,7 @@ def new_topic(name: str, settings: KafkaSettings) -> NewTopic:
     """What the contracts say of the topic, or the defaults."""
     declared = TOPICS.get(name) or Topic(name, "", settings.partitions, _RETENTION_DAYS)
     days = declared.retention_days
-    if name.endswith(DEAD_LETTERS):
+    if name.endswith(STREAM_REJECTS if name.startswith(STREAM_PREFIX) else DEAD_LETTERS):
         declared, days = Topic(name, "", 1, _DEAD_LETTER_DAYS), _DEAD_LETTER_DAYS
     configuration = {"max.message.bytes": str(settings.max_event_bytes + _OVERHEAD_BYTES)}
     if days is None:
