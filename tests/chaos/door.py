@@ -9,10 +9,8 @@ import httpx
 import orjson
 
 from chaos.ledger import Ledger, Refusal, now
+from lakegate_gateway.routes import match
 
-# What the gateway's routing table promises, in seconds: from the last byte of the request to the head of the answer.
-DEADLINES = {"/v1/loads": 45.0, "/iceberg": 60.0}
-DEADLINE = 30.0
 MARGIN = 5.0
 # A client obeys Retry-After; here up to a second, so that what is measured is the suite and not the client's patience.
 LONGEST_PAUSE = 1.0
@@ -20,8 +18,10 @@ PAUSE = 0.2
 
 
 def bound(path: str) -> float:
-    """How long a client waits for the answer at most."""
-    return next((seconds for prefix, seconds in DEADLINES.items() if path.startswith(prefix)), DEADLINE) + MARGIN
+    """How long a client waits for the answer at most: what the gateway's routing table promises, and a margin."""
+    route = match(path)
+    assert route is not None, path
+    return route.deadline_seconds + MARGIN
 
 
 class Door:
