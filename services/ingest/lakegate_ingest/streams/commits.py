@@ -118,12 +118,9 @@ class StreamCommitter:
                     return Done(done, snapshot_id)
                 await self._pause(attempt)
             raise CommitConflict(f"Other writers committed to {span.table} first, {self._settings.attempts} times.")
-        except Superseded:
-            # the offsets have moved on with the branch: what we sent before asserts an older one, and can't come
-            await self._end(work, work.urls())
-            raise
-        except (SchemaMoved, SchemaConflict, NoSuchTable, CatalogRefused):
-            # Only where nothing was sent is it certain that the files are nobody's; else the sweep looks again.
+        except (Superseded, SchemaMoved, SchemaConflict, NoSuchTable, CatalogRefused):
+            # Only where nothing was sent is it certain that the files are nobody's; else the sweep looks again. Offsets
+            # that have moved on may be our own, with a snapshot that an engine has expired since.
             if settled:
                 await self._end(work, work.urls())
             raise

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import asyncpg
+from pyiceberg.io import FileIO
+from pyiceberg.table.metadata import TableMetadata
 
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection as acquire
@@ -12,6 +15,7 @@ from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import NoSuchTable
+from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.metrics import ORPHANS
 from lakegate_ingest.streams import queries
@@ -50,6 +54,9 @@ class Sweep:
             except Problem as problem:
                 log.info("stream_orphans_wait", topic=row.topic, reason=problem.detail)
                 continue
+            except Exception as error:  # noqa: BLE001 - manifests are written by clients; one table must not end the sweep
+                log.warning("stream_orphans_wait", topic=row.topic, exc_info=error)
+                continue
             if settled:
                 async with acquire(self._pool) as connection:
                     await queries.end_commit(connection, row.commit_id)
@@ -70,7 +77,10 @@ class Sweep:
         for partition, start in row.starts.items():
             at = committed_offset(metadata.properties, row.topic, int(partition))
             if at is not None and at > start:
-                # the branch has moved on, so a request of the dead worker that is still on its way can't come through
+                # the branch has moved on, so a request of the dead worker that is still on its way can't come through;
+                # one that did may have had its snapshot expired, while later ones name its files
+                if await asyncio.to_thread(names_files, metadata, TenantFiles(self._warehouse, tenant), row.commit_id):
+                    return True
                 found = join(row.location, "metadata")
                 prefix = snapshots.manifest_list_prefix(row.snapshot_id)
                 urls = await asyncio.to_thread(self._warehouse.list_prefix, found, prefix)
@@ -78,3 +88,23 @@ class Sweep:
                 ORPHANS.inc(await asyncio.to_thread(self._warehouse.delete, [*row.urls, *urls]))
                 return True
         return False
+
+
+def names_files(metadata: TableMetadata, io: FileIO, commit_id: UUID) -> bool:
+    """Whether any snapshot names a file of this commit, data or manifest. Blocks.
+
+    By the name, which no other commit's file has: an engine may spell the same URL in another way.
+    """
+    mark = f"/{commit_id}-"
+    looked: set[str] = set()
+    for snapshot in reversed(metadata.snapshots):
+        for manifest in snapshot.manifests(io):
+            if mark in manifest.manifest_path:
+                return True
+            if manifest.manifest_path in looked:
+                continue
+            looked.add(manifest.manifest_path)
+            # deleted ones too: that they are named says that the commit came through
+            if any(mark in entry.data_file.file_path for entry in manifest.fetch_manifest_entry(io, False)):
+                return True
+    return False
