@@ -58,6 +58,8 @@ def _run(folder: Path, wanted: argparse.Namespace, *, isolated: bool) -> int:
     os.environ.pop(kafka_server.ADDRESS, None)
     servers = Servers(folder / "servers")
     stage = None
+    rows: list[Row] = []
+    mounted = False
     home = Home.at(folder / "data")
     disks = [home.spool, home.warehouse] if isolated else []
     try:
@@ -67,43 +69,48 @@ def _run(folder: Path, wanted: argparse.Namespace, *, isolated: bool) -> int:
             home.path.mkdir()
             home.marker.touch()
             isolation.mount_small_disk(small, disk.SIZE_BYTES, disks)
+            mounted = True
         stage = Stage.start(folder, kafka)
         stage.disk, stage.isolated = small, isolated
-        rows = asyncio.run(_play_all(stage, wanted))
+        asyncio.run(_play_all(stage, wanted, rows))
+    except KeyboardInterrupt:
+        _say("interrupted: what follows is what was done until then")
     finally:
         if stage is not None:
             stage.stop()
         servers.stop()
-        if stage is not None and isolated and not wanted.keep:
+        if mounted and not wanted.keep:
             isolation.unmount(*disks, folder / "disk")
     _say(f"\n{table(rows)}\n")
     if said := complaints(rows):
         _say(said)
     failed = [row.fault for row in rows if row.failed]
-    _say(
-        f"FAILED: {', '.join(failed)}" if failed else "Nothing was lost, nothing was doubled, nobody was left hanging."
-    )
-    return 1 if failed else 0
+    if failed or not rows:
+        _say(f"FAILED: {', '.join(failed) or 'nothing was done'}")
+        return 1
+    _say("Nothing was lost, nothing was doubled, nobody was left hanging.")
+    return 0
 
 
-async def _play_all(stage: Stage, wanted: argparse.Namespace) -> list[Row]:
-    await prepare(stage)
+async def _play_all(stage: Stage, wanted: argparse.Namespace, rows: list[Row]) -> None:
+    """Adds a row for each fault to `rows`, before the first round, and completes them round by round."""
     faults = [
         fault
         for fault in [*kills(stage), *others()]
         if not wanted.only or any(fnmatch.fnmatchcase(fault.name, pattern) for pattern in wanted.only)
     ]
-    rows = {fault.name: Row(fault.name, fault.rounds or wanted.rounds, fault.needs(stage) or "") for fault in faults}
+    by_name = {fault.name: Row(fault.name, fault.rounds or wanted.rounds, fault.needs(stage) or "") for fault in faults}
+    mongodb = Row("kill -9 MongoDB", 0, "no real MongoDB that this run may kill; the stand-in is in memory")
+    rows += [*by_name.values(), mongodb]
+    await prepare(stage)
     end = now() + wanted.minutes * 60
     # in turn, so that what was killed has lived for a while before it is killed again
-    for number in range(max((row.wanted for row in rows.values()), default=0)):
+    for number in range(max((row.wanted for row in rows), default=0)):
         for index, fault in enumerate(faults):
-            row = rows[fault.name]
+            row = by_name[fault.name]
             if row.note or number >= row.wanted or now() > end:
                 continue
             await _one(stage, fault, row, f"r{number}x{index}")
-    mongodb = Row("kill -9 MongoDB", 0, "no real MongoDB that this run may kill; the stand-in is in memory")
-    return [*rows.values(), mongodb]
 
 
 async def _one(stage: Stage, fault: Fault, row: Row, tag: str) -> None:
