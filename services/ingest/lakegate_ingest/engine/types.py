@@ -57,20 +57,23 @@ class Reading:
         return f"({{v}} IS NOT NULL AND ({{p}} IS NULL OR {self.odd}))"
 
 
-LEADING_ZERO = "(({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:'))"  # ':' follows '9'
+# ':' follows '9'; most numbers need no more than the first comparison
+LEADING_ZERO = "({v} < '0:' AND ({v} >= '00' OR ({v} >= '-00' AND {v} < '-0:')))"
 _NUMBER = "TRY_CAST({v} AS DOUBLE)"
 # A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text
 # is compared with text: a double, or a decimal with a few digits more, would have rounded before anything is compared.
 _DIGITS = "trim(translate(split_part(lower({v}), 'e', 1), '+-. \t\n\v\f\r', ''), '0')"
 _CHANGED = f"trim(translate({{p}}::VARCHAR, '-.', ''), '0') <> {_DIGITS}"
 # What is written as DuckDB would write it needs no second look; that is nearly always so.
-_WHOLE_ODD = f"({{p}}::VARCHAR <> {{v}} AND {_CHANGED})"
+_REWRITTEN = "{p}::VARCHAR <> {v}"
+_WHOLE_ODD = f"({_REWRITTEN} AND {_CHANGED})"
+_WHOLE_ROUNDED = f"({_REWRITTEN} AND {LEADING_ZERO})"
 _WHOLE = "NOT contains({v}, '.') AND NOT contains(lower({v}), 'e')"
 _FLOAT_ODD = "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf')))"
-# Behind a year of four digits and its month nothing but an offset has a sign; the expressions only confirm.
+# Behind a colon nothing but an offset has a sign; the expressions only confirm.
 _FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
 _HAS_OFFSET = (
-    "((contains({v}, '+') OR contains(substr({v}, 9), '-'))"
+    "((contains({v}, '+') OR {v} LIKE '%:%-%')"
     r" AND regexp_matches({v}, ':[0-9.:]*\s*[+-][0-9:]*[1-9]'))"
 )
 # Iceberg's readers (and its statistics) know the years 1 to 9999; infinity is beyond them. 'epoch' is DuckDB's word.
@@ -100,14 +103,14 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
     StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}"),
     BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)"),
     IntegerType: _plain(
-        "INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _WHOLE_ODD, rounded=LEADING_ZERO
+        "INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _WHOLE_ODD, rounded=_WHOLE_ROUNDED
     ),
     LongType: _plain(
         "BIGINT",
         pa.int64(),
         "a whole number (long)",
         _WHOLE_ODD,
-        rounded=LEADING_ZERO,
+        rounded=_WHOLE_ROUNDED,
         range="beyond the range of long (±9223372036854775807)",
     ),
     FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_ODD, rounded=LEADING_ZERO),
