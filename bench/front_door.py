@@ -103,8 +103,8 @@ def reference(folder: Path, file: Path, form: data.Format) -> tuple[float, float
     return put, copy
 
 
-def load(up: suite.Suite, file: Path, form: data.Format, target: str) -> dict[str, object]:
-    """POST with curl, as nginx gets it; wait for the receipt where 30 s were not enough."""
+def load(up: suite.Suite, file: Path, form: data.Format, target: str, *, refused: bool = False) -> dict[str, object]:
+    """POST with curl, as nginx gets it; wait for the receipt where 30 s were not enough, or for the problem."""
     namespace, _, name = target.rpartition(".")
     command = ["curl", "-sS", "-X", "POST", "-T", file, "-H", f"authorization: Bearer {up.key}", "-H", "expect:",
                "-H", f"content-type: {MEDIA_TYPES[form]}", f"{up.url}/v1/loads/{namespace}/{name}"]  # fmt: skip
@@ -113,6 +113,8 @@ def load(up: suite.Suite, file: Path, form: data.Format, target: str) -> dict[st
         began = time.monotonic()
         while "rows_in" not in answer:
             state = answer.get("state", answer.get("title"))
+            if refused and state == answer.get("title"):
+                return dict(answer)
             if state in ("failed", answer.get("title")) or time.monotonic() - began > LOAD_TIMEOUT_SECONDS:
                 raise SystemExit(f"the load did not complete: {answer}")
             time.sleep(0.1)
