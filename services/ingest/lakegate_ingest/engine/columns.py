@@ -63,7 +63,7 @@ def make_plan(
     fields: list[NestedField] = list(schema.fields) if schema is not None else []
     next_id = max(last_column_id or 0, schema.highest_field_id if schema is not None else 0) + 1
     existing = _index(fields)
-    new: list[NestedField] = []
+    new: dict[int, NestedField] = {}
     columns: list[tuple[Column, ...]] = []
     for found, own in zip(inputs, names, strict=True):
         taken: dict[int, str] = {}
@@ -84,7 +84,7 @@ def make_plan(
                     )
                 field = NestedField(field_id=next_id, name=name, field_type=kinds[name.casefold()], required=False)
                 next_id += 1
-                new.append(field)
+                new[field.field_id] = field
                 existing[name] = existing[name.casefold()] = field
             if field.field_id in taken:
                 raise DuplicateColumn(
@@ -93,7 +93,7 @@ def make_plan(
                 )
             taken[field.field_id] = name
             _check_fillable(field, name, found)
-            mapped.append(Column(name, field, inferred=field in new))
+            mapped.append(Column(name, field, inferred=field.field_id in new))
         for field in fields:
             if field.required and field.field_id not in taken:
                 raise MissingColumn(
@@ -101,10 +101,15 @@ def make_plan(
                 )
         columns.append(tuple(mapped))
     if schema is None:
-        result = Schema(*new)
+        result = Schema(*new.values())
     else:
-        result = Schema(*fields, *new, schema_id=schema.schema_id, identifier_field_ids=schema.identifier_field_ids)
-    return Plan(result, tuple(field.name for field in new), tuple(columns))
+        result = Schema(
+            *fields,
+            *new.values(),
+            schema_id=schema.schema_id,
+            identifier_field_ids=schema.identifier_field_ids,
+        )
+    return Plan(result, tuple(field.name for field in new.values()), tuple(columns))
 
 
 def positional_names(found: Input, schema: Schema) -> tuple[str, ...]:

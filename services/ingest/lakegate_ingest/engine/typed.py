@@ -49,6 +49,8 @@ _BARE = f"({_FRACTION} OR lower(ltrim({{v}}, '-')) IN ('nan', 'inf', 'infinity')
 _PROBE = "__lakegate_probe"
 _GROUP_CONDITIONS = 50
 _WIDE_COLUMNS = 400  # each thread has vectors for every column, of its text and of its value
+_MOST_COLUMNS = 600  # more do not fit into the memory of one statement
+_JSON_OBJECT_BYTES = 8 * 1024 * 1024  # a buffer is twice that; a longer record takes the tolerant path
 
 
 class NotTyped(Exception):
@@ -79,6 +81,8 @@ def write_typed(
     A number with a point or an exponent in a column of text comes from DuckDB's JSON reader as a double's text, 1.10 as
     1.1, and no one can tell it from a text "1.1". When there is such a text, all are read once more as JSON, which can.
     """
+    if found.arrow is None and len(columns) > _MOST_COLUMNS:
+        raise NotTyped(f"{len(columns)} columns of text are more than one statement has memory for")
     try:
         return _write(found, columns, False, out_dir, work_dir, limits, on_read)
     except _Doubtful:
@@ -278,7 +282,7 @@ def _reader(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool)
     text = json.dumps(probe).encode()
     if found.format is Format.NDJSON:
         spool.head = text + b"\n"
-        return "read_ndjson('spool://file', sample_size = 1)"
+        return f"read_ndjson('spool://file', sample_size = 1, maximum_object_size = {_JSON_OBJECT_BYTES})"
     with found.path.open("rb") as file:
         file.seek(found.skip)
         start = file.read(64 * 1024)
