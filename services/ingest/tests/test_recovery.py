@@ -12,10 +12,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import LongType, NestedField, StringType
 
 from lakegate_chassis.postgres import open_pool, tenant_transaction
 from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually, serving
+from lakegate_contracts.identity import Principal
 from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit import snapshots
@@ -87,6 +93,24 @@ async def test_a_load_that_can_not_be_committed_leaves_no_file(gated: Any, gate:
 
     await eventually(swept)
     assert len(await gated.rows("shop.orders")) == 2
+
+
+async def test_a_partitioned_table_is_refused_and_no_file_is_left_in_it(
+    gated: Any, catalog: Any, identity: Any, warehouse: Path
+) -> None:
+    principal = Principal(tenant=gated.tenant, subject="ana", scopes=("datasets:read", "datasets:write"))
+    token = identity.signer.mint(principal, "catalog")
+    tables = RestCatalog("lakegate", uri=f"{catalog.url}/iceberg", token=token, warehouse=gated.tenant)
+    tables.create_namespace("shop")
+    tables.create_table(
+        "shop.orders",
+        Schema(NestedField(1, "a", LongType()), NestedField(2, "b", StringType())),
+        partition_spec=PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "b")),
+    )
+    answer = await gated.load("shop.orders", ROWS)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/schema-conflict")
+    assert "partitioned" in answer.json()["detail"]
+    assert await data_files(warehouse, gated.tenant) == []
 
 
 async def test_a_warehouse_that_fills_up_at_the_commit_is_507_and_nothing_is_committed(
