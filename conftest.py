@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate.embedded.postgres import EmbeddedPostgres
+from lakegate.embedded.processes import die_with_parent
 from lakegate_chassis.provision import SERVICES, provision, with_database
 from lakegate_chassis.tokens import TokenSigner
 
@@ -43,7 +45,7 @@ def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     if given:
         yield given
         return
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), in_child=die_with_parent(signal.SIGQUIT))
     yield server.start()
     server.stop()
 

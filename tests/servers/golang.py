@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from lakegate.embedded.processes import die_with_parent
 from servers.cache import is_made, made
-from servers.processes import Missing, die_with_us
+from servers.processes import Missing
 
 # The first that fetches by itself the toolchain that a module asks for.
 _OLDEST = (1, 21)
@@ -62,7 +64,7 @@ def _run(command: list[str], what: str, environment: dict[str, str]) -> None:
             text=True,
             timeout=_TIMEOUT_SECONDS,
             env=environment,
-            preexec_fn=die_with_us(),
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
     except subprocess.TimeoutExpired as error:
         raise Missing(f"{what} took more than {_TIMEOUT_SECONDS} s") from error

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-_PR_SET_PDEATHSIG = 1
+from lakegate.embedded.processes import die_with_parent
+
 _POLL_SECONDS = 0.05
 _TAIL_CHARACTERS = 1_000
 
@@ -75,7 +74,7 @@ class ServerProcess:
                 stderr=log,
                 # Ctrl-C in the terminal ends the tests first, and then the server in order.
                 start_new_session=True,
-                preexec_fn=die_with_us(),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
         deadline = time.monotonic() + self._start_seconds
         while not self._ready():
@@ -121,19 +120,3 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def die_with_us() -> Callable[[], None] | None:
-    """For `preexec_fn`: the kernel ends the child with the thread that started it (Linux)."""
-    if sys.platform != "linux":
-        return None
-    # loaded before the fork: a forked child should call as little as possible
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
