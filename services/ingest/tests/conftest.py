@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import SecretStr
 
 from lakegate.embedded.ports import free_ports
+from lakegate.embedded.processes import die_with_parent
 from lakegate_chassis.settings import InternalTokenSettings, PostgresSettings
 from lakegate_chassis.testing import eventually, serving
 from lakegate_chassis.tokens import InvalidToken, TokenSigner, TokenVerifier
@@ -109,6 +110,7 @@ class Process:
                 env={"PATH": os.environ["PATH"], **self.environment, **ports},
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent(),
             )
 
     async def _ready(self, client: httpx.AsyncClient) -> bool:
