@@ -134,7 +134,7 @@ async def put_stream(
 
     require(principal, Scope.LOADS_WRITE, table.namespace)
     wanted = Producing(principal, delegation, table)
-    return described(await front(resources).service.configure(wanted, options.on_new_column))
+    return described(await front(resources).service.configure(wanted, options.on_new_column, options.accept_topic_id))
 
 
 @router.get("/v1/streams/{namespace}/{table}")
