@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -42,6 +43,9 @@ RULES: list[Document] = [
     },
 ]
 
+# the same at each run, so that pods which are there need not wait for another
+ROLLOUT_KEY = hashlib.sha256(b"bench").hexdigest()
+
 
 def base(image: str) -> list[Document]:
     """What carries no version. The Service has no selector, the ConfigMap no data: both are the driver's."""
@@ -53,6 +57,7 @@ def base(image: str) -> list[Document]:
         _object("rbac.authorization.k8s.io/v1", "Role", "lakegate-rollout", rules=RULES),
         _object("rbac.authorization.k8s.io/v1", "RoleBinding", "lakegate-rollout", subjects=[account], roleRef=role),
         _object("v1", "ConfigMap", "lakegate-consumers"),
+        _object("v1", "Secret", "lakegate-rollout-key", stringData={"key": ROLLOUT_KEY}),
         _object("v1", "ConfigMap", "standin", data={"standin.py": STANDIN.read_text()}),
         _object(
             "v1",
@@ -98,6 +103,7 @@ def _pod(colour: str, image: str) -> Document:
         "STANDIN_MANAGEMENT_HOST": "0.0.0.0",
         "STANDIN_CONSUMERS__COLOUR": colour,
         "STANDIN_CONSUMERS__FILE": "/etc/lakegate/consumers/consumers",
+        "STANDIN_CONSUMERS__KEY_FILE": "/etc/lakegate/rollout/key",
     }
     container = {
         "name": "main",
@@ -116,6 +122,7 @@ def _pod(colour: str, image: str) -> Document:
         "volumeMounts": [
             {"name": "standin", "mountPath": "/standin"},
             {"name": "consumers", "mountPath": "/etc/lakegate/consumers"},
+            {"name": "rollout-key", "mountPath": "/etc/lakegate/rollout"},
         ],
     }
     return {
@@ -127,6 +134,7 @@ def _pod(colour: str, image: str) -> Document:
         "volumes": [
             {"name": "standin", "configMap": {"name": "standin"}},
             {"name": "consumers", "configMap": {"name": "lakegate-consumers", "optional": True}},
+            {"name": "rollout-key", "secret": {"secretName": "lakegate-rollout-key", "optional": True}},
         ],
     }
 

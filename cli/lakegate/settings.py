@@ -15,7 +15,7 @@ class Environment:
     """LAKEGATE_URL and LAKEGATE_KEY win over a profile; LAKEGATE_PROFILE names one; LAKEGATE_HOME is the data folder.
 
     LAKEGATE_TRACE=1 asks the gateway to record the trace of each request. LAKEGATE_CONFIG names the config file,
-    LAKEGATE_POSTGRES_URL a PostgreSQL server for `lakegate up`.
+    LAKEGATE_POSTGRES_URL a PostgreSQL server for `lakegate up`. LAKEGATE_ROLLOUT_KEY signs a rollout's decisions.
     """
 
     url: str | None
@@ -25,6 +25,7 @@ class Environment:
     home: Path
     postgres_url: str | None
     record_traces: bool = False
+    rollout_key: str | None = None
 
 
 def read_environment() -> Environment:
@@ -37,6 +38,7 @@ def read_environment() -> Environment:
         config=Path(config) if config else user_config_path("lakegate") / "config.toml",
         home=Path(read("LAKEGATE_HOME") or ".lakegate"),
         postgres_url=read("LAKEGATE_POSTGRES_URL") or None,
+        rollout_key=read("LAKEGATE_ROLLOUT_KEY") or None,
         record_traces=read("LAKEGATE_TRACE", "") not in ("", "0"),
     )
 

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from charts_rendering import SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
 
+from lakegate.rollout.job import ROLLOUT_KEY_SECRET
+
 # "One way in, one direction of flow" of the architecture, with the ports.
 FLOWS = {
     ("gateway", "catalog", "http"),
@@ -87,6 +89,10 @@ def test_the_consumers_of_a_colour_look_whose_turn_it_is(render: Render) -> None
         assert volume["configMap"]["name"] == turn["metadata"]["name"]
         (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "turn"]
         assert variables[f"{service.upper()}_CONSUMERS__FILE"] == f"{mount['mountPath']}/consumers"
+        (key,) = [volume for volume in pod["volumes"] if volume["name"] == "rollout-key"]
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "rollout-key"]
+        assert key["secret"]["secretName"] == ROLLOUT_KEY_SECRET
+        assert variables[f"{service.upper()}_CONSUMERS__KEY_FILE"] == f"{mount['mountPath']}/key"
     assert not any("CONSUMERS" in name for name in data(render(), "lakegate-lineage"))
 
 

@@ -169,6 +169,9 @@ spec:
             - name: turn
               mountPath: /etc/lakegate/turn
               readOnly: true
+            - name: rollout-key
+              mountPath: /etc/lakegate/rollout
+              readOnly: true
             {{- end }}
             {{- range $path, $secret := $values.secretFiles }}
             - name: {{ $path | replace "." "-" | replace "_" "-" }}
@@ -198,6 +201,12 @@ spec:
         - name: turn
           configMap:
             name: lakegate-consumers
+        - name: rollout-key
+          secret:
+            secretName: lakegate-rollout-key
+            defaultMode: 0440
+            # without it the driver of a rollout is not believed, and the file above has to do
+            optional: true
         {{- end }}
         {{- range $path, $secret := $values.secretFiles }}
         - name: {{ $path | replace "." "-" | replace "_" "-" }}

@@ -45,7 +45,7 @@ prefix. What the chart derives itself (addresses of other services, folders, por
 {{- $_ := set $common "kafka" (deepCopy $global.kafka) }}
 {{- end }}
 {{- if include "lakegate.takesTurns" $root }}
-{{- $_ := set $common "consumers" (dict "colour" $global.colour "file" "/etc/lakegate/turn/consumers") }}
+{{- $_ := set $common "consumers" (dict "colour" $global.colour "file" "/etc/lakegate/turn/consumers" "key_file" "/etc/lakegate/rollout/key") }}
 {{- end }}
 {{- $settings := mergeOverwrite $common .derived (deepCopy $root.Values.settings) -}}
 {{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper $root.Chart.Name)) "path" "" "settings" $settings "json" (concat (list "tenant_classes") (.json | default list))) -}}

@@ -29,6 +29,7 @@ def manifests(folder: Path, admin_url: str, database: str, namespace: str) -> di
         "lakegate-postgres-admin": {"admin-url": admin_url, "migrate-url": _database_url(admin_url, database)},
         "lakegate-admin-key": {"key": secret(folder / ADMIN_KEY, "lgk_")},
         "lakegate-signing-keys": _signing_keys(folder / "keys"),
+        "lakegate-rollout-key": {"key": secret(folder / "rollout.key")},
         "lakegate-files-key": {"key": secret(folder / "files.key")},
     }
     for service in SERVICES:

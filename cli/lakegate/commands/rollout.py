@@ -244,7 +244,8 @@ def drive(
 
     with _explained():
         cluster = _cluster(namespace, context, service)
-        raise typer.Exit(run(cluster, Process(rollout_id, read_environment().key, metrics_port)))
+        given = read_environment()
+        raise typer.Exit(run(cluster, Process(rollout_id, given.key, given.rollout_key, metrics_port)))
 
 
 def _paths(paths: list[str] | None) -> dict[str, tuple[str, ...]]:
@@ -272,7 +273,8 @@ def _drive(
     from lakegate.rollout.process import Process, run
 
     if here:
-        code = run(cluster, Process(rollout.id, read_environment().key))
+        given = read_environment()
+        code = run(cluster, Process(rollout.id, given.key, given.rollout_key))
         if code:
             raise typer.Exit(FAILED)
         _follow(cluster, rollout.id, output, detach=False)

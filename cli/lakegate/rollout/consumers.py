@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
+import json
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +18,8 @@ from lakegate.rollout.world import Pod, Wanted
 
 ANSWER_SECONDS = 3.0
 _AT_ONCE = 16
+
+log = logging.getLogger("lakegate.rollout")
 
 
 class Consumers(Protocol):
@@ -31,21 +37,32 @@ class _Answer(BaseModel):
 
 
 class HttpConsumers:
+    """`key` signs what is told. Pods believe nobody without it, but read their mounted file again, which is later."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key.strip().encode() if key else None
+
     def tell(self, pods: Sequence[Pod], wanted: Wanted) -> dict[str, Report]:
-        return asyncio.run(_tell_all(pods, wanted))
+        return asyncio.run(_tell_all(pods, wanted, self._key))
 
 
-async def _tell_all(pods: Sequence[Pod], wanted: Wanted) -> dict[str, Report]:
+async def _tell_all(pods: Sequence[Pod], wanted: Wanted, key: bytes | None) -> dict[str, Report]:
     limits = httpx.Limits(max_connections=_AT_ONCE)
     async with httpx.AsyncClient(timeout=ANSWER_SECONDS, limits=limits, trust_env=False) as client:
-        answers = await asyncio.gather(*(_tell(client, pod, wanted) for pod in pods))
+        answers = await asyncio.gather(*(_tell(client, pod, wanted, key) for pod in pods))
     return {pod.name: report for pod, report in zip(pods, answers, strict=True) if report is not None}
 
 
-async def _tell(client: httpx.AsyncClient, pod: Pod, wanted: Wanted) -> Report | None:
-    body = {"colour": wanted.colour, "generation": wanted.generation}
+async def _tell(client: httpx.AsyncClient, pod: Pod, wanted: Wanted, key: bytes | None) -> Report | None:
+    body = json.dumps({"colour": wanted.colour, "generation": wanted.generation}).encode()
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["lakegate-signature"] = hmac.new(key, body, hashlib.sha256).hexdigest()
     try:
-        answer = await client.put(f"{pod.management}/consumers", json=body)
+        answer = await client.put(f"{pod.management}/consumers", content=body, headers=headers)
+        if answer.status_code == 401:
+            # it follows its file, within a minute or so
+            log.warning("not_believed", extra={"pod": pod.name, "signed": bool(key)})
         if answer.status_code in (404, 405):
             return Report(wanted.generation, running=False, settled=True, has_consumers=False)
         answer.raise_for_status()

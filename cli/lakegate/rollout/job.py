@@ -13,6 +13,8 @@ from lakegate.rollout.states import Rollout
 from lakegate.rollout.world import Active
 
 METRICS_PORT = 9090
+# what pods believe a decision on consumers by; its `key` is mounted into them, too
+ROLLOUT_KEY_SECRET = "lakegate-rollout-key"
 IMAGE, SERVICE_ACCOUNT, KEY_SECRET = f"{PREFIX}-image", f"{PREFIX}-service-account", f"{PREFIX}-key-secret"
 _DAY_SECONDS = 86_400
 # each is a driver that died: a back-off that doubles from 10 s makes this about an hour
@@ -47,6 +49,8 @@ def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
     if options.key_secret:
         reference = {"name": options.key_secret, "key": "key"}
         environment.append({"name": "LAKEGATE_KEY", "valueFrom": {"secretKeyRef": reference}})
+    signing = {"name": ROLLOUT_KEY_SECRET, "key": "key", "optional": True}
+    environment.append({"name": "LAKEGATE_ROLLOUT_KEY", "valueFrom": {"secretKeyRef": signing}})
     container = {
         "name": "driver",
         "image": options.image,

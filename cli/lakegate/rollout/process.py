@@ -43,10 +43,14 @@ class JsonLines(logging.Formatter):
 
 @dataclass(frozen=True)
 class Process:
-    """`metrics_port` None: nothing is served, and there is no lingering for a last scrape."""
+    """`key` is for the smoke test, `rollout_key` signs decisions.
+
+    `metrics_port` None: nothing is served, and there is no lingering for a last scrape.
+    """
 
     rollout_id: str
     key: str | None = None
+    rollout_key: str | None = None
     metrics_port: int | None = None
 
 
@@ -72,7 +76,7 @@ def run(cluster: Cluster, process: Process) -> int:
     driver = Driver(
         cluster,
         HttpChecks(cluster, key=process.key),
-        HttpConsumers(),
+        HttpConsumers(process.rollout_key),
         rollout_id=process.rollout_id,
         identity=identity(),
         clock=StoppableClock(stop),

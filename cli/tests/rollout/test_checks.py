@@ -125,18 +125,22 @@ async def test_what_clients_got_is_read_from_the_gateways_counters(
 
 
 async def test_pods_are_told_whose_turn_it_is(tmp_path: Path) -> None:
-    turn = Turn(ConsumerSettings(colour="green", file=tmp_path / "consumers"))
+    (tmp_path / "key").write_text("a key\n")
+    turn = Turn(ConsumerSettings(colour="green", file=tmp_path / "consumers", key_file=tmp_path / "key"))
     async with serving(management_app(None, turn), lifespan="off") as url:
         pod = Pod("green-1", "ingest", "green", True, False, url)
         gone = Pod("green-2", "ingest", "green", True, False, "http://127.0.0.1:1")
         stop, start = Wanted(None, 4, ""), Wanted("green", 5, "")
-        told = await asyncio.to_thread(HttpConsumers().tell, [pod, gone], stop)
+        assert await asyncio.to_thread(HttpConsumers(None).tell, [pod], stop) == {}
+        assert await asyncio.to_thread(HttpConsumers("another").tell, [pod], stop) == {}
+        assert turn.is_ours
+        told = await asyncio.to_thread(HttpConsumers("a key").tell, [pod, gone], stop)
         assert told.keys() == {"green-1"}
         assert told["green-1"].fits(pod, stop)
         assert not turn.is_ours
-        told = await asyncio.to_thread(HttpConsumers().tell, [pod], start)
+        told = await asyncio.to_thread(HttpConsumers("a key\n").tell, [pod], start)
         assert told["green-1"].fits(pod, start)
-        late = await asyncio.to_thread(HttpConsumers().tell, [pod], stop)
+        late = await asyncio.to_thread(HttpConsumers("a key\n").tell, [pod], stop)
         assert late == {}
         assert turn.is_ours
 
@@ -144,5 +148,5 @@ async def test_pods_are_told_whose_turn_it_is(tmp_path: Path) -> None:
 async def test_a_service_without_consumers_has_nothing_to_hand_over() -> None:
     async with serving(management_app(None), lifespan="off") as url:
         pod, wanted = Pod("blue-1", "gateway", "blue", True, False, url), Wanted("green", 5, "")
-        told = await asyncio.to_thread(HttpConsumers().tell, [pod], wanted)
+        told = await asyncio.to_thread(HttpConsumers("a key\n").tell, [pod], wanted)
         assert told["blue-1"].fits(pod, wanted)

@@ -128,6 +128,11 @@ class ConsumerSettings(Section):
         default=None, description="file that says which colour consumes, a mounted ConfigMap; reread when it changes"
     )
     poll_seconds: float = Field(default=5, gt=0, le=300, description="how often that file is read again")
+    key_file: Path | None = Field(
+        default=None,
+        description="key that the driver of a rollout signs its decisions with, a mounted Secret; without it only what "
+        "the file says counts",
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> ConsumerSettings:

@@ -83,12 +83,19 @@ class Gateway:
                 raise NotFound(f"There is no WebSocket at {scope['path'][:200]}.")
             header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
             client = scope.get("client")
-            principal = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
+            address = client[0] if client else "unknown"
+            proof = await resources.authenticator.prove(header, address)
+            principal = proof.principal
             authorize(principal, route, "POST", scope["path"])
         except Problem as problem:
             refusal = problem_response(problem, instance=scope["path"])
             await resources.sockets.refuse(WebSocket(scope, receive, send), refusal)
             return
+
+        async def verify() -> None:
+            found = await resources.authenticator.authenticate(header, address)
+            authorize(found, route, "POST", scope["path"])
+
         began = time.monotonic()
         log.info("socket_opened", path=scope["path"], tenant=principal.tenant, subject=principal.subject)
         identity = [
@@ -97,7 +104,7 @@ class Gateway:
             (b"traceparent", info.traceparent.encode()),
         ]
         try:
-            await resources.sockets(scope, receive, send, route, identity, self.state.health)
+            await resources.sockets(scope, receive, send, route, identity, self.state.health, proof, verify)
         finally:
             log.info("socket_closed", path=scope["path"], seconds=round(time.monotonic() - began, 3))
 

@@ -21,6 +21,7 @@ from lakegate_gateway.identity.authenticator import Authenticator
 from lakegate_gateway.identity.keyring import KeyRing
 from lakegate_gateway.identity.renewals import Renewals
 from lakegate_gateway.identity.revocations import Revocations
+from lakegate_gateway.identity.sessions import Sessions
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.identity.verified import VerificationCache
 from lakegate_gateway.keys.service import Keys
@@ -69,11 +70,12 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         }
         relay = Relay(upstreams, limits)
         stack.callback(relay.close)
-        sockets = SocketRelay(settings.upstreams, limits)
+        sessions = Sessions(limits.sockets, limits.sockets_per_tenant)
+        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, sessions)
         stack.push_async_callback(sockets.close)
         verified = VerificationCache()
         # publishing and reading by position are the outbox's, with Kafka too
-        revocations = Revocations(PostgresEventLog(pool), verified)
+        revocations = Revocations(PostgresEventLog(pool), verified, sessions)
         keys = Keys(pool, verified, revocations)
         accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified, revocations)
         if settings.bootstrap.key is not None:

@@ -15,6 +15,7 @@ from lakegate_chassis.testing import eventually
 from lakegate_contracts.identity import Principal
 from lakegate_gateway.identity import verified
 from lakegate_gateway.identity.revocations import Revocations
+from lakegate_gateway.identity.sessions import Sessions
 from lakegate_gateway.identity.verified import VerificationCache
 
 PASSWORD = "correct horse battery"
@@ -64,7 +65,9 @@ async def test_a_user_deleted_at_one_replica_is_refused_by_the_other(replicas: t
 async def test_what_was_verified_while_nobody_listened_is_forgotten_when_listening_begins(gateway: Any) -> None:
     cache = VerificationCache()
     cache.put(b"x", Principal(tenant="t", subject="ada", scopes=()), valid_seconds=3600)
-    listening = asyncio.create_task(Revocations(PostgresEventLog(gateway.app.resources.pool), cache).follow())
+    listening = asyncio.create_task(
+        Revocations(PostgresEventLog(gateway.app.resources.pool), cache, Sessions(1, 1)).follow()
+    )
     await eventually(lambda: len(cache) == 0)
     listening.cancel()
     await asyncio.wait([listening])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +18,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lakegate_chassis.testing import eventually, serving
+from lakegate_gateway.identity import sessions
 from lakegate_gateway.settings import LimitSettings
 
 PATH = "/v1/streams/shop/orders/ws"
@@ -55,7 +58,9 @@ def echo() -> Echo:
 @pytest.fixture
 async def relaying(echo: Echo, start_gateway: Any) -> AsyncIterator[Any]:
     app = Starlette(routes=[WebSocketRoute(PATH, echo.__call__)])
-    limits = start_gateway.limits.model_copy(update={"sockets": 2, "socket_message_bytes": 4096})
+    limits = start_gateway.limits.model_copy(
+        update={"sockets": 3, "sockets_per_tenant": 2, "socket_message_bytes": 4096}
+    )
     assert isinstance(limits, LimitSettings)
     async with serving(app) as url, start_gateway(ingest_url=url, limits=limits) as running:
         yield running
@@ -144,6 +149,63 @@ async def test_one_socket_too_many_is_a_problem_and_a_closed_one_makes_room(
 
     await eventually(fits)
     await second.close()
+
+
+async def test_no_tenant_takes_the_places_of_all(relaying: Any, client: aiohttp.ClientSession) -> None:
+    headers = bearer(relaying.admin_key)
+    sockets = [await client.ws_connect(f"{relaying.url}{PATH}", headers=headers) for _ in range(2)]
+    answer = await handshake(relaying, PATH)
+    assert "Your tenant" in answer.json()["detail"]
+    other = "lgk_" + secrets.token_urlsafe(32)
+    await relaying.app.resources.keys.bootstrap(other, f"t{secrets.token_hex(4)}")
+    sockets.append(await client.ws_connect(f"{relaying.url}{PATH}", headers=bearer(other)))
+    assert await sockets[-1].receive_json()
+    for socket in sockets:
+        await socket.close()
+
+
+async def test_a_socket_ends_when_the_key_is_revoked_at_another_replica(
+    relaying: Any, echo: Echo, start_gateway: Any, client: aiohttp.ClientSession
+) -> None:
+    wanted = {"name": "x", "scopes": ["loads:write"]}
+    made = (await relaying.admin.post("/v1/keys", json=wanted)).json()
+    kept = await client.ws_connect(f"{relaying.url}{PATH}", headers=bearer(relaying.admin_key))
+    await kept.receive_json()
+    async with client.ws_connect(f"{relaying.url}{PATH}", headers=bearer(made["key"])) as socket:
+        await socket.receive_json()
+        async with start_gateway() as other:
+            caller = other.client(relaying.admin_key)
+            assert (await caller.delete(f"/v1/keys/{made['id']}")).status_code == 204
+            assert (await asyncio.wait_for(socket.receive(), 20)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1008
+    await asyncio.wait_for(echo.closed.wait(), 10)
+    await kept.send_str("still here")
+    assert await kept.receive_str() == "still here"
+    await kept.close()
+
+
+async def test_a_socket_ends_when_its_account_is_gone(relaying: Any, client: aiohttp.ClientSession) -> None:
+    name = f"ada-{secrets.token_hex(4)}"
+    account = {"username": name, "password": "correct horse battery", "scopes": ["loads:write"]}
+    assert (await relaying.admin.post("/v1/users", json=account)).status_code == 201
+    form = {"grant_type": "password", "username": name, "password": account["password"]}
+    token = (await relaying.client().post("/oauth/token", data=form)).json()["access_token"]
+    async with client.ws_connect(f"{relaying.url}{PATH}", headers=bearer(token)) as socket:
+        await socket.receive_json()
+        assert (await relaying.admin.delete(f"/v1/users/{name}")).status_code == 204
+        assert (await asyncio.wait_for(socket.receive(), 20)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1008
+
+
+async def test_a_socket_ends_when_its_keys_time_is_over(
+    relaying: Any, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "VERIFY_SECONDS", 0.1)
+    key = await relaying.key("loads:write", expires_at=(datetime.now(UTC) + timedelta(seconds=3)).isoformat())
+    async with client.ws_connect(f"{relaying.url}{PATH}", headers=bearer(key)) as socket:
+        await socket.receive_json()
+        assert (await asyncio.wait_for(socket.receive(), 20)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1008
 
 
 async def test_a_service_that_is_away_is_a_problem(start_gateway: Any) -> None:

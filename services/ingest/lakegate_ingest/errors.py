@@ -36,6 +36,7 @@ Problem
     ├── BadRows                 422 `errors` points at each
     ├── TooManyRows             413
     ├── StreamNotFound          404
+    ├── StreamTopicRecreated    409 what the table holds is of another topic of this name
     └── BadStreamSchema         422 an Avro schema that can't be used
 """
 
@@ -229,6 +230,12 @@ class BadRows(StreamProblem):
 
 class TooManyRows(StreamProblem):
     slug, title, status = "too-many-rows", "Too many rows in one request", 413
+
+
+class StreamTopicRecreated(StreamProblem):
+    """Also what a stream's `failure` says while its worker waits for somebody to decide."""
+
+    slug, title, status = "stream-topic-recreated", "The stream's topic was made anew", 409
 
 
 class StreamNotFound(StreamProblem):

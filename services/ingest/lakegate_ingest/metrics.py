@@ -58,6 +58,10 @@ STREAM_RETRIES = Counter("lakegate_ingest_stream_commit_retries_total", "Commits
 STREAM_EXPIRED = Counter(
     "lakegate_ingest_stream_records_expired_total", "Records that Kafka's retention removed before they were committed"
 )
+STREAM_RECREATED = Counter(
+    "lakegate_ingest_stream_topic_recreated_total",
+    "Times that a stream was not gone on with, since its topic was deleted and made again",
+)
 STREAM_LAG = Gauge(
     "lakegate_ingest_stream_lag_records", "Records that are not in the table yet, of this worker's share", ["stream"]
 )

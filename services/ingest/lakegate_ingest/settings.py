@@ -205,6 +205,7 @@ class StreamSettings(Section):
     schema_seconds: float = Field(default=3.0, ge=0, description="how long a table's schema is believed at the door")
     judges: int = Field(default=1, ge=1, le=16, description="requests whose rows the engine judges at once")
     max_sockets: int = Field(default=256, ge=1, description="WebSocket producers at once")
+    max_sockets_per_tenant: int = Field(default=128, ge=1, description="of these, at most so many of one tenant")
     max_tails: int = Field(default=64, ge=1, description="tails (SSE) at once")
     tail_seconds: float = Field(
         default=600.0, gt=0, description="a tail is ended after so long; clients connect again by themselves"

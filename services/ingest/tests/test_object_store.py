@@ -9,8 +9,9 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import obstore
 import pytest
@@ -262,6 +263,38 @@ async def test_a_file_that_was_sent_straight_to_the_store_is_loaded_and_then_del
         return bool(again.json()["type"] == "/problems/upload-not-found")
 
     await eventually(forgotten)
+
+
+async def test_what_is_sent_by_a_url_after_its_file_was_loaded_is_deleted_when_the_url_has_ended(
+    api: Api, location: str, objects: ObjectStoreSettings, database: Any
+) -> None:
+    upload = await presigned(api)
+    await put(upload["url"], ROWS)
+    loaded = await api.client.post("/v1/loads/shop/orders", params={"source": upload["upload_id"]})
+    assert loaded.status_code == 201, loaded.text
+    await eventually(lambda: not keys(location, objects, f"_uploads/{api.tenant}"))
+    assert await put(upload["url"], ROWS) == 200
+    assert keys(location, objects, f"_uploads/{api.tenant}")
+    admin = await asyncpg.connect(database.admin_url)
+    try:
+        # an hour after the URL's end
+        due = await admin.fetchval(
+            "UPDATE ingest.upload_expiries SET due_at = now(), ends_at = now() - interval '1 hour' "
+            "WHERE upload_id = $1 RETURNING true",
+            UUID(upload["upload_id"]),
+        )
+        assert due
+        await eventually(lambda: not keys(location, objects, f"_uploads/{api.tenant}"))
+
+        async def forgotten() -> bool:
+            found = await admin.fetchval(
+                "SELECT count(*) FROM ingest.upload_expiries WHERE upload_id = $1", UUID(upload["upload_id"])
+            )
+            return bool(found == 0)
+
+        await eventually(forgotten)
+    finally:
+        await admin.close()
 
 
 async def test_a_repeated_load_of_an_upload_gives_the_first_receipt(

@@ -2,23 +2,29 @@
 
 Both colours consume as the same groups, so that one goes on where the other stopped. Who is to run stands in a file, a
 ConfigMap mounted into every pod, so that a pod that starts knows. A mounted file follows late; so the driver of a
-rollout also tells each process at its management listener. The decision with the higher generation counts, wherever it
-came from. Without a file every process consumes.
+rollout also tells each process at its management listener, and signs what it says: whoever can't has the file read
+again, and no more. The decision with the higher generation counts, wherever it came from. Without a file every process
+consumes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lakegate_chassis.eventlog import metrics
 from lakegate_chassis.logs import log
-from lakegate_chassis.problems import Conflict
+from lakegate_chassis.problems import Conflict, InvalidRequest, Unauthorized
 from lakegate_chassis.settings import ConsumerSettings
+
+# A rollout is four decisions. A number far above the known one would have all later ones refused.
+MOST_STEPS = 1000
 
 
 class Decision(BaseModel):
@@ -80,13 +86,42 @@ class Turn:
             groups=dict(self._running),
         )
 
+    def is_signed(self, body: bytes, signature: str) -> bool:
+        """Whether who sent this body has the key: HMAC-SHA256, hexadecimal. A key may be rotated: it is read now."""
+        if self._settings.key_file is None:
+            return False
+        try:
+            key = self._settings.key_file.read_bytes().strip()
+        except OSError as error:
+            log.warning("consumers_key_unreadable", reason=f"{self._settings.key_file}: {type(error).__name__}")
+            return False
+        made = hmac.new(key, body, hashlib.sha256).hexdigest()
+        return bool(key) and hmac.compare_digest(made.encode(), signature.encode())
+
+    async def hear(self, decision: Decision, *, signed: bool) -> Standing:
+        """What came over the network. Raises Unauthorized for news that is not signed and not in the file either,
+        OutdatedDecision, InvalidRequest.
+        """
+        if not signed:
+            await self._look()
+            if decision.generation > self._decision.generation:
+                raise Unauthorized(
+                    "Whose consumers run is decided by who signs it with the key of rollouts, and the file does not "
+                    "say so yet."
+                )
+        return await self.decide(decision)
+
     async def decide(self, decision: Decision) -> Standing:
-        """Take it if it is news. Raises OutdatedDecision when a later one is known."""
+        """Take it if it is news. Raises OutdatedDecision when a later one is known, InvalidRequest for a leap."""
         known = self._decision
         if decision.generation < known.generation or (
             decision.generation == known.generation and decision.colour != known.colour
         ):
             raise OutdatedDecision(f"Generation {known.generation} is known; this one is {decision.generation}.")
+        if decision.generation > known.generation + MOST_STEPS:
+            raise InvalidRequest(
+                f"Generation {known.generation} is known, and {decision.generation} is more than {MOST_STEPS:,} above."
+            )
         if decision.generation > known.generation:
             await self._take(decision)
         return self.standing
@@ -130,11 +165,14 @@ class Turn:
         """Read the file again and again; run it under Background."""
         while self._settings.file is not None:
             await asyncio.sleep(self._settings.poll_seconds)
-            read = self._read()
-            if read is not None:
-                log.info("consumers_decided", colour=read.colour, generation=read.generation, running=self.is_ours)
-                async with self._changed:
-                    self._changed.notify_all()
+            await self._look()
+
+    async def _look(self) -> None:
+        read = self._read()
+        if read is not None:
+            log.info("consumers_decided", colour=read.colour, generation=read.generation, running=self.is_ours)
+            async with self._changed:
+                self._changed.notify_all()
 
     def taking(self, name: str, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """`run` for Background, cancelled while it is not our turn: a consumer commits and leaves its group then."""
@@ -187,9 +225,14 @@ def turn_routes(turn: Turn) -> APIRouter:
         return turn.standing
 
     @routes.put("/consumers")
-    async def decide(decision: Decision) -> Standing:
+    async def decide(
+        request: Request,
+        decision: Decision,
+        lakegate_signature: Annotated[str, Header(max_length=64, description="HMAC-SHA256 of the body, hex")] = "",
+    ) -> Standing:
         """Tell this process whose turn it is. It answers at once; ask until it is settled. Repeating is harmless."""
-        return await turn.decide(decision)
+        signed = turn.is_signed(await request.body(), lakegate_signature)
+        return await turn.hear(decision, signed=signed)
 
     return routes
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +21,8 @@ from lakegate_chassis.eventlog.turn import Decision, OutdatedDecision, Turn
 from lakegate_chassis.server import management_app
 from lakegate_chassis.settings import ConsumerSettings
 from lakegate_chassis.testing import eventually, serving
+
+KEY = b"a key of rollouts"
 
 
 def write(file: Path, colour: str | None, generation: int) -> None:
@@ -39,6 +44,12 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def blue(file: Path) -> Turn:
     return Turn(ConsumerSettings(colour="blue", file=file, poll_seconds=0.02))
+
+
+@pytest.fixture
+def keyed(file: Path, tmp_path: Path) -> Turn:
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    return Turn(ConsumerSettings(colour="blue", file=file, key_file=tmp_path / "key"))
 
 
 @asynccontextmanager
@@ -163,13 +174,41 @@ async def test_the_next_colour_goes_on_where_the_first_stopped(log, topic, file:
         await background.stop()
 
 
-async def test_the_management_listener_tells_and_takes_the_turn(blue: Turn) -> None:
-    async with serving(management_app(None, blue), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+def signed(decision: dict[str, Any], key: bytes = KEY) -> dict[str, Any]:
+    body = json.dumps(decision).encode()
+    signature = hmac.new(key, body, hashlib.sha256).hexdigest()
+    return {"content": body, "headers": {"content-type": "application/json", "lakegate-signature": signature}}
+
+
+async def test_the_management_listener_tells_and_takes_the_turn(keyed: Turn) -> None:
+    async with serving(management_app(None, keyed), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
         before = (await client.get("/consumers")).json()
         assert (before["colour"], before["running"], before["generation"]) == ("blue", True, 0)
-        told = await client.put("/consumers", json={"colour": "green", "generation": 7})
+        told = await client.put("/consumers", **signed({"colour": "green", "generation": 7}))
         assert (told.status_code, told.json()["running"], told.json()["wanted"]) == (200, False, "green")
-        late = await client.put("/consumers", json={"colour": "blue", "generation": 6})
+        late = await client.put("/consumers", **signed({"colour": "blue", "generation": 6}))
         assert (late.status_code, late.json()["type"]) == (409, "/problems/outdated-decision")
         wrong = await client.put("/consumers", json={"colour": "blue", "generation": -1})
         assert (wrong.status_code, wrong.json()["type"]) == (422, "/problems/invalid-request")
+
+
+@pytest.mark.parametrize("how", ["no signature", "another key", "no key here"])
+async def test_who_can_not_sign_has_the_file_read_again_and_no_more(keyed: Turn, file: Path, how: str) -> None:
+    turn = Turn(ConsumerSettings(colour="blue", file=file)) if how == "no key here" else keyed
+    decision = {"colour": "green", "generation": 7}
+    said = {"json": decision} if how == "no signature" else signed(decision, b"" if how == "another key" else KEY)
+    async with serving(management_app(None, turn), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+        refused = await client.put("/consumers", **said)
+        assert (refused.status_code, refused.json()["type"]) == (401, "/problems/unauthorized")
+        assert (await client.get("/consumers")).json()["generation"] == 0
+        write(file, "green", 7)
+        heard = await client.put("/consumers", **said)
+        assert (heard.status_code, heard.json()["wanted"], heard.json()["generation"]) == (200, "green", 7)
+
+
+async def test_a_generation_that_would_refuse_all_later_ones_is_no_decision(keyed: Turn) -> None:
+    async with serving(management_app(None, keyed), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+        leap = await client.put("/consumers", **signed({"colour": None, "generation": 2**53}))
+        assert (leap.status_code, leap.json()["type"]) == (422, "/problems/invalid-request")
+        after = await client.put("/consumers", **signed({"colour": "green", "generation": 1}))
+        assert (after.status_code, after.json()["generation"]) == (200, 1)

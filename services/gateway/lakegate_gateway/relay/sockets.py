@@ -1,12 +1,14 @@
 """WebSockets, relayed by aiohttp's client: two loops that hand messages on, until either side goes.
 
+Or until the credential is void that the socket was opened with.
+
 A client that sends faster than the service answers waits by TCP: a message is read from it once the one before is on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import unquote
 
@@ -18,54 +20,62 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from lakegate_chassis.health import Health
+from lakegate_chassis.logs import log
 from lakegate_chassis.problems import MEDIA_TYPE, Problem, problem_response
 from lakegate_gateway.errors import BadUpstream, TooManySockets, UpstreamUnreachable
+from lakegate_gateway.identity.authenticator import Proof
+from lakegate_gateway.identity.sessions import Sessions
+from lakegate_gateway.identity.verified import Verified
 from lakegate_gateway.relay.headers import Pair
 from lakegate_gateway.routes import Route
-from lakegate_gateway.settings import LimitSettings
 
 OPEN = Gauge("lakegate_gateway_open_sockets", "WebSockets that are being relayed")
 SOCKETS = Counter(
-    "lakegate_gateway_sockets_total", "WebSockets by how they ended: closed, refused, unreachable, drained", ["outcome"]
+    "lakegate_gateway_sockets_total",
+    "WebSockets by how they ended: closed, refused, unreachable, drained, revoked",
+    ["outcome"],
 )
 # Where a service puts the problem of a refused handshake: the client library shows an answer's headers, not its body.
 PROBLEM_HEADER = "lakegate-problem"
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 HEARTBEAT_SECONDS = 20.0
-NORMAL, GOING_AWAY, ABNORMAL, TRY_AGAIN = 1000, 1001, 1006, 1012
+NORMAL, GOING_AWAY, ABNORMAL, NOT_ALLOWED, TRY_AGAIN = 1000, 1001, 1006, 1008, 1012
+LONGEST_REASON = 120  # RFC 6455 5.5: 123 bytes
 _UNSENDABLE = (1004, 1005, ABNORMAL, 1015)  # RFC 6455 7.4.1: never on the wire
 
 
 class SocketRelay:
     """Bounded in number, and in the size of a message."""
 
-    def __init__(self, upstreams: Mapping[str, str], limits: LimitSettings) -> None:
+    def __init__(self, upstreams: Mapping[str, str], message_bytes: int, sessions: Sessions) -> None:
         self._upstreams = upstreams
-        self._limits = limits
+        self._message_bytes = message_bytes
+        self._sessions = sessions
         self._session: aiohttp.ClientSession | None = None
-        self._open = 0
 
     async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, route: Route, identity: Sequence[Pair], health: Health
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        identity: Sequence[Pair],
+        health: Health,
+        proof: Proof | Verified,
+        verify: Callable[[], Awaitable[None]],
     ) -> None:
-        """Relay one socket from its handshake to its end."""
+        """Relay one socket from its handshake to its end; `verify` raises Problem once it must not go on."""
         client = WebSocket(scope, receive, send)
-        if self._open >= self._limits.sockets:
-            problem = TooManySockets("Too many WebSockets are open here. Try again shortly.", retry_after=5)
-            await self.refuse(client, problem_response(problem, instance=scope["path"]))
-            return
-        self._open += 1
-        OPEN.inc()
         try:
-            async with AsyncExitStack() as stack:
-                upstream = await self._connect(client, route, identity, stack)
-                if upstream is not None:
-                    await client.accept(subprotocol=upstream.protocol)
-                    await self._pass(client, upstream, health)
-        finally:
-            self._open -= 1
-            OPEN.dec()
+            with self._sessions.place(proof.principal, proof.key_id) as session, OPEN.track_inprogress():
+                async with AsyncExitStack() as stack:
+                    upstream = await self._connect(client, route, identity, stack)
+                    if upstream is not None:
+                        await client.accept(subprotocol=upstream.protocol)
+                        await self._pass(client, upstream, health, session.ended(verify))
+        except TooManySockets as problem:
+            await self.refuse(client, problem_response(problem, instance=scope["path"]))
 
     async def refuse(self, client: WebSocket, answer: Response) -> None:
         """End the handshake with an HTTP answer."""
@@ -88,7 +98,7 @@ class SocketRelay:
                     headers={name.decode(): value.decode("latin-1") for name, value in identity},
                     protocols=scope.get("subprotocols", ()),
                     heartbeat=HEARTBEAT_SECONDS,
-                    max_msg_size=self._limits.socket_message_bytes,
+                    max_msg_size=self._message_bytes,
                 )
                 return await stack.enter_async_context(connecting)
         except aiohttp.WSServerHandshakeError as error:
@@ -99,12 +109,27 @@ class SocketRelay:
             await client.send_denial_response(problem_response(problem, instance=scope["path"]))
         return None
 
-    async def _pass(self, client: WebSocket, upstream: aiohttp.ClientWebSocketResponse, health: Health) -> None:
+    async def _pass(
+        self,
+        client: WebSocket,
+        upstream: aiohttp.ClientWebSocketResponse,
+        health: Health,
+        ended: Coroutine[None, None, Problem],
+    ) -> None:
         up = asyncio.create_task(_up(client, upstream))
         down = asyncio.create_task(_down(client, upstream))
         drained = asyncio.create_task(health.draining.wait())
+        void = asyncio.create_task(ended)
+        tasks = {up, down, drained, void}
         try:
-            await asyncio.wait({up, down, drained}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if void.done() and not up.done() and not down.done():
+                problem = void.result()
+                SOCKETS.labels("revoked").inc()
+                log.info("socket_revoked", problem=problem.slug)
+                why = NOT_ALLOWED if problem.status < 500 else TRY_AGAIN
+                await _close(client, why, problem.detail[:LONGEST_REASON])
+                return
             if up.done():
                 # what the service still has to say to what it was sent is said, if anybody listens
                 await asyncio.wait({down}, timeout=CLOSE_SECONDS)
@@ -113,9 +138,9 @@ class SocketRelay:
             if not up.done():
                 await _close(client, GOING_AWAY if drained.done() else code)
         finally:
-            for task in (up, down, drained):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({up, down, drained})
+            await asyncio.wait(tasks)
             await upstream.close()
 
     async def close(self) -> None:
@@ -151,11 +176,11 @@ async def _down(client: WebSocket, upstream: aiohttp.ClientWebSocketResponse) ->
             return  # the client has gone: the other loop has seen it, too
 
 
-async def _close(client: WebSocket, code: int | None) -> None:
+async def _close(client: WebSocket, code: int | None, reason: str | None = None) -> None:
     sendable = code if code is not None and code not in _UNSENDABLE else TRY_AGAIN
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            await client.close(sendable)
+            await client.close(sendable, reason)
     except (RuntimeError, OSError, TimeoutError):
         return  # closed by the other side at the same time
 

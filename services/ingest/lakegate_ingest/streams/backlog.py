@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lakegate_ingest.streams.topics import Progress
+
 # A record costs more than its value: the objects around it.
 RECORD_BYTES = 200
 
@@ -59,6 +61,12 @@ class Backlog:
         self.placed = False
         # where the reader has to go; it takes it from here, since only it may move the consumer
         self.seek: dict[int, int] | None = None
+        # what the topic's name stood for when this got its place
+        self.topic_id: str | None = None
+        # restarts: what the table says of another topic of that name, which the next commit may replace
+        self.replaces: dict[int, Progress] = {}
+        # records came from before our place: the brokers have begun anew, or lost some
+        self.displaced = False
         self.committing: Batch | None = None
         self.committed: dict[int, int] = {}
         self.changed = asyncio.Event()
@@ -66,8 +74,11 @@ class Backlog:
         self._next: dict[int, int] = {}
         self.current = Batch({}, {})
 
-    def place(self, positions: Mapping[int, int]) -> None:
+    def place(self, positions: Mapping[int, int], topic_id: str | None, replaces: Mapping[int, Progress]) -> None:
         """Begin at these offsets; the reader is told to."""
+        self.topic_id = topic_id
+        self.replaces = dict(replaces)
+        self.displaced = False
         self._next = dict(positions)
         self.committed = dict(positions)
         self.current = Batch({}, {})
@@ -87,6 +98,8 @@ class Backlog:
             return
         expected = self._next[partition]
         if records[0].offset < expected:
+            self.displaced = True
+            self.changed.set()
             records = [record for record in records if record.offset >= expected]
             if not records:
                 return

@@ -37,7 +37,7 @@ from lakegate_ingest.errors import CatalogRefused, CommitConflict, SchemaConflic
 from lakegate_ingest.metrics import STREAM_RETRIES
 from lakegate_ingest.settings import CommitSettings
 from lakegate_ingest.streams import queries
-from lakegate_ingest.streams.topics import committed_offset, offset_property
+from lakegate_ingest.streams.topics import Progress, offset_property, progress, topic_id_property
 
 LONGEST_PAUSE_SECONDS = 2.0
 STREAM_TOPIC = "lakegate.stream-topic"
@@ -60,6 +60,9 @@ class Span:
     table_uuid: UUID
     starts: Mapping[int, int]
     ends: Mapping[int, int]
+    # which topic the name stood for, and what the table may say of another one of that name
+    topic_id: str | None
+    replaces: Mapping[int, Progress]
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,11 @@ class StreamCommitter:
             commit_id=work.commit_id,
             topic=work.span.topic,
             snapshot_id=work.snapshot_id,
-            starts={str(partition): offset for partition, offset in work.span.starts.items()},
+            # where the table is: the sweep takes any other place for a commit that came after this
+            starts={
+                str(partition): replaced.offset if (replaced := work.span.replaces.get(partition)) else offset
+                for partition, offset in work.span.starts.items()
+            },
             location=metadata.location,
             urls=[url for _, url in work.placed],
         )
@@ -155,9 +162,13 @@ def check_place(span: Span, metadata: TableMetadata) -> None:
     if metadata.table_uuid != span.table_uuid:
         raise Superseded("the table was made anew")
     for partition, start in span.starts.items():
-        committed = committed_offset(metadata.properties, span.topic, partition)
-        if committed is not None and committed != start:
-            raise Superseded(f"partition {partition} is at {committed}, and the rows begin at {start}")
+        found = progress(metadata.properties, span.topic, partition)
+        if found is None or found == span.replaces.get(partition):
+            continue
+        if found.offset != start:
+            raise Superseded(f"partition {partition} is at {found.offset}, and the rows begin at {start}")
+        if span.topic_id is not None and found.topic_id not in (None, span.topic_id):
+            raise Superseded(f"partition {partition} is of topic {found.topic_id}, the rows are of {span.topic_id}")
 
 
 class _Work:
@@ -204,6 +215,8 @@ class _Work:
         """What to send. Blocks. Raises SchemaMoved, SchemaConflict."""
         span = self.span
         offsets = {offset_property(span.topic, partition): str(end) for partition, end in span.ends.items()}
+        if span.topic_id is not None:
+            offsets |= {topic_id_property(span.topic, partition): span.topic_id for partition in span.ends}
         if not metadata.spec().is_unpartitioned():
             raise SchemaConflict(
                 f"{span.table} is partitioned, and streams write unpartitioned tables only. Use an engine."

@@ -134,7 +134,7 @@ async def put_stream(
 
     require(principal, Scope.LOADS_WRITE, table.namespace)
     wanted = Producing(principal, delegation, table)
-    return described(await front(resources).service.configure(wanted, options.on_new_column))
+    return described(await front(resources).service.configure(wanted, options.on_new_column, options.accept_topic_id))
 
 
 @router.get("/v1/streams/{namespace}/{table}")
@@ -207,7 +207,7 @@ async def _socket(socket: WebSocket) -> None:
         require(principal, Scope.LOADS_WRITE, table.namespace)
         wanted = _socket_options(socket, principal, table)
         streams = front(resources)
-        with streams.sockets.place():
+        with streams.sockets.place(principal.tenant):
             await serve(socket, wanted, streams.service, socket.app.state.health)
     except Problem as problem:
         STREAM_REQUESTS.labels(problem.slug).inc()

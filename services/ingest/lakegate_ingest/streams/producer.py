@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import KafkaError
 
 from lakegate_chassis.eventlog.kafka.connections import Connections
+from lakegate_chassis.eventlog.kafka.incarnations import topic_id
 from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.logs import log
 from lakegate_ingest.errors import StreamBusy, Unacknowledged
@@ -101,6 +102,16 @@ class StreamProducer:
                 return sorted(await self._producer.partitions_for(topic))
         except (TimeoutError, KafkaError) as error:
             raise _away() from error
+
+    async def topic_id(self, topic: str) -> str | None:
+        """What the name stands for now; None where the brokers give topics no ids. Raises Unacknowledged."""
+        try:
+            async with asyncio.timeout(self._ack_seconds):
+                await self._ready.wait()
+                producer = self._producer
+                return await topic_id(producer.client, topic, sorted(await producer.partitions_for(topic)))
+        except (TimeoutError, ConnectionError, KafkaError) as error:
+            raise Unacknowledged(f"The brokers don't say what {topic} is: {error or type(error).__name__}.") from error
 
     async def send(self, topic: str, records: Sequence[Record], room: Room | None = None) -> list[Placed]:
         """Raises Unacknowledged when the brokers are away, or have not confirmed in time.

@@ -21,13 +21,14 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest import engine
 from lakegate_ingest.commit.catalog import NoSuchTable
 from lakegate_ingest.commit.committer import SchemaMoved
-from lakegate_ingest.errors import BadStreamSchema, StreamNotFound, TableNotFound
+from lakegate_ingest.errors import BadStreamSchema, StreamNotFound, StreamTopicRecreated, TableNotFound
 from lakegate_ingest.loads.reading import engine_problem
 from lakegate_ingest.metrics import (
     STREAM_COMMIT_SECONDS,
     STREAM_COMMITS,
     STREAM_DELAY,
     STREAM_EXPIRED,
+    STREAM_RECREATED,
     STREAM_ROWS,
 )
 from lakegate_ingest.settings import StreamSettings
@@ -42,7 +43,7 @@ from lakegate_ingest.streams.producer import StreamProducer
 from lakegate_ingest.streams.queries import StreamRow
 from lakegate_ingest.streams.requests import OnNewColumn
 from lakegate_ingest.streams.scratch import Scratch
-from lakegate_ingest.streams.topics import committed_offset
+from lakegate_ingest.streams.topics import Progress, offset_property, progress
 
 MOST_ROUNDS = 4
 FIRST_PAUSE_SECONDS = 0.2
@@ -117,7 +118,7 @@ class Pump:
         await self._wait_until_due(tenant, table, backlog)
         batch = backlog.seal()
         stream = await self._stream(tenant, table)
-        done, prepared = await self._commit(stream, batch)
+        done, prepared = await self._commit(stream, batch, backlog.topic_id, backlog.replaces)
         backlog.done(batch)
         STREAM_COMMITS.labels("committed").inc()
         STREAM_ROWS.labels("committed").inc(prepared.read.rows_written)
@@ -135,6 +136,8 @@ class Pump:
         idle_at = time.monotonic() + self._settings.lineage_seconds
         while True:
             now = time.monotonic()
+            if backlog.displaced:
+                raise Superseded("records came from before our place")
             if len(backlog.current):
                 due = backlog.current.began + self._settings.commit_seconds
                 if backlog.urgent or now >= due:
@@ -160,32 +163,43 @@ class Pump:
         return await self._grants.fresh(row)
 
     async def _find_place(self, tenant: str, table: TableName, backlog: Backlog, consumer: Any) -> None:
-        """The offsets in the table; else those of the group; else the beginning of what Kafka has."""
+        """The offsets in the table; else those of the group; else the beginning of what Kafka has.
+
+        Raises StreamTopicRecreated when those of the table are of another topic, which nobody has accepted.
+        """
         stream = await self._stream(tenant, table)
         properties = (await self._load(stream)).properties
+        topic_id = await self._producer.topic_id(backlog.topic)
         places = {partition: TopicPartition(backlog.topic, partition) for partition in backlog.partitions}
         first = await consumer.beginning_offsets(list(places.values()))
         ends = await consumer.end_offsets(list(places.values()))
         found: dict[int, int] = {}
+        replaces: dict[int, Progress] = {}
         for partition, place in places.items():
-            at = committed_offset(properties, backlog.topic, partition)
-            if at is None:
+            known = progress(properties, backlog.topic, partition)
+            if known is None:
                 at = await consumer.committed(place)
-            if at is None:
+                at = first[place] if at is None else at
+            elif not _is_of_another(known, topic_id, ends[place], stream.accepted_topic_id):
+                at = known.offset
+            elif topic_id is not None and stream.accepted_topic_id == topic_id:
+                replaces[partition] = known
                 at = first[place]
+            else:
+                raise _recreated(stream, partition, known, topic_id, ends[place])
             if at > ends[place]:
                 raise ConnectionError(
                     f"partition {partition} of {backlog.topic}: the table is at {at}, and it ends at {ends[place]}. "
-                    "The topic was made anew, or the brokers have lost records: compare, then remove the table's "
-                    f"property lakegate.stream.{backlog.topic}.{partition}"
+                    "The brokers have lost records: compare, then remove the table's property "
+                    f"{offset_property(backlog.topic, partition)}"
                 )
             if at < first[place]:
                 STREAM_EXPIRED.inc(first[place] - at)
                 log.error("stream_records_expired", topic=backlog.topic, partition=partition, records=first[place] - at)
                 # the table still says `at`: the next commit begins there, over the gap
             found[partition] = at
-        log.info("stream_placed", topic=backlog.topic, offsets=found)
-        backlog.place(found)
+        log.info("stream_placed", topic=backlog.topic, topic_id=topic_id, offsets=found, restarted=sorted(replaces))
+        backlog.place(found, topic_id, replaces)
 
     async def _load(self, stream: StreamRow) -> TableMetadata:
         try:
@@ -195,7 +209,12 @@ class Pump:
                 f"The table {stream.table} is gone. Its stream waits; the next request to it makes the table anew."
             ) from error
 
-    async def _commit(self, stream: StreamRow, batch: Batch) -> tuple[Done, Prepared]:
+    async def _commit(
+        self, stream: StreamRow, batch: Batch, topic_id: str | None, replaces: Mapping[int, Progress]
+    ) -> tuple[Done, Prepared]:
+        # looked at after the records came: all of them are of the topic that the table is going to name
+        if await self._producer.topic_id(stream.topic) != topic_id:
+            raise Superseded("the topic was made anew")
         readers = await self._avro_readers(stream, batch)
         aside: set[int] = set()
         with self._scratch.folder() as folder:
@@ -203,7 +222,7 @@ class Pump:
                 metadata = await self._load(stream)
                 span = Span(
                     stream.tenant, stream.table, stream.topic, stream.delegation, metadata.table_uuid,
-                    dict(batch.starts), dict(batch.ends),
+                    dict(batch.starts), dict(batch.ends), topic_id, replaces,
                 )  # fmt: skip
                 check_place(span, metadata)
                 work = folder / str(turn)
@@ -270,6 +289,37 @@ class Pump:
                 await queries.set_failure(connection, topic, failure)
         except (Problem, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as unavailable:
             log.warning("stream_failure_untold", topic=topic, error=str(unavailable) or type(unavailable).__name__)
+
+
+def _is_of_another(known: Progress, topic_id: str | None, end: int, accepted: str | None) -> bool:
+    """Whether what the table says is of another topic of this name, which was deleted since."""
+    if known.topic_id is not None and topic_id is not None:
+        return known.topic_id != topic_id
+    # written before ids were, or brokers without ids: what the owner says, and what can't be
+    return known.offset > end or (topic_id is not None and accepted == topic_id)
+
+
+def _recreated(
+    stream: StreamRow, partition: int, known: Progress, topic_id: str | None, end: int
+) -> StreamTopicRecreated:
+    STREAM_RECREATED.inc()
+    log.error(
+        "stream_topic_recreated", topic=stream.topic, partition=partition, committed=known.offset, end=end,
+        topic_id=topic_id, committed_topic_id=known.topic_id,
+    )  # fmt: skip
+    path = f"/v1/streams/{stream.table.namespace}/{stream.table.name}"
+    way_out = (
+        f'PUT {path} with {{"accept_topic_id": "{topic_id}"}}.'
+        if topic_id is not None
+        else f"remove the table's property {offset_property(stream.topic, partition)}: these brokers give no ids."
+    )
+    return StreamTopicRecreated(
+        f"The table holds partition {partition} up to {known.offset} of a topic that was deleted; the topic that has "
+        f"its name now ends at {end}. Nothing is committed until it is said that these records are new. "
+        f"To begin with the first: {way_out}",
+        topic_id=topic_id,
+        committed_topic_id=known.topic_id,
+    )
 
 
 async def _back_off(pause: float) -> float:

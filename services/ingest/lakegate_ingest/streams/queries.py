@@ -12,7 +12,7 @@ import asyncpg
 from lakegate_contracts.names import TableName
 
 _COLUMNS = """tenant, namespace, table_name, topic, on_new_column, subject, delegation, delegated_at, failure, run_id,
-    committed_at, created_at"""
+    committed_at, created_at, accepted_topic_id"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class StreamRow:
     run_id: UUID | None
     committed_at: datetime | None
     created_at: datetime
+    accepted_topic_id: str | None = None
 
 
 def _row(record: asyncpg.Record) -> StreamRow:
@@ -45,19 +46,30 @@ def _row(record: asyncpg.Record) -> StreamRow:
         run_id=record["run_id"],
         committed_at=record["committed_at"],
         created_at=record["created_at"],
+        accepted_topic_id=record["accepted_topic_id"],
     )
 
 
 async def put_stream(
-    connection: Any, *, tenant: str, table: TableName, topic: str, on_new_column: str | None, subject: str, grant: str
+    connection: Any,
+    *,
+    tenant: str,
+    table: TableName,
+    topic: str,
+    on_new_column: str | None,
+    subject: str,
+    grant: str,
+    accepted_topic_id: str | None = None,
 ) -> StreamRow:
-    """Make the stream, or give the one that is there a fresh delegation (and `on_new_column` where one is given)."""
+    """Make the stream, or give the one that is there a fresh delegation (and what else is given)."""
     record = await connection.fetchrow(
         f"""
-        INSERT INTO streams (tenant, namespace, table_name, topic, on_new_column, subject, delegation)
-        VALUES ($1, $2, $3, $4, coalesce($5, 'evolve'), $6, $7)
+        INSERT INTO streams (
+            tenant, namespace, table_name, topic, on_new_column, subject, delegation, accepted_topic_id)
+        VALUES ($1, $2, $3, $4, coalesce($5, 'evolve'), $6, $7, $8)
         ON CONFLICT (tenant, namespace, table_name) DO UPDATE SET
             on_new_column = coalesce($5, streams.on_new_column),
+            accepted_topic_id = coalesce($8, streams.accepted_topic_id),
             subject = excluded.subject, delegation = excluded.delegation, delegated_at = now()
         RETURNING {_COLUMNS}""",
         tenant,
@@ -67,6 +79,7 @@ async def put_stream(
         on_new_column,
         subject,
         grant,
+        accepted_topic_id,
     )
     await connection.execute(
         """

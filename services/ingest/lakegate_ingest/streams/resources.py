@@ -73,7 +73,7 @@ async def open_front(
             service=service,
             states=States(pool, catalog, connections, producer),
             tails=Tails(pool, connections, producer, own),
-            sockets=Sockets(own.max_sockets),
+            sockets=Sockets(own.max_sockets, own.max_sockets_per_tenant),
         )
     finally:
         threads.shutdown(wait=False, cancel_futures=True)

@@ -36,7 +36,14 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    on_new_column: Literal["evolve", "reject"] = "evolve"
+    on_new_column: Literal["evolve", "reject"] | None = Field(
+        default=None, description="left out: as it is; evolve for a new stream"
+    )
+    accept_topic_id: str | None = Field(
+        default=None,
+        max_length=64,
+        description="the id of the topic that was made anew: begin with its first record, whatever the table holds",
+    )
 
 
 class PartitionState(BaseModel):
@@ -64,6 +71,7 @@ class Stream(BaseModel):
 class StreamStatus(Stream):
     """With what Kafka and the table say of its partitions."""
 
+    topic_id: str | None = Field(description="which topic the name stands for now, where the brokers give ids")
     partitions: tuple[PartitionState, ...]
     lag: int = Field(description="records that are not in the table yet")
     rejects: int = Field(description="records that were set aside, and are still kept")

@@ -17,7 +17,7 @@ from lakegate_chassis.problems import FieldError
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.tokens import TokenExchange
-from lakegate_ingest.errors import BadParameter, BadRows, StreamNotFound, TableNotFound
+from lakegate_ingest.errors import BadParameter, BadRows, StreamNotFound, StreamTopicRecreated, TableNotFound
 from lakegate_ingest.metrics import STREAM_REQUESTS, STREAM_ROWS
 from lakegate_ingest.settings import StreamSettings
 from lakegate_ingest.streams import queries
@@ -119,15 +119,23 @@ class StreamService:
             return None
         return self._keep(row)
 
-    async def configure(self, wanted: Producing, on_new_column: OnNewColumn) -> StreamRow:
-        """Make the stream of a table that exists, or change it. Raises TableNotFound."""
+    async def configure(
+        self, wanted: Producing, on_new_column: OnNewColumn | None, accept_topic_id: str | None = None
+    ) -> StreamRow:
+        """Make the stream of a table that exists, or change it. Raises TableNotFound, StreamTopicRecreated."""
         known = await self._tables.get(wanted.principal.tenant, wanted.table, wanted.delegation)
         if known is None:
             raise TableNotFound(
                 f"There is no table {wanted.table}, and no rows to make one from. Send its first rows by POST, load a "
                 "file, or create it by the Iceberg API."
             )
-        return await self.put(wanted, on_new_column=on_new_column)
+        if accept_topic_id is not None:
+            topic_id = await self.producer.topic_id(topic_of(wanted.principal.tenant, wanted.table))
+            if accept_topic_id != topic_id:
+                raise StreamTopicRecreated(
+                    f"The stream's topic has the id {topic_id} now. Nothing was changed.", topic_id=topic_id
+                )
+        return await self.put(wanted, on_new_column=on_new_column, accept_topic_id=accept_topic_id)
 
     async def add_schema(self, principal: Principal, stream: StreamRow, schema: dict[str, Any]) -> tuple[int, bool]:
         """Keep an Avro schema for direct producers; its id, and whether it is new. Raises BadStreamSchema."""
@@ -139,7 +147,9 @@ class StreamService:
                 subject=principal.subject,
             )  # fmt: skip
 
-    async def put(self, wanted: Producing, *, on_new_column: OnNewColumn | None) -> StreamRow:
+    async def put(
+        self, wanted: Producing, *, on_new_column: OnNewColumn | None, accept_topic_id: str | None = None
+    ) -> StreamRow:
         """Make the stream and its topics, or give it a fresh delegation (and a policy)."""
         tenant = wanted.principal.tenant
         topic = topic_of(tenant, wanted.table)
@@ -149,7 +159,7 @@ class StreamService:
         async with tenant_transaction(self._pool, tenant) as connection:
             row = await queries.put_stream(
                 connection, tenant=tenant, table=wanted.table, topic=topic, on_new_column=on_new_column,
-                subject=wanted.principal.subject, grant=grant,
+                subject=wanted.principal.subject, grant=grant, accepted_topic_id=accept_topic_id,
             )  # fmt: skip
         return self._keep(row)
 

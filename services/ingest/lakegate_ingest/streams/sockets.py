@@ -6,6 +6,7 @@ Answers come in the order of the messages. A few messages may be under way at on
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,22 +33,23 @@ Answers = asyncio.Queue[asyncio.Task[bytes] | None]
 class Sockets:
     """Counts the open ones of this process."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_per_tenant: int) -> None:
         self._most = most
-        self._open = 0
+        self._most_per_tenant = most_per_tenant
+        self._open: Counter[str] = Counter()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, tenant: str) -> Iterator[None]:
         """Raises TooManyStreams."""
-        if self._open >= self._most:
+        if self._open.total() >= self._most or self._open[tenant] >= self._most_per_tenant:
             raise TooManyStreams("Too many WebSocket producers are connected here. Try again shortly.")
-        self._open += 1
-        STREAM_SOCKETS.inc()
+        self._open[tenant] += 1
         try:
-            yield
+            with STREAM_SOCKETS.track_inprogress():
+                yield
         finally:
-            self._open -= 1
-            STREAM_SOCKETS.dec()
+            self._open[tenant] -= 1
+            self._open += Counter()  # without those that are at nought
 
 
 async def serve(socket: WebSocket, wanted: Producing, service: StreamService, health: Health) -> None:

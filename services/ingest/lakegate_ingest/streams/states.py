@@ -59,6 +59,7 @@ class States:
             )
         return StreamStatus(
             **described(stream).model_dump(),
+            topic_id=await self._producer.topic_id(stream.topic),
             partitions=tuple(states),
             lag=sum(state.lag for state in states),
             rejects=ends[aside] - first[aside],

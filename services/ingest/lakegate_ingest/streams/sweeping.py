@@ -76,7 +76,7 @@ class Sweep:
             return True
         for partition, start in row.starts.items():
             at = committed_offset(metadata.properties, row.topic, int(partition))
-            if at is not None and at > start:
+            if at is not None and at != start:
                 # the branch has moved on, so a request of the dead worker that is still on its way can't come through;
                 # one that did may have had its snapshot expired, while later ones name its files
                 if await asyncio.to_thread(names_files, metadata, TenantFiles(self._warehouse, tenant), row.commit_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from lakegate_contracts.events import STREAM_PREFIX, STREAM_REJECTS
 from lakegate_contracts.names import TableName
@@ -33,6 +34,25 @@ def _segment(text: str) -> str:
 def offset_property(topic: str, partition: int) -> str:
     """The table property that holds the offset after the last one that is in the table, or was set aside."""
     return f"lakegate.stream.{topic}.{partition}"
+
+
+def topic_id_property(topic: str, partition: int) -> str:
+    """The table property with the id of the topic that the offset is of: a name may come to stand for another topic."""
+    return f"{offset_property(topic, partition)}.topic-id"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a table says of a partition; `topic_id` None: its writer knew none."""
+
+    offset: int
+    topic_id: str | None
+
+
+def progress(properties: Mapping[str, str], topic: str, partition: int) -> Progress | None:
+    """None where nothing of the partition was committed."""
+    offset = committed_offset(properties, topic, partition)
+    return None if offset is None else Progress(offset, properties.get(topic_id_property(topic, partition)))
 
 
 def committed_offset(properties: Mapping[str, str], topic: str, partition: int) -> int | None:

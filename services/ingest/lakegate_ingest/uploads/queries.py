@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,8 +26,8 @@ async def insert_upload(connection: Any, upload: UploadRow, expires_at: datetime
         expires_at,
     )  # fmt: skip
     await connection.execute(
-        "INSERT INTO upload_expiries (upload_id, tenant, due_at) VALUES ($1, $2, $3)",
-        upload.upload_id, upload.tenant, kept_until,
+        "INSERT INTO upload_expiries (upload_id, tenant, due_at, ends_at) VALUES ($1, $2, $3, $4)",
+        upload.upload_id, upload.tenant, kept_until, expires_at,
     )  # fmt: skip
 
 
@@ -64,6 +64,16 @@ async def due(connection: Any, limit: int) -> list[tuple[UUID, str]]:
     return [(record["upload_id"], record["tenant"]) for record in records]
 
 
-async def delete_upload(connection: Any, upload_id: UUID) -> None:
+async def delete_upload(connection: Any, upload_id: UUID, late: timedelta) -> bool:
+    """Its file is deleted. While its URL may still bring another, only the expiry is kept, for one more look.
+
+    `late`: how long after the URL's end a request that began before may arrive. Whether this was the last look.
+    """
     await connection.execute("DELETE FROM uploads WHERE upload_id = $1", upload_id)
-    await connection.execute("DELETE FROM upload_expiries WHERE upload_id = $1", upload_id)
+    again = await connection.fetchval(
+        "UPDATE upload_expiries SET due_at = ends_at + $2 WHERE upload_id = $1 AND ends_at + $2 > now() RETURNING true",
+        upload_id, late,
+    )  # fmt: skip
+    if not again:
+        await connection.execute("DELETE FROM upload_expiries WHERE upload_id = $1", upload_id)
+    return not again

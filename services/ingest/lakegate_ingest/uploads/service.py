@@ -27,6 +27,8 @@ from lakegate_ingest.uploads.queries import UploadRow
 from lakegate_ingest.uploads.schemas import DownloadedFile, DownloadPage, Upload, UploadRequest
 
 SWEPT_AT_ONCE = 50
+# The store looks at a URL's end when a request begins; the body may take its time.
+LATE = timedelta(hours=1)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,7 +143,10 @@ class Uploads:
             await queries.expire_now(connection, upload_id)
 
     async def sweep(self, every_seconds: float) -> None:
-        """Delete what was loaded, and what nobody loaded in time; runs until cancelled."""
+        """Delete what was loaded, and what nobody loaded in time; runs until cancelled.
+
+        What is sent by a URL whose file was loaded already is deleted once the URL has ended.
+        """
         while True:
             await self.sweep_once()
             await asyncio.sleep(every_seconds)
@@ -158,8 +163,9 @@ class Uploads:
                 log.warning("upload_kept", upload_id=str(upload_id), reason="object store unavailable")
                 continue  # put off by an hour when it was taken
             async with tenant_transaction(self._pool, tenant) as connection:
-                await queries.delete_upload(connection, upload_id)
-            UPLOADS_SWEPT.inc()
+                last = await queries.delete_upload(connection, upload_id, LATE)
+            if last:
+                UPLOADS_SWEPT.inc()
 
     async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))

@@ -8,10 +8,13 @@ from typing import Any
 
 import fastavro
 import orjson
+import pytest
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
+from lakegate_ingest.errors import TooManyStreams
 from lakegate_ingest.streams.avro import frame
+from lakegate_ingest.streams.sockets import Sockets
 
 
 def lines(*rows: Any) -> bytes:
@@ -182,6 +185,17 @@ async def test_limits_are_problems(
             streams.path("shop.limits"), content=b'{"id":1}' + b" " * 2000
         )
     assert (busy.status_code, busy.json()["type"], busy.headers["retry-after"]) == (503, "/problems/stream-busy", "1")
+
+
+def test_no_tenant_takes_the_socket_places_of_all() -> None:
+    sockets = Sockets(3, 2)
+    with sockets.place("a"), sockets.place("a"):
+        with pytest.raises(TooManyStreams), sockets.place("a"):
+            pass
+        with sockets.place("b"), pytest.raises(TooManyStreams), sockets.place("c"):
+            pass
+    with sockets.place("a"):
+        pass
 
 
 async def test_without_kafka_the_setting_is_named(api: Any) -> None:

@@ -1,0 +1,103 @@
+"""Connections that outlive a request, and whether the credential that each was opened with is still good.
+
+A revocation is told to every replica by an event; the connections that it may concern are then verified again. So is
+each of them now and then, for what no event tells of: a key or token whose time is over, a revocation while the log
+could not be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from lakegate_chassis.problems import Problem
+from lakegate_contracts.identity import Principal
+from lakegate_gateway.errors import Forbidden, TooManySockets, Unauthorized
+
+VERIFY_SECONDS = 60.0
+# The database is away: the connections of all would go at once, and come back at once.
+RETRY_SECONDS = 5.0
+MOST_RETRIES = 6
+
+
+class Session:
+    """One such connection. `principal` and `key_id` are of its credential."""
+
+    def __init__(self, principal: Principal, key_id: UUID | None) -> None:
+        self.principal = principal
+        self.key_id = key_id
+        self._doubted = asyncio.Event()
+
+    def doubt(self) -> None:
+        self._doubted.set()
+
+    async def ended(self, verify: Callable[[], Awaitable[None]]) -> Problem:
+        """Wait until `verify` refuses; with what."""
+        failures = 0
+        while True:
+            pause = VERIFY_SECONDS if not failures else RETRY_SECONDS
+            try:
+                async with asyncio.timeout(pause * random.uniform(0.75, 1.25)):  # noqa: S311 - jitter
+                    await self._doubted.wait()
+            except TimeoutError:
+                pass  # its turn has come
+            self._doubted.clear()
+            try:
+                await verify()
+            except (Unauthorized, Forbidden) as refusal:
+                return refusal
+            except Problem as problem:
+                failures += 1
+                if failures > MOST_RETRIES:
+                    return problem
+            else:
+                failures = 0
+
+
+class Sessions:
+    """Those of this replica: bounded, for each tenant, too."""
+
+    def __init__(self, most: int, most_per_tenant: int) -> None:
+        self._most = most
+        self._most_per_tenant = most_per_tenant
+        self._open: set[Session] = set()
+        self._of_tenant: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
+        """Raises TooManySockets."""
+        tenant = principal.tenant
+        if len(self._open) >= self._most:
+            raise TooManySockets("Too many WebSockets are open here. Try again shortly.", retry_after=5)
+        if self._of_tenant[tenant] >= self._most_per_tenant:
+            raise TooManySockets(
+                f"Your tenant has {self._most_per_tenant:,} WebSockets open here, and no more places.", retry_after=5
+            )
+        session = Session(principal, key_id)
+        self._open.add(session)
+        self._of_tenant[tenant] += 1
+        try:
+            yield session
+        finally:
+            self._open.discard(session)
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]
+
+    def doubt_key(self, key_id: UUID) -> None:
+        self._doubt(lambda session: session.key_id == key_id)
+
+    def doubt_subject(self, tenant: str, subject: str) -> None:
+        self._doubt(lambda session: (session.principal.tenant, session.principal.subject) == (tenant, subject))
+
+    def doubt_all(self) -> None:
+        self._doubt(lambda _: True)
+
+    def _doubt(self, concerned: Callable[[Session], bool]) -> None:
+        for session in self._open:
+            if concerned(session):
+                session.doubt()
