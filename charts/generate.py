@@ -238,7 +238,22 @@ def service(name: str) -> Schema:
         properties["spool"] = obj(
             {"kind": text(enum=["emptyDir", "volume"]), "gib": integer(1), "storageClass": text()}
         )
+        properties["streamWorker"] = stream_worker(properties)
     return document(f"Values of Lakegate's {name}", properties)
+
+
+def stream_worker(ingest: Schema) -> Schema:
+    """What it does not share with ingest's API. Its group is a setting, and it consumes all topics of that."""
+    own = ("replicas", "settings", "resources", "tmpSize", "autoscaling", "disruption", "drain")
+    keda = ingest["keda"]["properties"]
+    return obj(
+        {
+            "run": text(enum=["auto", "always", "never"]),
+            "scratchSize": MEMORY,
+            "keda": obj({name: schema for name, schema in keda.items() if name not in ("group", "topics")}),
+            **{name: ingest[name] for name in own},
+        }
+    )
 
 
 def base() -> Schema:

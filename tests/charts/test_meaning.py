@@ -15,16 +15,19 @@ FLOWS = {
     ("gateway", "lineage", "http"),
     ("ingest", "catalog", "http"),
     ("ingest", "gateway", "management"),
+    ("stream-worker", "catalog", "http"),
+    ("stream-worker", "gateway", "management"),
     ("smoke", "gateway", "http"),
 }
 # what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
-ROLLOUT = {("rollout", service, "management") for service in SERVICES} | {("rollout", "gateway", "http")}
+TOLD = (*SERVICES, "stream-worker")
+ROLLOUT = {("rollout", component, "management") for component in TOLD} | {("rollout", "gateway", "http")}
 DATA_SERVERS = {
-    "postgres": {"gateway", "catalog", "ingest", "lineage", "migrate"},
-    "kafka": {"catalog", "ingest", "lineage"},
+    "postgres": {*TOLD, "migrate"},
+    "kafka": {"catalog", "ingest", "stream-worker", "lineage"},
     "mongodb": {"catalog"},
-    "object-store": {"catalog", "ingest"},
-    "traces": {"gateway", "catalog", "ingest", "lineage"},
+    "object-store": {"catalog", "ingest", "stream-worker"},
+    "traces": {*TOLD},
 }
 COMPONENT = "app.kubernetes.io/component"
 SOMEWHERE = '[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'

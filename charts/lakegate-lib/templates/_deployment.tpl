@@ -1,6 +1,7 @@
 {{/*
-The Deployment of a service: {root, configuration, volumes: [{name, path, source}]}. `configuration` is the ConfigMap's
-text; a change of it changes the pod template, and so rolls the pods.
+The Deployment of a service: {root, configuration, args, volumes: [{name, path, source}]}. `configuration` is the
+ConfigMap's text; a change of it changes the pod template, and so rolls the pods. `args`: what to run of the image, where
+that is not the service itself.
 */}}
 {{- define "lakegate.deployment" -}}
 {{- $root := .root -}}
@@ -83,7 +84,7 @@ spec:
             - -c
             - |
               import importlib.util, shutil
-              name = "lakegate_{{ $root.Chart.Name }}"
+              name = "lakegate_{{ include "lakegate.package" $root }}"
               shutil.copytree(importlib.util.find_spec(name).submodule_search_locations[0], f"/sync/{name}")
           securityContext:
             {{- include "lakegate.containerSecurity" $root | nindent 12 }}
@@ -97,6 +98,10 @@ spec:
         - name: {{ $root.Chart.Name }}
           image: {{ include "lakegate.image" $root }}
           imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
+          {{- with .args }}
+          args:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           securityContext:
             {{- include "lakegate.containerSecurity" $root | nindent 12 }}
           ports:
