@@ -124,6 +124,10 @@ spec:
             - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
               value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
             {{- end }}
+            {{- range $path, $_ := $values.secretFolders }}
+            - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
+              value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
+            {{- end }}
           # has it opened its pools and read its keys? Up to two minutes.
           startupProbe:
             httpGet:
@@ -175,7 +179,7 @@ spec:
               mountPath: /etc/lakegate/turn
               readOnly: true
             {{- end }}
-            {{- range $path, $secret := $values.secretFiles }}
+            {{- range $path, $_ := merge (dict) ($values.secretFolders | default dict) $values.secretFiles }}
             - name: {{ $path | replace "." "-" | replace "_" "-" }}
               # a folder, not a subPath: a rotated key gets here without a restart
               mountPath: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
@@ -212,5 +216,11 @@ spec:
             items:
               - key: {{ $secret.key }}
                 path: {{ $secret.key }}
+        {{- end }}
+        {{- range $path, $secret := $values.secretFolders }}
+        - name: {{ $path | replace "." "-" | replace "_" "-" }}
+          secret:
+            secretName: {{ $secret.name }}
+            defaultMode: 0440
         {{- end }}
 {{- end }}
