@@ -36,11 +36,13 @@ DERIVED = {
 # Names of files; their contents come out of Secrets.
 BACKEND_FILES = ["token.jwks", "kafka.ca_file", "kafka.certificate_file", "kafka.key_file", "trace.ca_file"]
 FILES = {
-    "gateway": ["token.private_key", "trace.ca_file"],
+    "gateway": ["trace.ca_file"],
     "catalog": [*BACKEND_FILES, "objects.credentials_file"],
     "ingest": [*BACKEND_FILES, "objects.credentials_file"],
     "lineage": BACKEND_FILES,
 }
+# Names of folders, each a whole Secret.
+FOLDERS = {"gateway": ["token.private_key"]}
 # No secrets by type, but they hold some or come with them.
 ALSO_SECRET = {"kafka.username", "objects.access_key_id"}
 
@@ -105,7 +107,7 @@ def _pruned(node: Schema, model: type[BaseModel], path: str) -> Schema:
     properties = {}
     for name, field in model.model_fields.items():
         at = f"{path}{name}"
-        if at in DERIVED or at in ALSO_SECRET or _is_secret(field.annotation) or any(at in f for f in FILES.values()):
+        if at in DERIVED or at in ALSO_SECRET or _is_secret(field.annotation) or _is_mounted(at):
             continue
         section = _section(field.annotation)
         own = node["properties"].get(name, {})
@@ -114,6 +116,10 @@ def _pruned(node: Schema, model: type[BaseModel], path: str) -> Schema:
         if section is None or own["properties"]:
             properties[name] = own
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _is_mounted(at: str) -> bool:
+    return any(at in names for names in (*FILES.values(), *FOLDERS.values()))
 
 
 def secrets_of(model: type[BaseModel], path: str = "") -> list[str]:
@@ -177,7 +183,7 @@ def service(name: str) -> Schema:
         "image": IMAGE,
         "settings": settings_schema(model),
         "secretSettings": obj(dict.fromkeys(secrets_of(model), SECRET_KEY), "postgres.url"),
-        "secretFiles": obj(dict.fromkeys(FILES[name], SECRET_KEY), FILES[name][0]),
+        "secretFiles": obj(dict.fromkeys(FILES[name], SECRET_KEY), *(["token.jwks"] if name != "gateway" else [])),
         "migration": obj({"enabled": FLAG, "secret": SECRET_KEY, "resources": RESOURCES}),
         "resources": RESOURCES,
         "tmpSize": MEMORY,
@@ -232,13 +238,31 @@ def service(name: str) -> Schema:
         "podLabels": STRINGS,
         "podAnnotations": STRINGS,
     }
+    if name in FOLDERS:
+        whole = obj({"name": NAME}, "name")
+        properties["secretFolders"] = obj(dict.fromkeys(FOLDERS[name], whole), *FOLDERS[name])
     if name == "catalog":
         properties["searchSize"] = MEMORY
     if name == "ingest":
         properties["spool"] = obj(
             {"kind": text(enum=["emptyDir", "volume"]), "gib": integer(1), "storageClass": text()}
         )
+        properties["streamWorker"] = stream_worker(properties)
     return document(f"Values of Lakegate's {name}", properties)
+
+
+def stream_worker(ingest: Schema) -> Schema:
+    """What it does not share with ingest's API. Its group is a setting, and it consumes all topics of that."""
+    own = ("replicas", "settings", "resources", "tmpSize", "autoscaling", "disruption", "drain")
+    keda = ingest["keda"]["properties"]
+    return obj(
+        {
+            "run": text(enum=["auto", "always", "never"]),
+            "scratchSize": MEMORY,
+            "keda": obj({name: schema for name, schema in keda.items() if name not in ("group", "topics")}),
+            **{name: ingest[name] for name in own},
+        }
+    )
 
 
 def base() -> Schema:

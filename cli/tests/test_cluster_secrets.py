@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,4 +71,64 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
     done = written(tmp_path, "db:5432")
     assert done.returncode == 1
     assert "postgresql://user:password@host:5432/database" in done.stderr
+    assert done.stdout == ""
+
+
+def keys(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakegate", "cluster", "keys", "--folder", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def signing_keys(folder: Path, *options: str) -> tuple[list[str], set[str]]:
+    """The names of the private keys in the Secret, and the ids of the public ones."""
+    done = keys(folder, *options)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["metadata"]["name"] == "lakegate-signing-keys"
+    data = {name: base64.b64decode(value).decode() for name, value in document["data"].items()}
+    public = json.loads(data.pop("internal.jwks.json"))
+    return sorted(data, key=lambda name: Path(name).stem), {key["kid"] for key in public["keys"]}
+
+
+def grow_old(folder: Path, hours: float) -> None:
+    for file in (folder / "keys").glob("*.pem"):
+        then = time.time() - hours * 3600
+        os.utime(file, (then, then))
+
+
+def test_a_rotated_key_is_known_to_all_before_it_signs_and_the_old_one_goes_a_day_later(tmp_path: Path) -> None:
+    secrets(tmp_path)
+    before = signing_keys(tmp_path)
+    assert before[0] == ["internal.pem"]
+    grow_old(tmp_path, 1)
+
+    private, public = signing_keys(tmp_path, "--rotate")
+    assert private == ["internal.pem"]
+    assert len(public) == 2
+    assert before[1] < public
+
+    private, again = signing_keys(tmp_path)
+    assert private[0] == "internal.pem"
+    assert len(private) == 2
+    assert again == public
+
+    assert signing_keys(tmp_path, "--retire") == (private, public)
+    grow_old(tmp_path, 26)
+    assert signing_keys(tmp_path, "--retire") == (private[1:], public - before[1])
+
+
+def test_a_second_rotation_waits_for_the_first(tmp_path: Path) -> None:
+    secrets(tmp_path)
+    grow_old(tmp_path, 1)
+    signing_keys(tmp_path, "--rotate")
+    done = keys(tmp_path, "--rotate")
+    assert done.returncode == 1
+    assert "in use before there is another" in done.stderr
+    assert len(signing_keys(tmp_path)[0]) == 2
+
+
+def test_keys_that_were_never_made_are_not_rotated(tmp_path: Path) -> None:
+    done = keys(tmp_path, "--rotate")
+    assert done.returncode == 1
+    assert "There are no signing keys" in done.stderr
     assert done.stdout == ""

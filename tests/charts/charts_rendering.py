@@ -11,6 +11,7 @@ CHARTS = ROOT / "charts"
 UMBRELLA = CHARTS / "lakegate"
 ENVIRONMENTS = ("dev", "staging", "prod")
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
+KAFKA = "global.kafka.bootstrap=kafka:9092"
 Document = dict[str, Any]
 
 
@@ -57,6 +58,11 @@ def pod_labels(workload: Document) -> dict[str, str]:
     holder = workload if workload["kind"] == "Pod" else workload["spec"]["template"]
     labels: dict[str, str] = holder["metadata"]["labels"]
     return labels
+
+
+def prefix_of(component: str) -> str:
+    """Of the variables that a component reads; the stream worker is a process of ingest."""
+    return "INGEST_" if component == "stream-worker" else f"{component.upper()}_"
 
 
 Render = Callable[..., Rendered]

@@ -17,16 +17,19 @@ FLOWS = {
     ("gateway", "lineage", "http"),
     ("ingest", "catalog", "http"),
     ("ingest", "gateway", "management"),
+    ("stream-worker", "catalog", "http"),
+    ("stream-worker", "gateway", "management"),
     ("smoke", "gateway", "http"),
 }
 # what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
-ROLLOUT = {("rollout", service, "management") for service in SERVICES} | {("rollout", "gateway", "http")}
+TOLD = (*SERVICES, "stream-worker")
+ROLLOUT = {("rollout", component, "management") for component in TOLD} | {("rollout", "gateway", "http")}
 DATA_SERVERS = {
-    "postgres": {"gateway", "catalog", "ingest", "lineage", "migrate"},
-    "kafka": {"catalog", "ingest", "lineage"},
+    "postgres": {*TOLD, "migrate"},
+    "kafka": {"catalog", "ingest", "stream-worker", "lineage"},
     "mongodb": {"catalog"},
-    "object-store": {"catalog", "ingest"},
-    "traces": {"gateway", "catalog", "ingest", "lineage"},
+    "object-store": {"catalog", "ingest", "stream-worker"},
+    "traces": {*TOLD},
 }
 COMPONENT = "app.kubernetes.io/component"
 SOMEWHERE = '[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
@@ -308,3 +311,28 @@ def test_helm_test_runs_the_main_job_at_the_gateway_of_its_own_release(render: R
         assert script == (UMBRELLA / "files" / "main_job.py").read_text()
         compile(script, "main_job.py", "exec")
     assert not render("dev", "base").of("Pod")
+
+
+def test_signing_keys_reach_the_gateway_as_a_folder_and_the_services_know_the_public_half_alone(
+    render: Render,
+) -> None:
+    """A key that is added to the Secret is in the folder without a restart: not so with `items` or a subPath."""
+    rendered = render("prod")
+
+    def mounted(service: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+        pod = pod_of(rendered.one("Deployment", component=service))
+        (volume,) = [v for v in pod["volumes"] if v.get("secret", {}).get("secretName") == "lakegate-signing-keys"]
+        (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == volume["name"]]
+        assert mount["readOnly"] is True
+        assert "subPath" not in mount
+        variable = "TOKEN__PRIVATE_KEY" if service == "gateway" else "TOKEN__JWKS"
+        (value,) = [e["value"] for e in pod["containers"][0]["env"] if e["name"] == f"{service.upper()}_{variable}"]
+        return volume["secret"], mount, value
+
+    secret, mount, value = mounted("gateway")
+    assert "items" not in secret
+    assert value == mount["mountPath"]
+    for service in SERVICES[1:]:
+        secret, mount, value = mounted(service)
+        assert [item["path"] for item in secret["items"]] == ["internal.jwks.json"]
+        assert value == f"{mount['mountPath']}/internal.jwks.json"

@@ -12,11 +12,11 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from charts_rendering import ENVIRONMENTS, SERVICES, Document, Render, Rendered, pod_labels, pod_of
+from charts_rendering import ENVIRONMENTS, KAFKA, SERVICES, Document, Render, Rendered, pod_labels, pod_of, prefix_of
 
 RELEASES = (None, "base", "blue", "green")
 # Resource definitions of others; the real API server takes them in the tests on a cluster.
-CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
 # the oldest that the charts take, and the newest that is known
 VERSIONS = ("1.30", "1.37")
 REFERENCE = re.compile(r"#/\$defs/([^\"]+)")
@@ -24,7 +24,10 @@ EVERYTHING = (
     "base.httpRoute.enabled=true",
     'base.httpRoute.parentRefs=[{"name":"public","namespace":"gateways"}]',
     "global.monitoring.enabled=true",
-    "global.kafka.bootstrap=kafka:9092",
+    KAFKA,
+    "ingest.streamWorker.keda.enabled=true",
+    "ingest.streamWorker.keda.minReplicas=2",
+    "ingest.streamWorker.autoscaling.enabled=false",
     "lineage.keda.enabled=true",
     "lineage.keda.minReplicas=2",
     "lineage.autoscaling.enabled=false",
@@ -32,10 +35,17 @@ EVERYTHING = (
 )
 
 
-@pytest.fixture(params=[(e, r) for e in ENVIRONMENTS for r in RELEASES], ids=lambda p: f"{p[0]}-{p[1] or 'single'}")
+CASES = [
+    *((environment, release, ()) for environment in ENVIRONMENTS for release in RELEASES),
+    *((environment, None, (KAFKA,)) for environment in ENVIRONMENTS),
+    ("prod", "blue", (KAFKA,)),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda p: f"{p[0]}-{p[1] or 'single'}{'-kafka' * bool(p[2])}")
 def rendered(request: pytest.FixtureRequest, render: Render) -> Rendered:
-    environment, release = request.param
-    return render(environment, release)
+    environment, release, sets = request.param
+    return render(environment, release, sets=sets)
 
 
 @pytest.fixture
@@ -182,7 +192,7 @@ def test_a_pod_has_the_time_that_its_longest_request_needs(rendered: Rendered) -
         sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
         name = deployment["metadata"]["labels"]["app.kubernetes.io/component"]
         config = rendered.named("ConfigMap", deployment["metadata"]["name"])["data"]
-        drain = float(config[f"{name.upper()}_DRAIN_SECONDS"])
+        drain = float(config[f"{prefix_of(name)}DRAIN_SECONDS"])
         assert pod["terminationGracePeriodSeconds"] >= sleep + drain + 35
 
 

@@ -7,15 +7,23 @@
 - {from: ingest, to: catalog, port: http}
 # a delegation for a fresh token, at the gateway's private port
 - {from: ingest, to: gateway, port: management}
+# the same two, for event streams
+- {from: stream-worker, to: catalog, port: http}
+- {from: stream-worker, to: gateway, port: management}
 {{- end }}
 
 {{/* Who uses which data server. */}}
 {{- define "base.servers" -}}
-postgres: [gateway, catalog, ingest, lineage, migrate]
-kafka: [catalog, ingest, lineage]
+postgres: [gateway, catalog, ingest, stream-worker, lineage, migrate]
+kafka: [catalog, ingest, stream-worker, lineage]
 mongodb: [catalog]
-objectStore: [catalog, ingest]
-traces: [gateway, catalog, ingest, lineage]
+objectStore: [catalog, ingest, stream-worker]
+traces: [gateway, catalog, ingest, stream-worker, lineage]
+{{- end }}
+
+{{/* All that have a management port. */}}
+{{- define "base.components" -}}
+[gateway, catalog, ingest, stream-worker, lineage]
 {{- end }}
 
 {{- define "base.member" -}}

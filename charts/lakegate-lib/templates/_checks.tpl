@@ -1,7 +1,7 @@
-{{/* What a schema can't say, each with a sentence that says what to do. */}}
+{{/* What a schema can't say, each with a sentence that says what to do: {root, warehouse, place: where its values are}. */}}
 {{- define "lakegate.checks" -}}
 {{- $values := .root.Values -}}
-{{- $name := .root.Chart.Name -}}
+{{- $name := .place | default .root.Chart.Name -}}
 {{- $global := $values.global | default dict -}}
 {{- if and $values.autoscaling.enabled $values.keda.enabled -}}
 {{- fail (printf "%s: autoscaling and keda are both enabled, and each would undo what the other does. Enable one of them." $name) -}}
@@ -9,8 +9,11 @@
 {{- if and $values.keda.enabled (not ($global.kafka).bootstrap) -}}
 {{- fail (printf "%s: keda scales by the lag of a Kafka consumer group, and global.kafka.bootstrap names no broker. Set it, or use autoscaling." $name) -}}
 {{- end -}}
-{{- if and $values.keda.enabled (empty $values.keda.topics) -}}
-{{- fail (printf "%s: keda is enabled, but this service consumes no topic (%s.keda.topics is empty). Use autoscaling." $name $name) -}}
+{{- if and $values.keda.enabled (not $values.keda.group) -}}
+{{- fail (printf "%s: keda is enabled, but this service consumes no topic (%s.keda.group is empty). Use autoscaling." $name $name) -}}
+{{- end -}}
+{{- if and $values.keda.enabled (include "lakegate.colour" .root) -}}
+{{- fail (printf "%s: keda is enabled in a release of a colour. It would start pods of the colour that a rollout has scaled to zero, since both have the lag of one group. Use autoscaling." $name) -}}
 {{- end -}}
 {{- if gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas) -}}
 {{- fail (printf "%s: autoscaling.minReplicas (%v) is more than maxReplicas (%v)." $name $values.autoscaling.minReplicas $values.autoscaling.maxReplicas) -}}

@@ -1,6 +1,7 @@
 {{/*
-The Deployment of a service: {root, configuration, volumes: [{name, path, source}]}. `configuration` is the ConfigMap's
-text; a change of it changes the pod template, and so rolls the pods.
+The Deployment of a service: {root, configuration, args, volumes: [{name, path, source}]}. `configuration` is the
+ConfigMap's text; a change of it changes the pod template, and so rolls the pods. `args`: what to run of the image, where
+that is not the service itself.
 */}}
 {{- define "lakegate.deployment" -}}
 {{- $root := .root -}}
@@ -83,7 +84,7 @@ spec:
             - -c
             - |
               import importlib.util, shutil
-              name = "lakegate_{{ $root.Chart.Name }}"
+              name = "lakegate_{{ include "lakegate.package" $root }}"
               shutil.copytree(importlib.util.find_spec(name).submodule_search_locations[0], f"/sync/{name}")
           securityContext:
             {{- include "lakegate.containerSecurity" $root | nindent 12 }}
@@ -97,6 +98,10 @@ spec:
         - name: {{ $root.Chart.Name }}
           image: {{ include "lakegate.image" $root }}
           imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
+          {{- with .args }}
+          args:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           securityContext:
             {{- include "lakegate.containerSecurity" $root | nindent 12 }}
           ports:
@@ -118,6 +123,10 @@ spec:
             {{- range $path, $secret := $values.secretFiles }}
             - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
               value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
+            {{- end }}
+            {{- range $path, $_ := $values.secretFolders }}
+            - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
+              value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
             {{- end }}
           # has it opened its pools and read its keys? Up to two minutes.
           startupProbe:
@@ -173,7 +182,7 @@ spec:
               mountPath: /etc/lakegate/rollout
               readOnly: true
             {{- end }}
-            {{- range $path, $secret := $values.secretFiles }}
+            {{- range $path, $_ := merge (dict) ($values.secretFolders | default dict) $values.secretFiles }}
             - name: {{ $path | replace "." "-" | replace "_" "-" }}
               # a folder, not a subPath: a rotated key gets here without a restart
               mountPath: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
@@ -216,5 +225,11 @@ spec:
             items:
               - key: {{ $secret.key }}
                 path: {{ $secret.key }}
+        {{- end }}
+        {{- range $path, $secret := $values.secretFolders }}
+        - name: {{ $path | replace "." "-" | replace "_" "-" }}
+          secret:
+            secretName: {{ $secret.name }}
+            defaultMode: 0440
         {{- end }}
 {{- end }}

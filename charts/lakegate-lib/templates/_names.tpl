@@ -1,6 +1,11 @@
 {{/*
-Names and labels. `.Chart.Name` is the component: gateway, catalog, ingest, lineage, base.
+Names and labels. `.Chart.Name` is the component: gateway, catalog, ingest, stream-worker, lineage, base.
 */}}
+
+{{/* Whose code and settings a component has: the stream worker is a process of ingest. */}}
+{{- define "lakegate.package" -}}
+{{- ternary "ingest" .Chart.Name (eq .Chart.Name "stream-worker") -}}
+{{- end }}
 
 {{- define "lakegate.name" -}}
 {{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
@@ -31,7 +36,7 @@ app.kubernetes.io/component: {{ .Chart.Name }}
 app.kubernetes.io/part-of: lakegate
 app.kubernetes.io/version: {{ include "lakegate.version" . | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+helm.sh/chart: {{ printf "%s-%s" (include "lakegate.package" .) .Chart.Version | quote }}
 {{- with include "lakegate.colour" . }}
 lakegate.io/colour: {{ . }}
 {{- end }}

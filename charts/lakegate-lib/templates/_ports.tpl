@@ -4,6 +4,7 @@
       "gateway" (dict "api" 8080 "management" 9080)
       "catalog" (dict "api" 8081 "management" 9081)
       "ingest" (dict "api" 8082 "management" 9082)
+      "stream-worker" (dict "api" 8082 "management" 9082)
       "lineage" (dict "api" 8083 "management" 9083) -}}
 {{- get $ports . | toYaml -}}
 {{- end }}

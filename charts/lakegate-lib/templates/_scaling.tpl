@@ -43,7 +43,10 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Opt-in: needs KEDA's controller and its resource definitions. */}}
+{{/*
+Opt-in: needs KEDA's controller and its resource definitions. Without topics it is the lag of all that the group
+consumes; more pods than they have partitions are never asked for.
+*/}}
 {{- define "lakegate.scaledObject" -}}
 {{- $keda := .Values.keda -}}
 {{- if $keda.enabled -}}
@@ -63,12 +66,14 @@ spec:
   pollingInterval: 15
   cooldownPeriod: 300
   triggers:
-    {{- range $keda.topics }}
+    {{- range $keda.topics | default (list "") }}
     - type: kafka
       metadata:
         bootstrapServers: {{ $kafka.bootstrap | quote }}
         consumerGroup: {{ $keda.group | quote }}
+        {{- with . }}
         topic: {{ . | quote }}
+        {{- end }}
         lagThreshold: {{ $keda.lag | quote }}
         offsetResetPolicy: earliest
       {{- with $keda.authentication }}

@@ -87,3 +87,35 @@ spec:
       scrapeTimeout: 5s
 {{- end }}
 {{- end }}
+
+{{/* For pods that no Service leads to. */}}
+{{- define "lakegate.podMonitor" -}}
+{{- $monitoring := (.Values.global).monitoring | default dict -}}
+{{- if $monitoring.enabled -}}
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: {{ include "lakegate.name" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+    {{- with $monitoring.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  jobLabel: app.kubernetes.io/component
+  podTargetLabels:
+    - app.kubernetes.io/component
+    {{- if include "lakegate.colour" . }}
+    - lakegate.io/colour
+    {{- end }}
+  selector:
+    matchLabels:
+      {{- include "lakegate.selector" . | nindent 6 }}
+  podMetricsEndpoints:
+    - port: management
+      path: /metrics
+      interval: {{ $monitoring.interval | default "15s" }}
+      scrapeTimeout: 5s
+{{- end }}
+{{- end }}

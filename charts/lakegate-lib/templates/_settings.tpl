@@ -48,7 +48,7 @@ prefix. What the chart derives itself (addresses of other services, folders, por
 {{- $_ := set $common "consumers" (dict "colour" $global.colour "file" "/etc/lakegate/turn/consumers" "key_file" "/etc/lakegate/rollout/key") }}
 {{- end }}
 {{- $settings := mergeOverwrite $common .derived (deepCopy $root.Values.settings) -}}
-{{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper $root.Chart.Name)) "path" "" "settings" $settings "json" (concat (list "tenant_classes") (.json | default list))) -}}
+{{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper (include "lakegate.package" $root))) "path" "" "settings" $settings "json" (concat (list "tenant_classes") (.json | default list))) -}}
 {{- end }}
 
 {{/* With two colours alive the consumers of one run: which, says a ConfigMap of the base release. */}}
@@ -58,7 +58,7 @@ prefix. What the chart derives itself (addresses of other services, folders, por
 
 {{/* The variable of a dotted path: {root, path}. */}}
 {{- define "lakegate.variable" -}}
-{{- printf "%s_%s" (upper .root.Chart.Name) (.path | upper | replace "." "__") -}}
+{{- printf "%s_%s" (upper (include "lakegate.package" .root)) (.path | upper | replace "." "__") -}}
 {{- end }}
 
 {{- define "lakegate.configmap" -}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -15,6 +16,9 @@ from lakegate.embedded.secret_files import secret
 from lakegate.failures import CommandFailed
 
 ADMIN_KEY = "admin.key"
+SIGNING_KEYS = "lakegate-signing-keys"
+# A second rotation in this time would put the first one's key to use while its public half is on the way.
+_PENDING_SECONDS = 300.0
 
 
 def manifests(folder: Path, admin_url: str, database: str, namespace: str) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def manifests(folder: Path, admin_url: str, database: str, namespace: str) -> di
     secrets = {
         "lakegate-postgres-admin": {"admin-url": admin_url, "migrate-url": _database_url(admin_url, database)},
         "lakegate-admin-key": {"key": secret(folder / ADMIN_KEY, "lgk_")},
-        "lakegate-signing-keys": _signing_keys(folder / "keys"),
+        SIGNING_KEYS: _signing_keys(folder / "keys"),
         "lakegate-rollout-key": {"key": secret(folder / "rollout.key")},
         "lakegate-files-key": {"key": secret(folder / "files.key")},
     }
@@ -37,25 +41,53 @@ def manifests(folder: Path, admin_url: str, database: str, namespace: str) -> di
         secrets[f"lakegate-{service}-postgres"] = {
             "url": _database_url(admin_url, database, f"lakegate_{service}:{quote(password, safe='')}")
         }
-    items = [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": {"app.kubernetes.io/part-of": "lakegate", "app.kubernetes.io/managed-by": "lakegate"},
-            },
-            "type": "Opaque",
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
-        }
-        for name, values in secrets.items()
-    ]
+    items = [_manifest(name, values, namespace) for name, values in secrets.items()]
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def _signing_keys(folder: Path) -> dict[str, str]:
-    command = [sys.executable, "-m", "lakegate_gateway.keygen", str(folder)]
+def signing_keys(folder: Path, namespace: str, *, rotate: bool, retire: bool) -> dict[str, Any]:
+    """The Secret of the signing keys.
+
+    With `rotate` there is a new one, of which the Secret has the public half only: the private one must not get to a
+    gateway before all services know the public one. It comes with the next manifest. `retire` leaves out keys of which
+    nothing valid is left. Raises CommandFailed.
+    """
+    keys = folder / "keys"
+    if not keys.is_dir():
+        raise CommandFailed(
+            f"There are no signing keys in {keys}.", hint="lakegate cluster secrets makes them for a new installation."
+        )
+    if rotate and (age := _age_of_newest(keys)) < _PENDING_SECONDS:
+        raise CommandFailed(
+            f"A key was made {age:.0f} seconds ago. It has to be in use before there is another.",
+            hint="Put it to use, once all pods have its public half: lakegate cluster keys | kubectl apply -f -",
+        )
+    known = {file.name for file in keys.glob("*.pem")}
+    values = _signing_keys(keys, *(["--rotate"] if rotate else ["--retire"] if retire else []))
+    held = {name for name in values if name.endswith(".pem")} - known if rotate else set()
+    return _manifest(SIGNING_KEYS, {name: value for name, value in values.items() if name not in held}, namespace)
+
+
+def _age_of_newest(keys: Path) -> float:
+    return time.time() - max((file.stat().st_mtime for file in keys.glob("*.pem")), default=0.0)
+
+
+def _manifest(name: str, values: dict[str, str], namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/part-of": "lakegate", "app.kubernetes.io/managed-by": "lakegate"},
+        },
+        "type": "Opaque",
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+    }
+
+
+def _signing_keys(folder: Path, *options: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "lakegate_gateway.keygen", str(folder), *options]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise CommandFailed(

@@ -112,7 +112,7 @@ OVERVIEW = Dashboard(
                     BYTES,
                     [
                         (
-                            f'process_resident_memory_bytes{{{NS}, job=~"gateway|catalog|ingest|lineage"}}',
+                            f'process_resident_memory_bytes{{{NS}, job=~"gateway|catalog|ingest|stream-worker|lineage"}}',
                             "{{job}} {{pod}}",
                         )
                     ],
@@ -123,7 +123,7 @@ OVERVIEW = Dashboard(
                     NUMBER,
                     [
                         (
-                            f'rate(process_cpu_seconds_total{{{NS}, job=~"gateway|catalog|ingest|lineage"}}[$__rate_interval])',
+                            f'rate(process_cpu_seconds_total{{{NS}, job=~"gateway|catalog|ingest|stream-worker|lineage"}}[$__rate_interval])',
                             "{{job}} {{pod}}",
                         )
                     ],

@@ -28,7 +28,7 @@ def create_app(settings: IngestSettings | None = None, resources: Resources | No
             app.state.resources = resources
             yield
             return
-        async with open_resources(settings) as opened:
+        async with open_resources(settings, app.state.turn) as opened:
             app.state.resources = opened
             # Not the catalog: without it loads are still received, and those that commit wait for it.
             app.state.health.add_checks({"postgres": lambda: ping(opened.pool)})

@@ -14,6 +14,7 @@ import asyncpg
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import open_event_log
+from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
@@ -61,8 +62,11 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
-    """Open everything, take over what a dead process left, and start the workers. Raises SpoolInUse."""
+async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[Resources]:
+    """Open everything, take over what a dead process left, and start the workers; `turn` says when to read streams.
+
+    Raises SpoolInUse.
+    """
     spool = await asyncio.to_thread(Spool, settings.spool.dir, settings.spool.quota_bytes)
     owner = SpoolOwner(settings.spool.dir)
     pool = await open_pool(settings.postgres, "ingest")
@@ -118,7 +122,7 @@ async def open_resources(settings: IngestSettings) -> AsyncIterator[Resources]:
             streams = await stack.enter_async_context(open_front(settings, pool, catalog, tokens, background))
             if settings.streams.worker:
                 await stack.enter_async_context(
-                    open_worker(settings, pool, catalog, tokens, event_log, warehouse, background)
+                    open_worker(settings, pool, catalog, tokens, event_log, warehouse, background, turn)
                 )
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,

@@ -42,8 +42,10 @@ def create_app(settings: IngestSettings) -> FastAPI:
         try:
             event_log = open_event_log(pool, settings.kafka, background)
             warehouse = Warehouse(settings.quarantine.location, settings.objects)
-            async with open_worker(settings, pool, catalog, exchange, event_log, warehouse, background):
-                app.state.health.add_checks({"postgres": lambda: ping(pool)})
+            async with open_worker(
+                settings, pool, catalog, exchange, event_log, warehouse, background, app.state.turn
+            ) as checks:
+                app.state.health.add_checks({"postgres": lambda: ping(pool), **checks})
                 yield
                 await background.stop(STOP_SECONDS)
         finally:

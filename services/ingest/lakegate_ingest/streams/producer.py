@@ -75,6 +75,11 @@ class StreamProducer:
                         await asyncio.wait(self._under_way, timeout=self._ack_seconds)
             await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
+    async def check(self) -> None:
+        """For /readyz. Raises ConnectionError until brokers have been reached."""
+        if not self._ready.is_set():
+            raise ConnectionError("no broker has been reached")
+
     @contextmanager
     def room(self, size_bytes: int) -> Iterator[Room]:
         """Keep room for a body of so many bytes from its first byte to its acknowledgement. Raises StreamBusy."""

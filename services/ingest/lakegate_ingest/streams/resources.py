@@ -13,6 +13,8 @@ import asyncpg
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import EventLog
 from lakegate_chassis.eventlog.kafka.connections import Connections
+from lakegate_chassis.eventlog.turn import Turn
+from lakegate_chassis.health import Check
 from lakegate_ingest import engine
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.tokens import TokenExchange
@@ -89,8 +91,11 @@ async def open_worker(
     event_log: EventLog,
     warehouse: Warehouse,
     background: Background,
-) -> AsyncIterator[None]:
-    """The half that commits, under `background`; stop that before this is left."""
+    turn: Turn,
+) -> AsyncIterator[dict[str, Check]]:
+    """The half that commits, under `background` and in turn; stop that before this is left. Gives what it can't do
+    without, for /readyz of a process that does nothing else.
+    """
     own = settings.streams
     connections = Connections(settings.kafka)
     scratch = await asyncio.to_thread(Scratch, settings.spool.dir)
@@ -115,10 +120,10 @@ async def open_worker(
         gauges=Gauges(named=own.named_streams, every_seconds=own.lag_seconds),
     )  # fmt: skip
     background.start("stream-rejects", producer.keep)
-    background.start("stream-worker", worker.run)
+    background.start("stream-worker", turn.taking("streams", worker.run))
     background.start("stream-sweep", Sweep(pool, committer, warehouse, age_seconds=own.orphan_seconds).run)
     try:
-        yield
+        yield {"kafka": producer.check, "streams": worker.check}
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(scratch.close)

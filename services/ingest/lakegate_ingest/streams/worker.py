@@ -29,6 +29,8 @@ _AT_ONCE = 20_000
 # What is being committed when partitions are taken away gets so long to end.
 _REVOKE_SECONDS = 4.0
 _IDLE_SECONDS = 0.2
+# A loop that fails is started again after 30 s at most; one that does not get round for so long hangs.
+_SILENT_SECONDS = 60.0
 
 
 class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -53,16 +55,25 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._backlogs: dict[str, Backlog] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: set[str] = set()
+        self._turned: float | None = None
+
+    async def check(self) -> None:
+        """For /readyz. Raises ConnectionError where the loop does not get round although it is to run."""
+        if self._turned is not None and time.monotonic() - self._turned > _SILENT_SECONDS:
+            raise ConnectionError("streams have not been read for a minute")
 
     async def run(self) -> None:
         """Until cancelled; what is being committed then gets its moment to end."""
         consumer = self._consumer = self._connections.member(self._settings.group)
         self._streams = {}  # a new consumer has subscribed to nothing
         looked = float("-inf")
+        if self._turned is None:
+            self._turned = time.monotonic()
         try:
             with translated():
                 await consumer.start()
                 while True:
+                    self._turned = time.monotonic()
                     if time.monotonic() - looked > self._settings.discover_seconds:
                         await self._discover()
                         looked = time.monotonic()
@@ -76,6 +87,9 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                         backlog = self._backlogs.get(place.topic)
                         if backlog is not None:
                             backlog.add(place.partition, records)
+        except asyncio.CancelledError:
+            self._turned = None
+            raise
         finally:
             await self._drop()
             await end(consumer)

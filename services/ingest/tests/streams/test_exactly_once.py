@@ -16,6 +16,7 @@ import pytest
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog
+from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import open_pool
 from lakegate_chassis.testing import eventually
@@ -119,7 +120,9 @@ async def worker_of(settings: IngestSettings, group: str) -> AsyncIterator[None]
     catalog = Catalog(client, exchange, timeout_seconds=10)
     background = Background()
     warehouse = Warehouse(settings.quarantine.location, settings.objects)
-    async with open_worker(settings, pool, catalog, exchange, PostgresEventLog(pool), warehouse, background):
+    turn = Turn(settings.consumers)
+    log = PostgresEventLog(pool)
+    async with open_worker(settings, pool, catalog, exchange, log, warehouse, background, turn):
         yield
         await background.stop(15)
     await client.aclose()
