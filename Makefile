@@ -124,10 +124,10 @@ CONTAINERS ?= $(shell for tool in docker podman buildah; do command -v $$tool >/
 IMAGE_REGISTRY ?= localhost
 IMAGE_TAG ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 IMAGE_OPTIONS ?=
-IMAGES := gateway catalog ingest lineage
+IMAGES := gateway catalog ingest lineage rollout
 
 .PHONY: images
-images: $(IMAGES:%=image-%) ## Build the services' images with Docker, podman or buildah
+images: $(IMAGES:%=image-%) ## Build the images of the services and of a rollout's driver with Docker, podman or buildah
 
 .PHONY: dev-images
 dev-images: image-postgres image-kafka image-s3 ## Build the images of the data servers in k8s/
@@ -137,6 +137,7 @@ image-postgres image-kafka image-s3: IMAGE_FILE = k8s/$*/Dockerfile
 image-postgres: override IMAGE_TAG := 18
 image-kafka: override IMAGE_TAG := 4
 image-s3: override IMAGE_TAG := 1
+image-rollout: IMAGE_FILE = cli/Dockerfile
 image-%: IMAGE_FILE = services/$*/Dockerfile
 image-%:
 	@test -n "$(CONTAINERS)" || { echo "Docker, podman or buildah has to be installed and to run"; exit 1; }

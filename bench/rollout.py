@@ -1,9 +1,12 @@
 """Rollouts under load on a real cluster: `python -m bench.rollout --image IMAGE | --key KEY`.
 
-Keep-alive clients ask the active Service all the time; every answer that is not 200 and every broken connection is a
-failed request, and is never tried again. Meanwhile: rollouts there and back, aborted ones, one of an image that does
-not exist, and two whose driver is killed with SIGKILL in every phase. IMAGE holds Python, the chassis and the CLI.
-With a key, the suite that is installed gets loads, too: each acknowledged row has to be in the table, once.
+Keep-alive clients ask the active Service (or --url, an Ingress for instance) all the time; every answer that was not
+hoped for and every broken connection is a failed request, and is never tried again. Meanwhile: rollouts there and back,
+aborted ones, one of an image that does not exist, one of an image that ends at once, and two whose driver is killed
+with SIGKILL in every phase. IMAGE holds Python, the chassis and the CLI. With a key, the suite that is installed also
+gets loads, slow uploads that are followed by server-sent events, OpenLineage and Iceberg commits by PyIceberg: each
+acknowledged row has to be in its table once, each run in lineage. Where the warehouse is a folder, PyIceberg has to
+reach it at the same path.
 """
 
 from __future__ import annotations
@@ -11,78 +14,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
-
-import httpx
 
 from bench.rollout_cluster import apply, base, colour, kubectl
+from bench.rollout_load import Load
 
-LOADS, TABLE = "/v1/loads/bench/rollouts", "/v1/tables/bench/rollouts/rows?format=ndjson"
 QUICK = ["--watch-seconds", "6", "--drain-seconds", "2", "--load-requests", "200"]
-
-
-@dataclass
-class Load:
-    """What the clients saw. `written` counts the rows that were acknowledged."""
-
-    url: str
-    path: str
-    headers: dict[str, str]
-    answers: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    slowest_seconds: float = 0.0
-    written: int = 0
-
-    def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=60, trust_env=False)
-
-    async def read(self, stop: asyncio.Event, pause_seconds: float) -> None:
-        async with self.client() as client:
-            while not stop.is_set():
-                await self._ask("read", client.get(self.path), 200)
-                await asyncio.sleep(pause_seconds)
-
-    async def write(self, stop: asyncio.Event, number: int) -> None:
-        """A load of three rows, one after the other."""
-        rows = "".join(f"{number},{row}\n" for row in range(3))
-        async with self.client() as client:
-            while not stop.is_set():
-                sent = client.post(f"{LOADS}?name=rows.csv", content=f"client,row\n{rows}")
-                if await self._ask("load", sent, 201):
-                    self.written += 3
-                await asyncio.sleep(0.2)
-
-    async def _ask(self, what: str, sent: Awaitable[httpx.Response], wanted: int) -> bool:
-        began = time.monotonic()
-        try:
-            answer = await sent
-        except httpx.HTTPError as error:
-            self.failures.append(f"{time.strftime('%H:%M:%S')} {what}: {type(error).__name__} {error}")
-            return False
-        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
-        if answer.status_code != wanted:
-            self.failures.append(f"{time.strftime('%H:%M:%S')} {what}: {answer.status_code} {answer.text[:200]}")
-            return False
-        self.answers[what] += 1
-        return True
-
-    async def prepare(self) -> int:
-        """Make the table; the rows that are in it then."""
-        async with self.client() as client:
-            answer = await client.post(f"{LOADS}?name=first.csv", content="client,row\n0,0\n")
-            answer.raise_for_status()
-        return await self.stored()
-
-    async def stored(self) -> int:
-        """Rows that are in the table now."""
-        async with self.client() as client:
-            answer = await client.get(TABLE)
-            answer.raise_for_status()
-            return len(answer.text.splitlines())
 
 
 class Bench:
@@ -139,7 +78,8 @@ class Bench:
         self.note(f"aborted in {phase}", self.outcome(), time.monotonic() - began)
 
     async def reach(self, phase: str) -> None:
-        while self.phase() != phase:  # noqa: ASYNC110 - another process changes it
+        # in a thread, since the clients share this loop
+        while await asyncio.to_thread(self.phase) != phase:  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.05)
 
     async def killed_in_every_phase(self, *, abort_in: str | None = None) -> None:
@@ -148,21 +88,21 @@ class Bench:
         words, killed = ["start", "--here", *QUICK], list[str]()
         while True:
             process = await self._begin(*words)
-            entered = await self._next_phase(process, first=not killed)
+            entered = await self._next_phase(process, killed)
             if entered is None:
                 break
-            if entered == abort_in:
-                await self.command("abort", "--detach")
             process.kill()
             await process.wait()
+            if entered == abort_in:
+                await self.command("abort", "--detach")
             killed.append(entered)
             words = ["resume", "--here"]
             if self.phase() in ("promoted", "rolled-back"):
                 break
         self.note(f"kill -9 in {', '.join(killed)}", self.outcome(), time.monotonic() - began)
 
-    async def _next_phase(self, process: asyncio.subprocess.Process, *, first: bool) -> str | None:
-        """The phase that the driver says it is in next; None when the rollout is over."""
+    async def _next_phase(self, process: asyncio.subprocess.Process, killed: list[str]) -> str | None:
+        """The next phase that the driver says it is in and in which none was killed; None when the rollout is over."""
         assert process.stdout is not None
         said = []
         async for line in process.stdout:
@@ -170,7 +110,8 @@ class Bench:
             if not line.startswith(b"{"):
                 continue
             event = json.loads(line)
-            if event["event"] == "phase" or (first and event["event"] == "driving"):
+            # one that takes over is in a phase that the one before may have entered as it died
+            if event["event"] in ("phase", "driving") and event["phase"] not in killed:
                 return str(event["phase"])
         await process.wait()
         if self.phase() not in ("promoted", "rolled-back"):
@@ -182,13 +123,15 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", help="make a namespace with stand-ins of this image")
     parser.add_argument("--key", help="take the suite that is installed in the namespace, with this key; it gets loads")
+    parser.add_argument("--url", help="where the clients ask; else the active Service itself")
     parser.add_argument("--namespace", default="rollout-bench")
     parser.add_argument("--here", action="store_true", help="drive in processes of this machine instead of Jobs")
     parser.add_argument("--rounds", type=int, default=3, help="rollouts there and back")
     parser.add_argument("--aborts", type=int, default=3)
-    parser.add_argument("--clients", type=int, default=12)
-    parser.add_argument("--writers", type=int, default=2, help="of them, with --key")
-    parser.add_argument("--pause", type=float, default=0.02, help="seconds between two requests of a client")
+    parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument("--writers", type=int, default=2, help="with --key: that load, and as many that tell lineage")
+    parser.add_argument("--pause", type=float, default=0.02, help="seconds between two requests of a reader")
+    parser.add_argument("--broken-image", default="localhost/lakegate-rollout:0.1.0", help="with --key: ends at once")
     options = parser.parse_args()
     if (options.image is None) == (options.key is None):
         parser.error("give --image or --key")
@@ -211,25 +154,34 @@ async def main() -> None:
 async def run(bench: Bench, options: argparse.Namespace) -> None:
     if not bench.serves():
         await bench.start("the first colour")
-    address = kubectl("get", "service", "lakegate", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}")
+    url = options.url
+    if url is None:
+        url = "http://" + kubectl(
+            "get", "service", "lakegate", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}"
+        )
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
-    load = Load(f"http://{address}", "/v1/datasets?limit=1" if options.key else "/v1/echo", headers)
-    stop, writers = asyncio.Event(), options.writers if options.key else 0
-    before = await load.prepare() if options.key else 0
-    clients = [asyncio.create_task(load.read(stop, options.pause)) for _ in range(options.clients - writers)]
-    clients += [asyncio.create_task(load.write(stop, number)) for number in range(writers)]
+    load = Load(url, "/v1/datasets?limit=1" if options.key else "/v1/echo", headers)
+    work = [load.read(options.pause) for _ in range(options.readers)]
+    if options.key:
+        await load.prepare()
+        work += [load.write(number) for number in range(options.writers)]
+        work += [load.tell(number) for number in range(options.writers)]
+        work += [load.follow(), load.commit(options.key)]
+    clients = [asyncio.create_task(client) for client in work]
+    began = time.monotonic()
     try:
         await scenarios(bench, options)
     finally:
-        stop.set()
-        await asyncio.gather(*clients)
-        count = sum(load.answers.values())
-        print(f"\n{count:,} requests of {options.clients} keep-alive clients: {dict(load.answers)}")
-        print(f"failed: {len(load.failures)}; slowest answer {load.slowest_seconds:.2f} s")
-        for failure in load.failures[:20]:
-            print("  ", failure)
+        load.stop.set()
+        ended = await asyncio.gather(*clients, return_exceptions=True)
+        seconds = time.monotonic() - began
+        print(f"\n{len(clients)} clients, {seconds:.0f} s, load of the machine {os.getloadavg()[1]:.1f}")
+        print(load.summary())
+    for error in ended:
+        if error is not None:
+            raise SystemExit(f"a client gave up: {error!r}")
     if options.key:
-        print(f"rows acknowledged: {load.written:,}; in the table: {await load.stored() - before:,}")
+        print("\n".join(await load.account()))
     if load.failures:
         raise SystemExit(1)
 
@@ -242,9 +194,13 @@ async def scenarios(bench: Bench, options: argparse.Namespace) -> None:
         await bench.abort_in(phase)
     rests = "blue" if bench.serves() == "green" else "green"
     gateway = f"deployment/lakegate-{rests}-gateway"
-    kubectl("set", "image", gateway, "*=localhost/no-such-image:1", "-n", bench.namespace)
-    await bench.start("an image that does not exist", "--prepare-seconds", "20", wanted=3)
-    kubectl("rollout", "undo", gateway, "-n", bench.namespace)
+    broken = {"an image that does not exist": "localhost/no-such-image:1"}
+    if options.key:
+        broken["an image that ends at once"] = options.broken_image
+    for name, image in broken.items():
+        kubectl("set", "image", gateway, f"*={image}", "-n", bench.namespace)
+        await bench.start(name, "--prepare-seconds", "20", wanted=3)
+        kubectl("rollout", "undo", gateway, "-n", bench.namespace)
     await bench.killed_in_every_phase(abort_in="watching")
     await bench.killed_in_every_phase()
 

@@ -274,7 +274,7 @@ def base() -> Schema:
         "enabled": FLAG,
         "mode": text(enum=["single", "blueGreen"]),
         "activeService": NAME,
-        "rollout": obj({"image": text(), "keySecret": text(), "apiServer": PEERS}),
+        "rollout": obj({"image": IMAGE, "keySecret": text(), "apiServer": PEERS}),
         "ingress": obj(
             {
                 "enabled": FLAG,

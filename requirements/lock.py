@@ -45,6 +45,8 @@ def lock_images(groups: dict[str, list[str]]) -> None:
     compile_lock("sbom", third_party(groups["sbom"]))
     chassis = third_party(dependencies("libs/contracts") + dependencies("libs/chassis"))
     compile_lock("chassis", chassis, *same)
+    driver = third_party([*dependencies("libs/contracts"), *dependencies("cli", "rollout")])
+    compile_lock("rollout", driver, *same)
     shared = entries(HERE / "chassis.txt")
     for service in SERVICES:
         compile_lock(service, third_party([*chassis, *dependencies(f"services/{service}")]), *same)
@@ -59,9 +61,10 @@ def entries(lock: Path) -> dict[str, str]:
     return {part.partition(" \\\n")[0]: part for part in parts if part.strip()}
 
 
-def dependencies(package: str) -> list[str]:
-    project: dict[str, list[str]] = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
-    return project["dependencies"]
+def dependencies(package: str, extra: str = "") -> list[str]:
+    project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+    required: list[str] = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    return required
 
 
 def compile_lock(name: str, requirements: list[str], *options: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 from charts_rendering import SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
 
-from lakegate.rollout.job import ROLLOUT_KEY_SECRET
+from lakegate.rollout.cluster import Names
+from lakegate.rollout.job import ROLLOUT_KEY_SECRET, JobOptions, job
+from lakegate.rollout.states import Rollout
 
 # "One way in, one direction of flow" of the architecture, with the ports.
 FLOWS = {
@@ -70,6 +73,28 @@ def test_the_base_stands_before_the_services_and_survives_them(render: Render) -
 
 def test_no_template_touches_the_selector_that_a_rollout_switches(render: Render) -> None:
     assert "selector" not in render("prod", "base").named("Service", "lakegate")["spec"]
+
+
+def test_the_active_service_tells_a_rollout_with_what_its_job_is_made(render: Render) -> None:
+    base = render("prod", "base", sets=("global.image.tag=v7",))
+    notes = base.named("Service", "lakegate")["metadata"]["annotations"]
+    assert notes["lakegate.io/rollout-image"] == "localhost/lakegate-rollout:v7"
+    account = notes["lakegate.io/rollout-service-account"]
+    assert base.named("RoleBinding", "lakegate-rollout")["subjects"][0]["name"] == account
+    assert base.named("ServiceAccount", account)
+
+
+def test_what_scrapes_the_driver_finds_the_job_that_a_rollout_makes(render: Render) -> None:
+    now = datetime.now(UTC)
+    rollout = Rollout(id="1", from_colour="blue", to_colour="green", started_at=now, phase_at=now)
+    made = job(Names("lakegate", "lakegate"), rollout, JobOptions("image", "lakegate-rollout"))
+    base = render("prod", "base")
+    monitor = base.named("PodMonitor", "lakegate-rollout")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= pod_labels(made).items()
+    ports = {port["name"] for port in pod_of(made)["containers"][0]["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]} <= ports
+    policy = base.named("NetworkPolicy", "lakegate-rollout")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod_labels(made).items()
 
 
 def test_in_a_single_release_the_active_service_is_the_gateway(render: Render) -> None:

@@ -104,7 +104,7 @@ OVERVIEW = Dashboard(
                     "Processes",
                     "Processes that answer scrapes, by service and version: two versions only during a rollout.",
                     NUMBER,
-                    [(f"sum by (service, version) (lakegate_build_info{{{NS}}})", "{{service}} {{version}}")],
+                    [(f"sum by (job, version) (lakegate_build_info{{{NS}}})", "{{job}} {{version}}")],
                 ),
                 Panel(
                     "Memory",
