@@ -211,13 +211,13 @@ def test_the_database_is_made_before_it_is_migrated_and_that_before_anything_cha
     weights = {job["metadata"]["name"]: int(job["metadata"]["annotations"]["helm.sh/hook-weight"]) for job in jobs}
     assert weights.pop("lakegate-provision") < min(weights.values())
     assert set(weights) == {f"lakegate-{service}-migrate" for service in SERVICES}
-    for job in jobs:
-        annotations = job["metadata"]["annotations"]
+    for hook in jobs:
+        annotations = hook["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
         assert "before-hook-creation" in annotations["helm.sh/hook-delete-policy"]
         # what a hook names must be there before the first install
-        assert pod_of(job)["serviceAccountName"] == "default"
-        assert job["spec"]["backoffLimit"] > 0
+        assert pod_of(hook)["serviceAccountName"] == "default"
+        assert hook["spec"]["backoffLimit"] > 0
 
 
 def test_each_service_migrates_its_own_schema_with_its_own_image(render: Render) -> None:
