@@ -92,9 +92,6 @@ def services(
             "PYTHONUNBUFFERED": "1",
             # glibc gives each thread an arena of its own and keeps what is freed; two are enough here.
             "MALLOC_ARENA_MAX": "2",
-            # A buffer of megabytes would be mapped anew, and cleared by the kernel, for each chunk that passes.
-            "MALLOC_MMAP_THRESHOLD_": str(64 * 1024 * 1024),
-            "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
         }
         made.append(
             Service(
