@@ -6,9 +6,10 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -25,7 +26,9 @@ from lakegate_contracts.identity import Principal
 from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit import snapshots
+from lakegate_ingest.commit.committer import Committer, OutcomeUnprovable
 from lakegate_ingest.loads import jobs, queries, service
+from lakegate_ingest.loads.pipeline import plan_of
 from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
 from lakegate_ingest.loads.schemas import LoadOptions
 from lakegate_ingest.settings import CommitSettings
@@ -57,6 +60,13 @@ async def events(database: Any, load_id: str) -> list[str]:
 
 async def data_files(warehouse: Path, tenant: str) -> list[Path]:
     return [path for path in (warehouse / tenant).rglob("*") if path.is_file() and path.suffix != ".json"]
+
+
+def tables_of(api: Any, catalog: Any, identity: Any) -> RestCatalog:
+    """The tenant's tables as an engine sees them."""
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:read", "datasets:write"))
+    token = identity.signer.mint(principal, "catalog")
+    return RestCatalog("lakegate", uri=f"{catalog.url}/iceberg", token=token, warehouse=api.tenant)
 
 
 async def only_load(api: Any) -> dict[str, Any]:
@@ -98,9 +108,7 @@ async def test_a_load_that_can_not_be_committed_leaves_no_file(gated: Any, gate:
 async def test_a_partitioned_table_is_refused_and_no_file_is_left_in_it(
     gated: Any, catalog: Any, identity: Any, warehouse: Path
 ) -> None:
-    principal = Principal(tenant=gated.tenant, subject="ana", scopes=("datasets:read", "datasets:write"))
-    token = identity.signer.mint(principal, "catalog")
-    tables = RestCatalog("lakegate", uri=f"{catalog.url}/iceberg", token=token, warehouse=gated.tenant)
+    tables = tables_of(gated, catalog, identity)
     tables.create_namespace("shop")
     tables.create_table(
         "shop.orders",
@@ -111,6 +119,68 @@ async def test_a_partitioned_table_is_refused_and_no_file_is_left_in_it(
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/schema-conflict")
     assert "partitioned" in answer.json()["detail"]
     assert await data_files(warehouse, gated.tenant) == []
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["creates the table", "adds to it"])
+async def test_a_table_renamed_before_its_commit_is_known_to_be_done_has_the_rows_once(
+    gated: Any, gate: Any, catalog: Any, identity: Any, first: bool
+) -> None:
+    if not first:
+        assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    tables = tables_of(gated, catalog, identity)
+    gate.on(*COMMIT, "hold-answer")
+    loading = asyncio.create_task(gated.load("shop.orders", ROWS))
+    await gate.reached.wait()
+    snapshots_then = 1 if first else 2
+
+    def committed() -> bool:
+        return tables.table_exists("shop.orders") and (
+            len(tables.load_table("shop.orders").metadata.snapshots) == snapshots_then
+        )
+
+    await eventually(lambda: asyncio.to_thread(committed))
+    await asyncio.to_thread(tables.rename_table, "shop.orders", "shop.sales")
+    assert (await loading).status_code == 201, (await loading).text
+    assert len(await gated.rows("shop.sales")) == 2 * snapshots_then
+
+
+async def test_a_table_renamed_before_its_commit_gets_the_rows_under_its_new_name(
+    gated: Any, gate: Any, catalog: Any, identity: Any
+) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    tables = tables_of(gated, catalog, identity)
+    gate.on(*COMMIT, "hold")
+    loading = asyncio.create_task(gated.load("shop.orders", ROWS))
+    await gate.reached.wait()
+    await asyncio.to_thread(tables.rename_table, "shop.orders", "shop.sales")
+    await asyncio.to_thread(tables.create_table, "shop.orders", Schema(NestedField(1, "c", LongType())))
+    gate.released.set()
+    assert (await loading).status_code == 201, (await loading).text
+    assert len(await gated.rows("shop.sales")) == 4
+    assert await gated.rows("shop.orders") == []
+
+
+async def test_files_of_a_table_that_was_dropped_but_not_purged_are_kept(
+    settings: Any, catalog: Any, identity: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    app = create_app(settings(catalog.url, tmp_path / "spool"))
+    async with serving(app) as url:
+        api = make(url, tenant)
+        done = (await api.load("shop.orders", ROWS)).json()
+        tables = tables_of(api, catalog, identity)
+        await asyncio.to_thread(tables.rename_table, "shop.orders", "shop.sales")
+        resources = app.state.resources
+        committer = Committer(resources.catalog, resources.settings.commit, resources.warehouse)
+        async with tenant_transaction(resources.pool, tenant) as connection:
+            load = await queries.get_load(connection, UUID(done["load_id"]))
+        assert load is not None
+        assert load.intent is not None
+        delegation = identity.delegation(Principal(tenant=tenant, subject="ana", scopes=("loads:write",)))
+        plan = replace(plan_of(load, load.intent, tmp_path), delegation=delegation)
+        assert await committer.is_committed(plan)
+        await asyncio.to_thread(tables.drop_table, "shop.sales")
+        with pytest.raises(OutcomeUnprovable):
+            await committer.is_committed(plan)
 
 
 async def test_a_warehouse_that_fills_up_at_the_commit_is_507_and_nothing_is_committed(

@@ -151,9 +151,11 @@ class Tables:
     ) -> Change:
         """Append the first change of a table whose metadata file is at `location`."""
         now = datetime.now(UTC)
+        taken = await self.store.current(tenant, metadata.table_uuid)
         state = described_by(
             DatasetState(
-                id=uuid4(),
+                # so that who knows a table finds it whatever it is called; a copy that was registered has its own
+                id=metadata.table_uuid if taken is None else uuid4(),
                 namespace=table_pair(tenant),
                 name=str(table),
                 kind=TABLE,

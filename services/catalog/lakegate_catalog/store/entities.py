@@ -71,14 +71,20 @@ class Entities:
         claim = Claim(name, change.entity_id, change.sequence, datetime.now(UTC))
         await self._take(change.tenant, claim)
         if guard is not None and not await guard():
-            await self.store.release(change.tenant, claim)
+            await self._give_up(change.tenant, claim)
             raise Refused(name.key)
         try:
             return await self.store.append(replace(change, key=name.key))
         except SequenceTaken:
             # any other error leaves it open whether the change was stored: then the claim has to stay
-            await self.store.release(change.tenant, claim)
+            await self._give_up(change.tenant, claim)
             raise
+
+    async def _give_up(self, tenant: str, claim: Claim) -> None:
+        """Release it, unless another change of the same entity and sequence came first and carries the name by it."""
+        current = await self.store.current(tenant, claim.entity_id)
+        if current is None or (current.space, current.key) != (claim.name.space, claim.name.key):
+            await self.store.release(tenant, claim)
 
     async def _take(self, tenant: str, wanted: Claim) -> None:
         """Claim the name. A claim in flight is waited for: "taken" must be true when it is said. Raises NameTaken."""

@@ -414,6 +414,21 @@ async def test_a_table_is_registered_from_its_tenants_folder_only(
     assert answer.json()["metadata-location"] == location
 
 
+async def test_a_table_is_the_dataset_with_its_uuid_whatever_it_is_called(
+    client: httpx.AsyncClient, iceberg: str, travel: str, create: Create
+) -> None:
+    created = await create()
+    table_uuid = created["metadata"]["table-uuid"]
+    ways = [{"namespace": ["travel"], "name": name} for name in ("flights", "trips")]
+    moved = await client.post(f"{iceberg}/tables/rename", json={"source": ways[0], "destination": ways[1]})
+    assert moved.status_code == 204
+    assert (await client.get(f"/v1/datasets/{table_uuid}")).json()["name"] == "travel.trips"
+    await client.delete(f"{travel}/tables/trips")
+    assert (await client.get(f"/v1/datasets/{table_uuid}")).status_code == 404
+    register = {"name": "again", "metadata-location": created["metadata-location"]}
+    assert (await client.post(f"{travel}/register", json=register)).status_code == 200
+
+
 FOREIGN_PROPERTIES = (
     "py-io-impl", "PY-IO-IMPL", "py-catalog-impl", "io-impl", "write.py-location-provider.impl", "s3.endpoint",
     "gcs.token", "adls.account-key", "hdfs.host", "client.region", "header.x-api", "rest.sigv4-enabled",

@@ -34,6 +34,21 @@ async def test_of_many_creators_of_one_name_exactly_one_wins(entities: Entities,
     assert found.entity_id == won[0].entity_id
 
 
+async def test_one_entity_created_or_renamed_twice_at_once_keeps_its_name(entities: Entities, tenant: str) -> None:
+    made = first(tenant, "a")
+    outcomes = await asyncio.gather(*(entities.create(name("a"), made) for _ in range(6)), return_exceptions=True)
+    assert sum(isinstance(outcome, Change) for outcome in outcomes) == 1
+    with pytest.raises(NameTaken):
+        await entities.create(name("a"), first(tenant, "a"))
+    renamed = next_change(made, "renamed")
+    outcomes = await asyncio.gather(
+        *(entities.rename(name("a"), name("b"), renamed) for _ in range(6)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, Change) for outcome in outcomes) == 1
+    with pytest.raises(NameTaken):
+        await entities.create(name("b"), first(tenant, "b"))
+
+
 async def test_a_rename_frees_the_old_name_and_takes_the_new_one(entities: Entities, tenant: str) -> None:
     made = await entities.create(name("a"), first(tenant, "a"))
     renamed = await entities.rename(name("a"), name("b"), next_change(made, "renamed"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import orjson
@@ -39,6 +40,7 @@ class OutcomeUnknown(Exception):
 class LoadedTable:
     """Table metadata as the catalog answers it, with the dataset's version and search token where it gives them."""
 
+    table: TableName
     metadata: TableMetadata
     metadata_location: str | None
     catalog_version: int | None
@@ -66,7 +68,18 @@ class Catalog:
         if answer.status_code == 404:
             raise NoSuchTable(str(table))
         _refuse(answer)
-        return await _loaded(answer)
+        return await _loaded(table, answer)
+
+    async def name_of(self, tenant: str, table_uuid: UUID, delegation: str) -> TableName | None:
+        """What the table is called now: a table is a dataset whose id is its UUID. None when there is none.
+
+        Raises CatalogRefused, CatalogUnavailable.
+        """
+        answer = await self._send("GET", f"/v1/datasets/{table_uuid}", delegation)
+        if answer.status_code == 404:
+            return None
+        _refuse(answer)
+        return TableName.parse(orjson.loads(answer.content)["name"])
 
     async def ensure_namespace(self, tenant: str, table: TableName, delegation: str) -> None:
         """Create the namespace and those above it; one that is there already is fine."""
@@ -89,7 +102,7 @@ class Catalog:
         if answer.status_code == 409:
             raise Conflict(_message(answer))
         _refuse(answer)
-        return await _loaded(answer)
+        return await _loaded(table, answer)
 
     async def commit(
         self,
@@ -126,7 +139,7 @@ class Catalog:
         if answer.status_code >= 500:
             raise OutcomeUnknown(str(answer.status_code))
         _refuse(answer)
-        return await _loaded(answer)
+        return await _loaded(table, answer)
 
     async def _send(self, method: str, path: str, delegation: str, body: object = None) -> httpx.Response:
         """A request that is safe to repeat: 5xx and broken connections become CatalogUnavailable."""
@@ -149,12 +162,13 @@ class Catalog:
         return await self._client.request(method, path, content=content, headers=headers, timeout=self._timeout)
 
 
-async def _loaded(answer: httpx.Response) -> LoadedTable:
+async def _loaded(table: TableName, answer: httpx.Response) -> LoadedTable:
     body: dict[str, Any] = orjson.loads(answer.content)
     # Off the loop: 3,000 snapshots take 80 ms to parse.
     metadata = await asyncio.to_thread(TableMetadataUtil.parse_obj, body["metadata"])
     version = answer.headers.get(VERSION_HEADER)
     return LoadedTable(
+        table=table,
         metadata=metadata,
         metadata_location=body.get("metadata-location"),
         catalog_version=int(version) if version else None,

@@ -23,26 +23,45 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.files import TenantFiles
-from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, no_space
+from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, join, no_space
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
 
 LONGEST_PAUSE_SECONDS = 2.0
+# A table that is renamed more often while it is looked for is looked for later.
+RENAMES = 5
 
 
 class SchemaMoved(Exception):
     """Another writer created the table or changed its schema: the file has to be read again against it."""
 
 
+class OutcomeUnprovable(Exception):
+    """The table is gone from the catalog, but metadata of it is left: it may have the snapshot, and come back."""
+
+
+class _Gone(Exception):
+    """The table is in the catalog by no name. `replaced`: another has the name that it had."""
+
+    def __init__(self, replaced: bool) -> None:
+        super().__init__(replaced)
+        self.replaced = replaced
+
+
 @dataclass(frozen=True)
 class CommitPlan:
-    """What is to become one snapshot. `staged` is the metadata of a table that this commit creates."""
+    """What is to become one snapshot of the table with this UUID, which may be renamed meanwhile.
+
+    `staged` is the metadata of a table that this commit creates. No UUID: of a load from before it was kept.
+    """
 
     load_id: UUID
     run_id: UUID
     tenant: str
     table: TableName
+    table_uuid: UUID | None
+    location: str | None
     delegation: str
     snapshot_id: int
     attempt: int
@@ -91,7 +110,7 @@ class Committer:
                     await asyncio.to_thread(self._warehouse.delete, [url for _, url in plan.data])
                 raise
             try:
-                done = await self._catalog.commit(plan.tenant, plan.table, requirements, updates, plan.delegation)
+                done = await self._catalog.commit(plan.tenant, loaded.table, requirements, updates, plan.delegation)
             except Conflict as conflict:
                 COMMIT_RETRIES.labels("lost_race").inc()
                 log.info("commit_lost_race", load_id=str(plan.load_id), attempt=attempt, message=str(conflict))
@@ -105,7 +124,11 @@ class Committer:
                     continue  # a table that is to be created is not there: the same attempt again
                 loaded = found
             except NoSuchTable as error:
-                raise CatalogRefused(f"The table {plan.table} was dropped during the load.", status=409) from error
+                if new:
+                    raise CatalogRefused(
+                        f"The namespace of {plan.table} was dropped during the load. Send it again.", status=409
+                    ) from error
+                loaded = await self._load_patiently(plan)  # renamed, or dropped
             else:
                 if attempt or resumed:  # else there is no other, and to list a store's folder takes its time
                     await asyncio.to_thread(self._delete_other_lists, plan, build.manifest_list)
@@ -124,21 +147,28 @@ class Committer:
         return await self._catalog.answers()
 
     async def is_committed(self, plan: CommitPlan) -> bool:
-        """Whether the snapshot is in the table. Raises CatalogUnavailable and CatalogRefused."""
+        """Whether the snapshot is in the table, whatever the table is called by now.
+
+        Raises CatalogUnavailable, CatalogRefused and OutcomeUnprovable.
+        """
         try:
-            loaded = await self._catalog.load(plan.tenant, plan.table, plan.delegation)
-        except NoSuchTable:
+            loaded = await self._load(plan)
+        except _Gone as gone:
+            if await asyncio.to_thread(self._has_metadata, plan):
+                raise OutcomeUnprovable(f"{plan.table} is gone from the catalog, its metadata is not") from gone
             return False
         return snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id)
 
     async def _first_look(self, plan: CommitPlan, *, resumed: bool) -> LoadedTable:
         if plan.staged is None:
             return await self._load_patiently(plan)
-        staged = LoadedTable(TableMetadataUtil.parse_obj(plan.staged), None, None, None)
+        staged = LoadedTable(plan.table, TableMetadataUtil.parse_obj(plan.staged), None, None, None)
         if not resumed:
             return staged
         found = await self._settle(plan)
         if found is None:
+            if await asyncio.to_thread(self._has_metadata, plan):
+                raise _dropped(plan)  # after this load had created it
             return staged
         if not snapshots.holds_snapshot(found.metadata, plan.snapshot_id):
             raise SchemaMoved("another load created the table first")
@@ -154,18 +184,50 @@ class Committer:
             return None
 
     async def _load_patiently(self, plan: CommitPlan) -> LoadedTable:
-        """Load the table, waiting out a catalog that restarts. Raises CatalogUnavailable after settle_seconds."""
+        """Load the table, waiting out a catalog that restarts.
+
+        Raises CatalogUnavailable after settle_seconds, CatalogRefused, and SchemaMoved when another load has created
+        the table that the plan would create.
+        """
         deadline = asyncio.get_running_loop().time() + self._settings.settle_seconds
         for attempt in range(1_000_000):
             try:
-                return await self._catalog.load(plan.tenant, plan.table, plan.delegation)
-            except NoSuchTable as error:
-                raise CatalogRefused(f"The table {plan.table} is gone from the catalog.", status=409) from error
+                return await self._load(plan)
+            except _Gone as gone:
+                if gone.replaced and plan.staged is not None:
+                    raise SchemaMoved("another load created the table first") from gone
+                raise _dropped(plan) from gone
             except CatalogUnavailable:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await self._pause(attempt)
         raise AssertionError("unreachable")
+
+    async def _load(self, plan: CommitPlan) -> LoadedTable:
+        """The table by its name, or by its UUID once the name is another's. Raises _Gone and what Catalog.load does."""
+        table = plan.table
+        for _ in range(RENAMES):
+            replaced = False
+            try:
+                loaded = await self._catalog.load(plan.tenant, table, plan.delegation)
+            except NoSuchTable:
+                pass
+            else:
+                if plan.table_uuid in (None, loaded.metadata.table_uuid):
+                    return loaded
+                replaced = True
+            named = plan.table_uuid and await self._catalog.name_of(plan.tenant, plan.table_uuid, plan.delegation)
+            if not named:
+                raise _Gone(replaced)
+            table = named
+        raise CatalogUnavailable(f"{plan.table} is renamed again and again.")
+
+    def _has_metadata(self, plan: CommitPlan) -> bool:
+        """Whether there is a metadata file where the table is, or was. Blocks."""
+        if plan.location is None:
+            return True  # nobody knows
+        listed = self._warehouse.list_prefix(join(plan.location, "metadata"), "")
+        return any(url.endswith(".metadata.json") for url in listed)
 
     def _move_all(self, files: list[tuple[Path, str]]) -> None:
         for source, url in files:
@@ -228,6 +290,13 @@ class _Build:
         )  # fmt: skip
         self.manifest_list = append.manifest_list
         return requirements + append.requirements, updates + append.updates
+
+
+def _dropped(plan: CommitPlan) -> CatalogRefused:
+    return CatalogRefused(
+        f"The table {plan.table} was dropped during the load. Send the load again: it then creates the table.",
+        status=409,
+    )
 
 
 def schema_after(metadata: TableMetadata, written: Schema) -> Schema:

@@ -15,7 +15,7 @@ from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection as acquire
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_contracts.receipts import LoadState
-from lakegate_ingest.commit.committer import Committer
+from lakegate_ingest.commit.committer import Committer, OutcomeUnprovable
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, DelegationExpired, LoadInterrupted
 from lakegate_ingest.loads import queries
@@ -199,6 +199,8 @@ class Recovery:
                         return
             except (CatalogUnavailable, CatalogRefused):
                 return  # put off by an hour when it was taken
+            except OutcomeUnprovable as error:
+                log.error("orphans_kept", load_id=str(load_id), reason=str(error))
             except DelegationExpired:
                 log.error("orphans_kept", load_id=str(load_id), reason="delegation expired, so the table can't be read")
             else:

@@ -57,7 +57,8 @@ class IntentFile(BaseModel):
 class Intent(BaseModel):
     """Stored before anything leaves the spool: with it a killed load is settled, exactly once, or cleaned up.
 
-    `staged` is the metadata of the table that this load creates; null when the table was there.
+    `staged` is the metadata of the table that this load creates; null when the table was there. `table_uuid` finds the
+    table when it is renamed meanwhile.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +70,7 @@ class Intent(BaseModel):
     iceberg_schema: dict[str, Any] | None
     staged: dict[str, Any] | None
     location: str | None
+    table_uuid: UUID | None = None
     rows_in: int
     rows_written: int
     rows_quarantined: int
