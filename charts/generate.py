@@ -30,6 +30,7 @@ SERVICES: dict[str, type[BaseModel]] = {
 # Set by the templates: from the release, from global, or from a value of the chart.
 DERIVED = {
     "host", "port", "management_host", "management_port", "environment", "drain_seconds", "kafka", "trace.endpoint",
+    "sweeps_in_process",
     "consumers", "catalog_url", "ingest_url", "lineage_url", "token_exchange_url", "issuer.url", "warehouse",
     "search.dir", "spool.dir", "spool.quota_bytes", "quarantine.location", "files.endpoint",
 }  # fmt: skip
@@ -207,6 +208,14 @@ def service(name: str) -> Schema:
                 "topics": listed(text(minLength=1)),
                 "lag": text(pattern="^[1-9][0-9]*$"),
                 "authentication": text(),
+            }
+        ),
+        "sweep": obj(
+            {
+                "enabled": FLAG,
+                "schedule": text("as cron has it", pattern=r"^(@[a-z]+|\S+( \S+){4})$"),
+                "deadlineSeconds": integer(60),
+                "resources": RESOURCES,
             }
         ),
         "disruption": obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"]}}),

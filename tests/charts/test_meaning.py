@@ -23,16 +23,18 @@ FLOWS = {
     ("stream-worker", "catalog", "http"),
     ("stream-worker", "gateway", "management"),
     ("smoke", "gateway", "http"),
+    ("sweep", "catalog", "http"),
+    ("sweep", "gateway", "management"),
 }
 # what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
 TOLD = (*SERVICES, "stream-worker")
 ROLLOUT = {("rollout", component, "management") for component in TOLD} | {("rollout", "gateway", "http")}
 DATA_SERVERS = {
-    "postgres": {*TOLD, "migrate"},
+    "postgres": {*TOLD, "migrate", "sweep"},
     "kafka": {"catalog", "ingest", "stream-worker", "lineage"},
     "mongodb": {"catalog"},
-    "object-store": {"catalog", "ingest", "stream-worker"},
-    "traces": {*TOLD},
+    "object-store": {"catalog", "ingest", "stream-worker", "sweep"},
+    "traces": {*TOLD, "sweep"},
 }
 COMPONENT = "app.kubernetes.io/component"
 SOMEWHERE = '[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
@@ -361,3 +363,34 @@ def test_signing_keys_reach_the_gateway_as_a_folder_and_the_services_know_the_pu
         secret, mount, value = mounted(service)
         assert [item["path"] for item in secret["items"]] == ["internal.jwks.json"]
         assert value == f"{mount['mountPath']}/internal.jwks.json"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_sweeps_run_in_the_pods_or_by_a_cron_job_and_never_both(render: Render, service: str) -> None:
+    variable = f"{service.upper()}_SWEEPS_IN_PROCESS"
+    plain = render()
+    assert not plain.of("CronJob")
+    assert data(plain, f"lakegate-{service}")[variable] == "true"
+    swept = render(sets=(f"{service}.sweep.enabled=true",))
+    assert data(swept, f"lakegate-{service}")[variable] == "false"
+    job = swept.one("CronJob")
+    assert job["metadata"]["name"] == f"lakegate-{service}-sweep"
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    pod, served = pod_of(job), pod_of(swept.one("Deployment", component=service))
+    container, serving = pod["containers"][0], served["containers"][0]
+    # the very settings of the service, by another entry point of its image
+    assert container["args"] == [f"lakegate_{service}.sweep"]
+    assert (container["image"], container["envFrom"]) == (serving["image"], serving["envFrom"])
+    assert container["env"] == serving["env"]
+    own = {"search", "spool"}
+    assert [mount for mount in serving["volumeMounts"] if mount["name"] not in own] == container["volumeMounts"]
+    # no Service sends requests to it
+    for selected in swept.of("Service"):
+        assert not (selected["spec"].get("selector") or {"": ""}).items() <= pod_labels(job).items()
+
+
+def test_a_cron_job_of_a_colour_knows_whose_turn_it_is(render: Render) -> None:
+    green = render("prod", "green", name="lakegate-green")
+    for service in SERVICES[1:]:
+        job = green.named("CronJob", f"lakegate-green-{service}-sweep")
+        assert any(volume["name"] == "turn" for volume in pod_of(job)["volumes"])

@@ -32,6 +32,7 @@ EVERYTHING = (
     "lineage.keda.minReplicas=2",
     "lineage.autoscaling.enabled=false",
     "base.priorityClasses.create=true",
+    *(f"{service}.sweep.enabled=true" for service in SERVICES),
 )
 
 

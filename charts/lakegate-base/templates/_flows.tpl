@@ -10,15 +10,18 @@
 # the same two, for event streams
 - {from: stream-worker, to: catalog, port: http}
 - {from: stream-worker, to: gateway, port: management}
+# what a failed load left is deleted once its table says that no snapshot has it
+- {from: sweep, to: catalog, port: http}
+- {from: sweep, to: gateway, port: management}
 {{- end }}
 
 {{/* Who uses which data server. */}}
 {{- define "base.servers" -}}
-postgres: [gateway, catalog, ingest, stream-worker, lineage, migrate]
+postgres: [gateway, catalog, ingest, stream-worker, lineage, migrate, sweep]
 kafka: [catalog, ingest, stream-worker, lineage]
 mongodb: [catalog]
-objectStore: [catalog, ingest, stream-worker]
-traces: [gateway, catalog, ingest, stream-worker, lineage]
+objectStore: [catalog, ingest, stream-worker, sweep]
+traces: [gateway, catalog, ingest, stream-worker, lineage, sweep]
 {{- end }}
 
 {{/* All that have a management port. */}}

@@ -164,6 +164,11 @@ class ServiceSettings(BaseSettings):
     max_connections: int = Field(
         default=2048, ge=1, description="requests served at once; more are answered 503, health is exempt"
     )
+    sweeps_in_process: bool = Field(
+        default=True,
+        description="whether this process deletes what is over, too (retention, leftovers); off where "
+        "`python -m lakegate_<service>.sweep` does so once in a while, as the charts' CronJobs",
+    )
     postgres: PostgresSettings
     trace: TraceSettings = TraceSettings()
 

@@ -25,6 +25,7 @@ from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.following import Followers
 from lakegate_ingest.loads.jobs import Jobs
+from lakegate_ingest.loads.leftovers import Leftovers
 from lakegate_ingest.loads.live import LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import Pipeline
@@ -97,7 +98,7 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
     )  # fmt: skip
     recovery = Recovery(
         pool=pool, spool=spool, live=live, jobs=jobs, outcomes=outcomes, committer=committer,
-        settings=settings.job, owner=owner, warehouse=warehouse, copies=copies,
+        settings=settings.job, owner=owner,
     )  # fmt: skip
     loads = LoadService(
         pool=pool, pipeline=pipeline, spool=spool, live=live, jobs=jobs, outcomes=outcomes, settings=settings,
@@ -110,10 +111,12 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
         jobs.start(background)
         background.start("heartbeat", recovery.beat)
         background.start("sweep", recovery.sweep)
-        keep = timedelta(days=settings.retention.load_days)
-        background.start("retention", LoadRetention(pool, warehouse, keep=keep).run)
-        if remote is not None:
-            background.start("uploads", lambda: uploads.sweep(settings.job.sweep_seconds))
+        if settings.sweeps_in_process:
+            leftovers = Leftovers(pool, committer, warehouse, remote)
+            background.start("leftovers", lambda: leftovers.run(settings.job.sweep_seconds))
+            background.start("retention", load_retention(settings, pool, warehouse).run)
+            if remote is not None:
+                background.start("uploads", lambda: uploads.sweep(settings.job.sweep_seconds))
         streams = None
         if settings.kafka.bootstrap is not None:
             # a suite without Kafka need not pay for the import of its client
@@ -143,6 +146,10 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
         await exchange.aclose()
         await close_pool(pool)
         owner.release()
+
+
+def load_retention(settings: IngestSettings, pool: asyncpg.Pool, warehouse: Warehouse) -> LoadRetention:
+    return LoadRetention(pool, warehouse, keep=timedelta(days=settings.retention.load_days))
 
 
 def _watch(live: LiveLoads, spool: Spool) -> None:

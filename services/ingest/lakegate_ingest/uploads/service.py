@@ -151,9 +151,17 @@ class Uploads:
             await self.sweep_once()
             await asyncio.sleep(every_seconds)
 
-    async def sweep_once(self) -> None:
+    async def sweep_all(self) -> int:
+        """Until nothing is due; each is put off as it is taken, so this ends."""
+        total = 0
+        while swept := await self.sweep_once():
+            total += swept
+        return total
+
+    async def sweep_once(self) -> int:
+        """A number at a time; how many were due."""
         if self._remote is None:
-            return
+            return 0
         async with acquire(self._pool) as connection:
             due = await queries.due(connection, SWEPT_AT_ONCE)
         for upload_id, tenant in due:
@@ -166,6 +174,7 @@ class Uploads:
                 last = await queries.delete_upload(connection, upload_id, LATE)
             if last:
                 UPLOADS_SWEPT.inc()
+        return len(due)
 
     async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))
