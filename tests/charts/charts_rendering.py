@@ -43,6 +43,11 @@ class Rendered(list[Document]):
         return next(document for document in self.of(kind) if document["metadata"]["name"] == name)
 
     @property
+    def load_jobs(self) -> list[Document]:
+        """ConfigMaps with such a Job in them."""
+        return [config for config in self.of("ConfigMap") if "job.json" in config.get("data", {})]
+
+    @property
     def workloads(self) -> list[Document]:
         """Everything that makes pods."""
         return [

@@ -42,7 +42,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root)) | nindent 6 }}
+      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root) "token" .token) | nindent 6 }}
       # preStop, `Connection: close` for drain.seconds, then the longest wait of a request
       terminationGracePeriodSeconds: {{ $values.drain.graceSeconds }}
       {{- with $values.priorityClassName }}

@@ -30,12 +30,12 @@ capabilities:
       {{- end }}
 {{- end }}
 
-{{/* What every pod of ours has: {root, serviceAccount}. */}}
+{{/* What every pod of ours has: {root, serviceAccount, token: whether it talks to the API server}. */}}
 {{- define "lakegate.podDefaults" -}}
 {{- $global := .root.Values.global | default dict -}}
 serviceAccountName: {{ .serviceAccount }}
-# none of ours talks to the API server
-automountServiceAccountToken: false
+# only what makes Jobs, or rolls out, talks to the API server
+automountServiceAccountToken: {{ ternary true false (not (empty .token)) }}
 # or a Service called gateway would set GATEWAY_PORT, which is a setting of ours
 enableServiceLinks: false
 {{- with ($global.image).pullSecrets }}

@@ -16,10 +16,10 @@ from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.committer import Committer
 from lakegate_ingest.commit.tokens import TokenExchange
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.loading import open_remote_spool
 from lakegate_ingest.loads.leftovers import Leftovers
 from lakegate_ingest.resources import load_retention
 from lakegate_ingest.settings import IngestSettings
-from lakegate_ingest.spool.remote import RemoteSpool
 from lakegate_ingest.uploads.service import Uploads
 
 
@@ -35,7 +35,7 @@ async def sweep(settings: IngestSettings) -> bool:
             timeout_seconds=settings.commit.timeout_seconds,
         )
         warehouse = Warehouse(settings.quarantine.location, settings.objects)
-        remote = RemoteSpool(warehouse.store) if warehouse.store is not None else None
+        remote = open_remote_spool(settings, warehouse)
         leftovers = Leftovers(pool, Committer(catalog, settings.commit, warehouse), warehouse, remote)
         uploads = Uploads(pool, warehouse, settings.upload, settings.body, threads)
         sweeps: dict[str, Callable[[], Awaitable[object]]] = {

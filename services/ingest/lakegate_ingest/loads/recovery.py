@@ -88,10 +88,14 @@ class Recovery:
         await self._remove_stray_folders()
 
     async def beat(self) -> None:
-        """Keep this process's leases; runs until cancelled."""
+        """Keep this process's leases, and hear of loads that were called off elsewhere; runs until cancelled."""
         while True:
             async with acquire(self._pool) as connection:
-                await queries.beat(connection, self._owner.owner)
+                cancelled = await queries.beat(connection, self._owner.owner)
+            for load_id in cancelled:
+                live = self._live.get(load_id)
+                if live is not None:
+                    live.call_off()
             await asyncio.sleep(self._settings.heartbeat_seconds)
 
     async def sweep(self) -> None:
@@ -123,6 +127,8 @@ class Recovery:
             return
         if await self._can_be_resumed(load):
             live = self._live.take_over(load_id, tenant)
+            live.size_bytes = sum(file.size_bytes for file in load.files)
+            live.shared = is_copied(load.files) or load.options.source is not None
             live.state = "queued" if load.state is LoadState.READING else load.state.value
             self._jobs.submit(live)
             action = "resumed"

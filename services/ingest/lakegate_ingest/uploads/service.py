@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -118,7 +119,7 @@ class Uploads:
             )
         if row.size_bytes not in (None, size):
             raise UploadMissing(f"The file has {size:,} bytes, and {row.size_bytes:,} were announced. Upload it again.")
-        return row
+        return replace(row, size_bytes=size)
 
     async def row(self, tenant: str, upload_id: UUID) -> UploadRow:
         """Raises UploadNotFound."""
