@@ -30,6 +30,7 @@ SERVICES: dict[str, type[BaseModel]] = {
 # Set by the templates: from the release, from global, or from a value of the chart.
 DERIVED = {
     "host", "port", "management_host", "management_port", "environment", "drain_seconds", "kafka", "trace.endpoint",
+    "sweeps_in_process", "worker",
     "consumers", "catalog_url", "ingest_url", "lineage_url", "token_exchange_url", "issuer.url", "warehouse",
     "search.dir", "spool.dir", "spool.quota_bytes", "quarantine.location", "files.endpoint",
 }  # fmt: skip
@@ -63,6 +64,10 @@ def text(description: str = "", **more: Any) -> Schema:
 
 def integer(minimum: int = 0, **more: Any) -> Schema:
     return {"type": "integer", "minimum": minimum, **more}
+
+
+def amount(minimum: float = 0) -> Schema:
+    return {"type": "number", "minimum": minimum}
 
 
 def listed(items: Schema, **more: Any) -> Schema:
@@ -166,6 +171,7 @@ def shared() -> Schema:
                 }
             ),
             "kafka": settings_schema(KafkaSettings, "kafka."),
+            "loadJobs": obj({"enabled": FLAG}),
             "trace": obj({"endpoint": text("OTLP/HTTP", pattern="^(https?://.+)?$")}),
             "monitoring": obj({"enabled": FLAG, "labels": STRINGS, "interval": text(pattern="^[0-9]+(ms|s|m)$")}),
         }
@@ -209,6 +215,14 @@ def service(name: str) -> Schema:
                 "authentication": text(),
             }
         ),
+        "sweep": obj(
+            {
+                "enabled": FLAG,
+                "schedule": text("as cron has it", pattern=r"^(@[a-z]+|\S+( \S+){4})$"),
+                "deadlineSeconds": integer(60),
+                "resources": RESOURCES,
+            }
+        ),
         "disruption": obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"]}}),
         "spread": listed(
             obj(
@@ -248,6 +262,20 @@ def service(name: str) -> Schema:
             {"kind": text(enum=["emptyDir", "volume"]), "gib": integer(1), "storageClass": text()}
         )
         properties["streamWorker"] = stream_worker(properties)
+        size = {"fromGib": amount(), "engineMib": integer(64), "threads": integer(1), "resources": RESOURCES}
+        properties["loadJobs"] = obj(
+            {
+                "fromGib": amount(),
+                "atOnce": integer(1, maximum=64),
+                "startSeconds": integer(1),
+                "backoffLimit": integer(0, maximum=10),
+                "deadlineSeconds": integer(60),
+                "ttlSeconds": integer(0),
+                "spoolTimes": amount(1),
+                "priorityClassName": text(),
+                "sizes": listed(obj(size, *size)),
+            }
+        )
     return document(f"Values of Lakegate's {name}", properties)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urljoin
 
@@ -56,6 +57,24 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(code) from None
 
     return run
+
+
+@contextmanager
+def on_cluster() -> Iterator[None]:
+    """What Kubernetes answers, in the words of the command line."""
+    from lakegate.rollout import errors
+
+    try:
+        yield
+    except errors.Forbidden as error:
+        raise CommandFailed(str(error), hint="Your role lacks this right.", code=NOT_ALLOWED) from error
+    except (errors.ApiAway, errors.NoCluster) as error:
+        raise CommandFailed(str(error), code=UNREACHABLE) from error
+    except errors.NotFound as error:
+        hint = "Is the base release installed in this namespace? See --namespace and --service."
+        raise CommandFailed(str(error), hint=hint) from error
+    except errors.RolloutError as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _explain(error: Exception, options: dict[str, Any]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lakegate.commands import catalog, cluster, demo, events, keys, loads, rollout, sql, streams, suite
+from lakegate.commands import catalog, cluster, demo, doctor, events, keys, loads, rollout, sql, streams, suite
 from lakegate.commands import version as version_command
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command(rich_help_panel=_RUN)(suite.down)
 app.command(rich_help_panel=_RUN)(suite.status)
 app.command(rich_help_panel=_LOAD)(loads.push)
 app.command(rich_help_panel=_LOAD)(loads.loads)
+app.command(rich_help_panel=_LOAD)(loads.cancel)
 app.command(rich_help_panel=_LOAD)(loads.rejects)
 app.command(rich_help_panel=_READ)(catalog.ls)
 app.command(rich_help_panel=_READ)(catalog.show)
@@ -33,6 +34,7 @@ app.command(rich_help_panel=_READ)(sql.sql)
 app.add_typer(streams.app, name="stream", rich_help_panel=_LOAD)
 app.add_typer(keys.app, name="keys", rich_help_panel=_MORE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_MORE)
+app.command(rich_help_panel=_MORE)(doctor.doctor)
 app.add_typer(events.app, name="events", rich_help_panel=_MORE)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=_MORE)
 app.command(rich_help_panel=_MORE)(version_command.version)

@@ -48,11 +48,12 @@ def inherited_environment() -> dict[str, str]:
 
     All but those that name servers it does not start, Kafka, MongoDB, an object store and the trace collector:
     *_KAFKA__* with what follows from it (INGEST_STREAMS__*), CATALOG_STORE__*, CATALOG_WAREHOUSE__*, *_OBJECTS__*,
-    *_TRACE__*; and what only says how to report: *_LOG_LEVEL, *_TENANT_CLASSES.
+    *_TRACE__*; where large loads run, INGEST_WORKER__*; and what only says how to report: *_LOG_LEVEL,
+    *_TENANT_CLASSES.
     """
     ours = ("LAKEGATE_", "GATEWAY_", "CATALOG_", "INGEST_", "LINEAGE_")
     theirs = re.compile(
-        r"CATALOG_(STORE|WAREHOUSE)__|INGEST_STREAMS__|[A-Z]+_(KAFKA__|OBJECTS__|TRACE__|LOG_LEVEL$|TENANT_CLASSES$)"
+        r"CATALOG_(STORE|WAREHOUSE)__|INGEST_(STREAMS|WORKER)__|[A-Z]+_(KAFKA__|OBJECTS__|TRACE__|LOG_LEVEL$|TENANT_CLASSES$)"
     )
     kept = (name for name in os.environ if theirs.match(name) or not name.startswith(ours))  # noqa: TID251
     return {name: os.environ[name] for name in kept}  # noqa: TID251

@@ -43,26 +43,40 @@ class Rendered(list[Document]):
         return next(document for document in self.of(kind) if document["metadata"]["name"] == name)
 
     @property
+    def load_jobs(self) -> list[Document]:
+        """ConfigMaps with such a Job in them."""
+        return [config for config in self.of("ConfigMap") if "job.json" in config.get("data", {})]
+
+    @property
     def workloads(self) -> list[Document]:
         """Everything that makes pods."""
-        return [document for document in self if document["kind"] in ("Deployment", "StatefulSet", "Job", "Pod")]
+        return [
+            document for document in self if document["kind"] in ("Deployment", "StatefulSet", "Job", "CronJob", "Pod")
+        ]
 
 
 def pod_of(workload: Document) -> Document:
     """The pod's spec."""
-    spec = workload["spec"]
-    return spec if workload["kind"] == "Pod" else spec["template"]["spec"]
+    spec: Document = _template(workload)["spec"]
+    return spec
 
 
 def pod_labels(workload: Document) -> dict[str, str]:
-    holder = workload if workload["kind"] == "Pod" else workload["spec"]["template"]
-    labels: dict[str, str] = holder["metadata"]["labels"]
+    labels: dict[str, str] = _template(workload)["metadata"]["labels"]
     return labels
 
 
 def prefix_of(component: str) -> str:
     """Of the variables that a component reads; the stream worker is a process of ingest."""
     return "INGEST_" if component == "stream-worker" else f"{component.upper()}_"
+
+
+def _template(workload: Document) -> Document:
+    if workload["kind"] == "Pod":
+        return workload
+    spec = workload["spec"]["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else workload["spec"]
+    template: Document = spec["template"]
+    return template
 
 
 Render = Callable[..., Rendered]

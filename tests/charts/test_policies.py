@@ -15,6 +15,7 @@ import pytest
 from charts_rendering import ENVIRONMENTS, KAFKA, SERVICES, Document, Render, Rendered, pod_labels, pod_of, prefix_of
 
 RELEASES = (None, "base", "blue", "green")
+LOAD_JOBS = ("global.loadJobs.enabled=true",)
 # Resource definitions of others; the real API server takes them in the tests on a cluster.
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
 # the oldest that the charts take, and the newest that is known
@@ -32,6 +33,8 @@ EVERYTHING = (
     "lineage.keda.minReplicas=2",
     "lineage.autoscaling.enabled=false",
     "base.priorityClasses.create=true",
+    *(f"{service}.sweep.enabled=true" for service in SERVICES),
+    *LOAD_JOBS,
 )
 
 
@@ -39,10 +42,14 @@ CASES = [
     *((environment, release, ()) for environment in ENVIRONMENTS for release in RELEASES),
     *((environment, None, (KAFKA,)) for environment in ENVIRONMENTS),
     ("prod", "blue", (KAFKA,)),
+    ("prod", None, LOAD_JOBS),
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda p: f"{p[0]}-{p[1] or 'single'}{'-kafka' * bool(p[2])}")
+@pytest.fixture(
+    params=CASES,
+    ids=lambda p: f"{p[0]}-{p[1] or 'single'}{'-kafka' * (KAFKA in p[2])}{'-load-jobs' * (p[2] == LOAD_JOBS)}",
+)
 def rendered(request: pytest.FixtureRequest, render: Render) -> Rendered:
     environment, release, sets = request.param
     return render(environment, release, sets=sets)
@@ -97,6 +104,7 @@ def test_the_schemas_of_kubernetes_know_every_document(render: Render, environme
         *render(environment, "base"),
         *render(environment, "blue", name="lakegate-blue"),
     ]
+    documents += [job for job in render(environment, sets=EVERYTHING).workloads if job not in documents]
     for document in documents:
         if document["kind"] in CUSTOM:
             continue
@@ -140,16 +148,17 @@ def test_no_image_is_called_latest_or_has_no_tag(workloads: list[Document]) -> N
         assert "/" not in tag, where
 
 
-def test_no_pod_has_a_token_of_the_api_server_and_only_a_rollout_has_rights(rendered: Rendered) -> None:
+def test_only_what_talks_to_the_api_server_has_a_token_and_rights(rendered: Rendered) -> None:
+    makers = {config["metadata"]["name"].removesuffix("-load") for config in rendered.load_jobs}
     for workload in rendered.workloads:
-        assert pod_of(workload)["automountServiceAccountToken"] is False
+        assert pod_of(workload)["automountServiceAccountToken"] is (workload["metadata"]["name"] in makers)
     for account in rendered.of("ServiceAccount"):
         if account["metadata"]["name"] != "lakegate-rollout":
             assert account["automountServiceAccountToken"] is False
     roles = [
         document["metadata"]["name"] for document in rendered if document["kind"].endswith(("Role", "RoleBinding"))
     ]
-    assert set(roles) <= {"lakegate-rollout"}
+    assert set(roles) <= {"lakegate-rollout", *(f"{maker}-load" for maker in makers)}
 
 
 def test_the_driver_of_a_rollout_may_change_no_more_than_it_does(render: Render) -> None:

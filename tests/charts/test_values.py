@@ -67,6 +67,15 @@ def test_a_value_that_is_no_value_of_ours_is_refused(render: Render, value: str,
     assert said in str(refused.value)
 
 
+# a worker whose engine alone takes all that it has
+SMALL = {
+    "fromGib": 0,
+    "engineMib": 768,
+    "threads": 1,
+    "resources": {"requests": {"cpu": "1", "memory": "768Mi"}, "limits": {"cpu": "1", "memory": "768Mi"}},
+}
+
+
 @pytest.mark.parametrize(
     ("environment", "values", "said"),
     [
@@ -81,6 +90,8 @@ def test_a_value_that_is_no_value_of_ours_is_refused(render: Render, value: str,
         ("dev", ("gateway.drain.graceSeconds=30",), "a pod may need 43 s to end"),
         ("dev", ("ingest.settings.job.workers=4",), "loads would be killed"),
         ("dev", ("ingest.resources.limits.memory=256Mi",), "loads would be killed"),
+        ("dev", ("global.loadJobs.enabled=true", "ingest.loadJobs.sizes=[]"), "loadJobs.sizes is empty"),
+        ("dev", ("global.loadJobs.enabled=true", f"ingest.loadJobs.sizes=[{json.dumps(SMALL)}]"), "would be killed"),
         ("dev", ("gateway.autoscaling.minReplicas=9", "gateway.autoscaling.enabled=true"), "is more than maxReplicas"),
         ("dev", ("global.colour=blue",), "the base belongs to no colour"),
         ("dev", ("base.httpRoute.enabled=true",), "name the Gateway that serves it"),

@@ -21,8 +21,13 @@ from lakegate.rollout.api import read_answer
 
 Document = dict[str, Any]
 _PATH = re.compile(
-    r"^(?P<group>/api/v1|/apis/[^/]+/[^/]+)/namespaces/(?P<ns>[^/]+)/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?(/(?P<sub>scale))?$"
+    r"^(?P<group>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<ns>[^/]+))?/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?(/(?P<sub>scale))?$"
 )
+_NAMESPACE = re.compile(r"^/api/v1/(?P<kind>namespaces)/(?P<name>[^/]+)$")
+_DISCOVERY = re.compile(r"^/(api/(?P<core>v1)|apis/(?P<version>[^/]+/[^/]+))$")
+
+
+_NOTHING: tuple[int, Document] = (404, {"message": "the server could not find the requested resource"})
 
 
 class Refusal(Exception):
@@ -32,12 +37,19 @@ class Refusal(Exception):
 
 
 class ApiServer:
-    """`before_write` and `after_write` are called with (kind, name): there faults are injected."""
+    """`before_write` and `after_write` are called with (kind, name): there faults are injected.
+
+    `served` is what discovery tells: kinds by API version, each with its plural. `denied` holds (verb, resource) that
+    an access review refuses.
+    """
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], Document] = {}
         self._version = 100
         self._lock = threading.RLock()
+        self.kubernetes = "v1.34.4"
+        self.served: dict[str, dict[str, str]] = {}
+        self.denied: set[tuple[str, str]] = set()
         self.before_read: Callable[[str, str], None] = lambda kind, name: None
         self.before_write: Callable[[str, str], None] = lambda kind, name: None
         self.after_write: Callable[[str, str], None] = lambda kind, name: None
@@ -84,9 +96,12 @@ class ApiServer:
 
     def handle(self, method: str, target: str, body: Any) -> tuple[int, Document]:
         url = urlsplit(target)
-        match = _PATH.match(url.path)
+        told = self._tell(method, url.path, body)
+        if told is not None:
+            return told
+        match = _NAMESPACE.match(url.path) or _PATH.match(url.path)
         if match is None:
-            return 404, {"message": "the server could not find the requested resource"}
+            return _NOTHING
         kind, name = match["kind"], unquote(match["name"] or "")
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         try:
@@ -96,17 +111,38 @@ class ApiServer:
                     return 200, self.get(kind, name)
                 wanted = _selector(query.get("labelSelector", ""))
                 with self._lock:
-                    found = [d for (k, _), d in self._objects.items() if k == kind and wanted(d)]
+                    within = match["ns"]
+                    found = [d for (k, _), d in self._objects.items() if k == kind and wanted(d) and _is_in(d, within)]
                     most = int(query.get("limit", len(found)))
                     rest = {"continue": "more"} if len(found) > most else {}
                     return 200, {"metadata": rest, "items": _copy(found[:most])}
             self.before_write(kind, name)
             with self._lock:
-                answer = self._write(method, kind, name, match["sub"], body)
+                answer = self._write(method, kind, name, match.groupdict().get("sub"), body)
             self.after_write(kind, name)
             return answer
         except Refusal as refusal:
             return refusal.status, {"kind": "Status", "message": str(refusal), "code": refusal.status}
+
+    def _tell(self, method: str, path: str, body: Any) -> tuple[int, Document] | None:
+        """Version, discovery and access reviews, which are about no object."""
+        if path == "/version":
+            return 200, {"gitVersion": self.kubernetes}
+        if path == "/apis":
+            groups = [{"versions": [{"groupVersion": version}]} for version in self.served if version != "v1"]
+            return 200, {"groups": groups}
+        if path.endswith("/selfsubjectaccessreviews") and method == "POST":
+            asked = body["spec"]["resourceAttributes"]
+            allowed = (asked["verb"], asked["resource"]) not in self.denied
+            return 201, {**body, "status": {"allowed": allowed}}
+        match = _DISCOVERY.match(path)
+        if match is None:
+            return None
+        version = match["core"] or match["version"]
+        if version not in self.served:
+            return _NOTHING
+        kinds = self.served[version].items()
+        return 200, {"resources": [{"kind": kind, "name": name, "namespaced": True} for kind, name in kinds]}
 
     def _write(self, method: str, kind: str, name: str, sub: str | None, body: Any) -> tuple[int, Document]:
         if method == "POST":
@@ -116,6 +152,10 @@ class ApiServer:
             if (kind, metadata["name"]) in self._objects:
                 raise Refusal(409, f'{kind} "{metadata["name"]}" already exists')
             return 201, _copy(self.put(kind, body))
+        if method == "DELETE":
+            document = self.get(kind, name)
+            self.remove(kind, name)
+            return 200, document
         if method != "PATCH":
             raise Refusal(405, "the server does not allow this method on the requested resource")
         known = self.get(kind, name)
@@ -208,6 +248,11 @@ def patch(document: Document, operations: list[Document]) -> Document:
             case "remove":
                 del parent[last]
     return document
+
+
+def _is_in(document: Document, namespace: str | None) -> bool:
+    own = document["metadata"].get("namespace")
+    return namespace is None or own is None or own == namespace
 
 
 def _copy(document: Any) -> Any:

@@ -18,7 +18,7 @@ As a context, not as text: {Chart, Values, Release, Capabilities} is set in `.ho
 {{- define "ingest.streamWorker" -}}
 {{- $root := .root -}}
 {{- $same := pick $root.Values "global" "image" "settings" "secretSettings" "secretFiles" "spread" "serviceAccount"
-      "priorityClassName" "nodeSelector" "tolerations" "affinity" "podLabels" "podAnnotations" "development" -}}
+      "priorityClassName" "nodeSelector" "tolerations" "affinity" "podLabels" "podAnnotations" "development" "sweep" -}}
 {{- $values := mergeOverwrite (deepCopy $same) (deepCopy $root.Values.streamWorker) -}}
 {{- $_ := set $values.keda "group" (($values.settings.streams).group | default "lakegate-streams") -}}
 {{- $_ = set $values.keda "topics" list -}}

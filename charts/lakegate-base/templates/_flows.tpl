@@ -10,15 +10,23 @@
 # the same two, for event streams
 - {from: stream-worker, to: catalog, port: http}
 - {from: stream-worker, to: gateway, port: management}
+# what a failed load left is deleted once its table says that no snapshot has it
+- {from: sweep, to: catalog, port: http}
+- {from: sweep, to: gateway, port: management}
+{{- if ((.Values.global).loadJobs).enabled }}
+# a large load in a Job: what ingest does, without the API
+- {from: worker, to: catalog, port: http}
+- {from: worker, to: gateway, port: management}
+{{- end }}
 {{- end }}
 
 {{/* Who uses which data server. */}}
 {{- define "base.servers" -}}
-postgres: [gateway, catalog, ingest, stream-worker, lineage, migrate]
+postgres: [gateway, catalog, ingest, stream-worker, lineage, migrate, sweep, worker]
 kafka: [catalog, ingest, stream-worker, lineage]
 mongodb: [catalog]
-objectStore: [catalog, ingest, stream-worker]
-traces: [gateway, catalog, ingest, stream-worker, lineage]
+objectStore: [catalog, ingest, stream-worker, sweep, worker]
+traces: [gateway, catalog, ingest, stream-worker, lineage, sweep, worker]
 {{- end }}
 
 {{/* All that have a management port. */}}

@@ -7,8 +7,6 @@ that is not the service itself.
 {{- $root := .root -}}
 {{- $values := $root.Values -}}
 {{- $ports := include "lakegate.ports" $root.Chart.Name | fromYaml -}}
-{{- $folder := "" -}}
-{{- if .warehouse }}{{- $folder = include "lakegate.warehouseFolder" $root }}{{- end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -44,7 +42,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root)) | nindent 6 }}
+      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root) "token" .token) | nindent 6 }}
       # preStop, `Connection: close` for drain.seconds, then the longest wait of a request
       terminationGracePeriodSeconds: {{ $values.drain.graceSeconds }}
       {{- with $values.priorityClassName }}
@@ -117,17 +115,7 @@ spec:
             - name: PYTHONPATH
               value: /sync
             {{- end }}
-            {{- range $path, $secret := $values.secretSettings }}
-            {{- include "lakegate.secretVariable" (dict "name" (include "lakegate.variable" (dict "root" $root "path" $path)) "secret" $secret) | nindent 12 }}
-            {{- end }}
-            {{- range $path, $secret := $values.secretFiles }}
-            - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
-              value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
-            {{- end }}
-            {{- range $path, $_ := $values.secretFolders }}
-            - name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
-              value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
-            {{- end }}
+            {{- include "lakegate.secretEnvironment" $root | nindent 12 }}
           # has it opened its pools and read its keys? Up to two minutes.
           startupProbe:
             httpGet:
@@ -170,24 +158,7 @@ spec:
             - name: {{ .name }}
               mountPath: {{ .path }}
             {{- end }}
-            {{- with $folder }}
-            - name: warehouse
-              mountPath: {{ . }}
-            {{- end }}
-            {{- if include "lakegate.takesTurns" $root }}
-            - name: turn
-              mountPath: /etc/lakegate/turn
-              readOnly: true
-            - name: rollout-key
-              mountPath: /etc/lakegate/rollout
-              readOnly: true
-            {{- end }}
-            {{- range $path, $_ := merge (dict) ($values.secretFolders | default dict) $values.secretFiles }}
-            - name: {{ $path | replace "." "-" | replace "_" "-" }}
-              # a folder, not a subPath: a rotated key gets here without a restart
-              mountPath: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
-              readOnly: true
-            {{- end }}
+            {{- include "lakegate.mounts" . | nindent 12 }}
       volumes:
         - name: tmp
           emptyDir:
@@ -201,35 +172,5 @@ spec:
         - name: {{ .name }}
           {{- toYaml .source | nindent 10 }}
         {{- end }}
-        {{- if $folder }}
-        - name: warehouse
-          persistentVolumeClaim:
-            claimName: {{ $root.Values.global.warehouse.claim }}
-        {{- end }}
-        {{- if include "lakegate.takesTurns" $root }}
-        - name: turn
-          configMap:
-            name: lakegate-consumers
-        - name: rollout-key
-          secret:
-            secretName: lakegate-rollout-key
-            defaultMode: 0440
-            # without it the driver of a rollout is not believed, and the file above has to do
-            optional: true
-        {{- end }}
-        {{- range $path, $secret := $values.secretFiles }}
-        - name: {{ $path | replace "." "-" | replace "_" "-" }}
-          secret:
-            secretName: {{ $secret.name }}
-            defaultMode: 0440
-            items:
-              - key: {{ $secret.key }}
-                path: {{ $secret.key }}
-        {{- end }}
-        {{- range $path, $secret := $values.secretFolders }}
-        - name: {{ $path | replace "." "-" | replace "_" "-" }}
-          secret:
-            secretName: {{ $secret.name }}
-            defaultMode: 0440
-        {{- end }}
+        {{- include "lakegate.mountedVolumes" . | nindent 8 }}
 {{- end }}

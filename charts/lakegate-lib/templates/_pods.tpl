@@ -30,12 +30,12 @@ capabilities:
       {{- end }}
 {{- end }}
 
-{{/* What every pod of ours has: {root, serviceAccount}. */}}
+{{/* What every pod of ours has: {root, serviceAccount, token: whether it talks to the API server}. */}}
 {{- define "lakegate.podDefaults" -}}
 {{- $global := .root.Values.global | default dict -}}
 serviceAccountName: {{ .serviceAccount }}
-# none of ours talks to the API server
-automountServiceAccountToken: false
+# only what makes Jobs, or rolls out, talks to the API server
+automountServiceAccountToken: {{ ternary true false (not (empty .token)) }}
 # or a Service called gateway would set GATEWAY_PORT, which is a setting of ours
 enableServiceLinks: false
 {{- with ($global.image).pullSecrets }}
@@ -56,4 +56,79 @@ securityContext:
 {{- define "lakegate.warehouseFolder" -}}
 {{- $location := ((.Values.global).warehouse).location | default "" -}}
 {{- if hasPrefix "file://" $location }}{{ trimPrefix "file://" $location }}{{ end -}}
+{{- end }}
+
+{{/* Settings whose values or files are in Secrets, as variables. */}}
+{{- define "lakegate.secretEnvironment" -}}
+{{- $root := . -}}
+{{- range $path, $secret := .Values.secretSettings }}
+{{ include "lakegate.secretVariable" (dict "name" (include "lakegate.variable" (dict "root" $root "path" $path)) "secret" $secret) }}
+{{- end }}
+{{- range $path, $secret := .Values.secretFiles }}
+- name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
+  value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}/{{ $secret.key }}
+{{- end }}
+{{- range $path, $_ := .Values.secretFolders }}
+- name: {{ include "lakegate.variable" (dict "root" $root "path" $path) }}
+  value: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
+{{- end }}
+{{- end }}
+
+{{/* What every process of a service has mounted beside its own folders: {root, warehouse}. */}}
+{{- define "lakegate.mounts" -}}
+{{- $root := .root -}}
+{{- with (ternary (include "lakegate.warehouseFolder" $root) "" (default false .warehouse)) }}
+- name: warehouse
+  mountPath: {{ . }}
+{{- end }}
+{{- if include "lakegate.takesTurns" $root }}
+- name: turn
+  mountPath: /etc/lakegate/turn
+  readOnly: true
+- name: rollout-key
+  mountPath: /etc/lakegate/rollout
+  readOnly: true
+{{- end }}
+{{- range $path, $_ := merge (dict) ($root.Values.secretFolders | default dict) $root.Values.secretFiles }}
+- name: {{ $path | replace "." "-" | replace "_" "-" }}
+  # a folder, not a subPath: a rotated key gets here without a restart
+  mountPath: /etc/lakegate/{{ $path | replace "." "-" | replace "_" "-" }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* The volumes of these: {root, warehouse}. */}}
+{{- define "lakegate.mountedVolumes" -}}
+{{- $root := .root -}}
+{{- with (ternary (include "lakegate.warehouseFolder" $root) "" (default false .warehouse)) }}
+- name: warehouse
+  persistentVolumeClaim:
+    claimName: {{ $root.Values.global.warehouse.claim }}
+{{- end }}
+{{- if include "lakegate.takesTurns" $root }}
+- name: turn
+  configMap:
+    name: lakegate-consumers
+- name: rollout-key
+  secret:
+    secretName: lakegate-rollout-key
+    defaultMode: 0440
+    # without it the driver of a rollout is not believed, and the file above has to do
+    optional: true
+{{- end }}
+{{- range $path, $secret := $root.Values.secretFiles }}
+- name: {{ $path | replace "." "-" | replace "_" "-" }}
+  secret:
+    secretName: {{ $secret.name }}
+    defaultMode: 0440
+    items:
+      - key: {{ $secret.key }}
+        path: {{ $secret.key }}
+{{- end }}
+{{- range $path, $secret := $root.Values.secretFolders }}
+- name: {{ $path | replace "." "-" | replace "_" "-" }}
+  secret:
+    secretName: {{ $secret.name }}
+    defaultMode: 0440
+{{- end }}
 {{- end }}

@@ -23,5 +23,7 @@ warehouse: whether the service works on the warehouse's files itself.
 ---
 {{ include "lakegate.serviceMonitor" $root }}
 ---
+{{ include "lakegate.sweep" . }}
+---
 {{ include "lakegate.migration" $root }}
 {{- end }}

@@ -39,7 +39,8 @@ prefix. What the chart derives itself (addresses of other services, folders, por
       "host" "0.0.0.0" "port" $ports.api
       "management_host" "0.0.0.0" "management_port" $ports.management
       "environment" ($global.environment | default "dev")
-      "drain_seconds" $root.Values.drain.seconds -}}
+      "drain_seconds" $root.Values.drain.seconds
+      "sweeps_in_process" (not $root.Values.sweep.enabled) -}}
 {{- with ($global.trace).endpoint }}{{- $_ := set $common "trace" (dict "endpoint" .) }}{{- end }}
 {{- if and ($global.kafka).bootstrap (ne $root.Chart.Name "gateway") }}
 {{- $_ := set $common "kafka" (deepCopy $global.kafka) }}

@@ -122,6 +122,11 @@ def load(load_id: UUID | str) -> Call[Load]:
     return Call("GET", f"/v1/loads/{load_id}", model(Load))
 
 
+def cancel_load(load_id: UUID | str) -> Call[Load]:
+    """Call off a load that is not being committed yet; it then ends as failed. Raises NotFound, ProblemError."""
+    return Call("DELETE", f"/v1/loads/{load_id}", model(Load))
+
+
 def loads(*, table: str | None = None, limit: int = 50, cursor: str | None = None) -> Call[Page[Load]]:
     """Loads, newest first."""
     return Call("GET", "/v1/loads", model(Page[Load]), {"table": table, "limit": limit, "cursor": cursor})
@@ -290,6 +295,7 @@ class Operations:
     send_rows = Operation(send_rows)
     stream = Operation(stream)
     load = Operation(load)
+    cancel_load = Operation(cancel_load)
     loads = Operation(loads)
     rejects = Operation(rejects)
     datasets = Operation(datasets)

@@ -111,6 +111,19 @@ def loads(
 
 
 @explained
+def cancel(
+    load_id: Annotated[str, typer.Argument(help="The load, as `lakegate loads` names it.")],
+    as_json: AsJson = False,
+    profile: ProfileName = None,
+) -> None:
+    """Call off a load that is not being committed yet; nothing of it is loaded."""
+    output = Output(as_json=as_json)
+    with connect(profile) as lake:
+        load = lake.cancel_load(load_id)
+    output.result(load, f"Called off. It ends in a moment: lakegate loads {load.load_id}")
+
+
+@explained
 def rejects(
     load_id: Annotated[str, typer.Argument(help="The load, as its receipt names it.")],
     limit: Annotated[int, typer.Option(min=1, help="Rows to show at most.")] = 100,

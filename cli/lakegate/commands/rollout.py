@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakegate.failures import FAILED, NOT_ALLOWED, REFUSED, UNREACHABLE, CommandFailed, explained
+from lakegate.failures import FAILED, REFUSED, CommandFailed, explained, on_cluster
 from lakegate.options import AsJson
 from lakegate.output import Output
 from lakegate.settings import read_environment
@@ -88,7 +88,7 @@ def start(
         raise typer.BadParameter("; ".join(item["msg"] for item in error.errors())) from error
     if chart is None and (image_tag or values):
         raise typer.BadParameter("--image-tag and --values go with a chart")
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         active = cluster.active()
         requests.refuse_if_busy(active)
@@ -123,7 +123,7 @@ def undo(
     from lakegate.rollout.states import Options, Request
 
     output = Output(as_json=as_json)
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         active = cluster.active()
         if active.rollout is not None and not active.rollout.phase.is_over:
@@ -148,7 +148,7 @@ def status(
     from lakegate.render import rollout as render
 
     output = Output(as_json=as_json)
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         world, holder = cluster.look(), cluster.holder()
     driver = holder.identity if holder else ""
@@ -168,7 +168,7 @@ def promote(
     from lakegate.rollout import requests
     from lakegate.rollout.states import Request
 
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         rollout = requests.ask(cluster, Request.PROMOTE)
         _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach)
@@ -187,7 +187,7 @@ def abort(
     from lakegate.rollout import requests
     from lakegate.rollout.states import Request
 
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         rollout = requests.ask(cluster, Request.ABORT)
         _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach, wanted="rolled-back")
@@ -207,7 +207,7 @@ def resume(
     """Give a rollout a driver again whose Job is gone. One too many waits for the Lease and does no harm."""
     from lakegate.rollout import requests
 
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         rollout = requests.current(cluster.active())
         _drive(cluster, rollout, driver_image, here=here, detach=detach, output=Output(as_json=as_json))
@@ -225,7 +225,7 @@ def history(
     from lakegate.render import rollout as render
 
     output = Output(as_json=as_json)
-    with _explained():
+    with on_cluster():
         entries = _cluster(namespace, context, service).active().history
     output.result(entries, render.history(output, entries))
 
@@ -242,7 +242,7 @@ def drive(
     """What the Job runs: one JSON line for each thing that is done."""
     from lakegate.rollout.process import Process, run
 
-    with _explained():
+    with on_cluster():
         cluster = _cluster(namespace, context, service)
         given = read_environment()
         raise typer.Exit(run(cluster, Process(rollout_id, given.key, given.rollout_key, metrics_port)))
@@ -315,24 +315,3 @@ def _follow(
                 raise typer.Exit(REFUSED)
             return
         time.sleep(_POLL_SECONDS)
-
-
-class _explained:
-    """What a rollout raises, in the words of the command line."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from lakegate.rollout import errors
-
-        match error:
-            case errors.Forbidden():
-                raise CommandFailed(str(error), hint="Your role lacks this right.", code=NOT_ALLOWED) from error
-            case errors.ApiAway() | errors.NoCluster():
-                raise CommandFailed(str(error), code=UNREACHABLE) from error
-            case errors.NotFound():
-                hint = "Is the base release installed in this namespace? See --namespace and --service."
-                raise CommandFailed(str(error), hint=hint) from error
-            case errors.RolloutError():
-                raise CommandFailed(str(error)) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -164,6 +166,11 @@ class ServiceSettings(BaseSettings):
     max_connections: int = Field(
         default=2048, ge=1, description="requests served at once; more are answered 503, health is exempt"
     )
+    sweeps_in_process: bool = Field(
+        default=True,
+        description="whether this process deletes what is over, too (retention, leftovers); off where "
+        "`python -m lakegate_<service>.sweep` does so once in a while, as the charts' CronJobs",
+    )
     postgres: PostgresSettings
     trace: TraceSettings = TraceSettings()
 
@@ -241,3 +248,24 @@ def _required_below(model: type[BaseModel], path: list[str]) -> list[list[str]]:
     if len(path) > 1:
         return [path[:1] + rest for rest in _required_below(section, path[1:])]
     return [[*path, name] for name, info in section.model_fields.items() if info.is_required()]
+
+
+def as_environment(settings: BaseSettings) -> dict[str, str]:
+    """This process's environment with these very settings in it, secrets included: for a child that reads the same."""
+    prefix = str(settings.model_config.get("env_prefix", "")).upper()
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(prefix)}  # noqa: TID251
+    return others | dict(_variables(prefix, settings))
+
+
+def _variables(prefix: str, section: BaseModel) -> Iterator[tuple[str, str]]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            yield from _variables(f"{variable}__", value)
+        elif isinstance(value, SecretStr):
+            yield variable, value.get_secret_value()
+        elif isinstance(value, dict | list | tuple):
+            yield variable, json.dumps(value)
+        elif value is not None:
+            yield variable, str(value)

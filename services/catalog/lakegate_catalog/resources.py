@@ -76,7 +76,7 @@ async def open_resources(settings: CatalogSettings) -> AsyncIterator[Resources]:
         grants = Grants(settings.files, warehouse.root)
         objects = Objects(warehouse.store)
         uploads = Uploads(objects)
-        if grants.enabled:
+        if grants.enabled and settings.sweeps_in_process:
             loops["upload_parts"] = uploads.sweep
         index = await asyncio.to_thread(SearchIndex, index_folder, settings.search.heap_bytes)
         stack.push_async_callback(asyncio.to_thread, index.close)

@@ -84,7 +84,8 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         background.start("write-used-keys", keys.write_used)
         background.start("follow-revocations", revocations.follow)
         background.start("watch-signing-keys", ring.watch)
-        background.start("drop-expired-refresh-tokens", lambda: _clean(pool))
+        if settings.sweeps_in_process:
+            background.start("drop-expired-refresh-tokens", lambda: _clean(pool))
         stack.push_async_callback(background.stop)
         yield Resources(
             settings=settings,

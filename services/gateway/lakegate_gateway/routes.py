@@ -81,8 +81,8 @@ ROUTES = (
         "ingest",
         _FOLLOW,
         (Scope.LOADS_WRITE,),
-        # in a GET the same place holds the load's id
-        named=re.compile(r"/v1/loads/(?P<namespace>[^/]+)"),
+        # without a table behind it, and in a GET, the same place holds the load's id
+        named=re.compile(r"/v1/loads/(?P<namespace>[^/]+)/[^/]"),
         writes_named=True,
         deadline_seconds=_LOAD_DEADLINE,
         idle_seconds=_STREAM_IDLE,

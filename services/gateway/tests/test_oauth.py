@@ -17,6 +17,7 @@ from lakegate_chassis.testing import serving
 from lakegate_chassis.tokens import TokenVerifier
 from lakegate_contracts.identity import Principal
 from lakegate_gateway.oauth.endpoints import management_routes
+from lakegate_gateway.sweep import sweep
 
 PASSWORD = "correct horse battery"
 
@@ -174,6 +175,23 @@ async def test_an_expired_refresh_token_is_refused(gateway: Any, database: Any) 
     await admin.close()
     answer = await grant(gateway, grant_type="refresh_token", refresh_token=token)
     assert (answer.status_code, "expired" in answer.json()["error_description"]) == (400, True)
+
+
+async def test_expired_refresh_tokens_are_dropped_by_a_sweep_and_others_stay(gateway: Any, database: Any) -> None:
+    expired, valid = await make_user(gateway), await make_user(gateway)
+    await log_in(gateway, expired)
+    token = (await log_in(gateway, valid))["refresh_token"]
+    admin = await asyncpg.connect(database.admin_url)
+    await admin.execute(
+        "UPDATE gateway.refresh_tokens SET expires_at = now() - interval '100 days' WHERE subject = $1", expired
+    )
+    assert await sweep(gateway.app.state.resources.settings)
+    left = await admin.fetch(
+        "SELECT subject FROM gateway.refresh_tokens WHERE subject = ANY($1::text[])", [expired, valid]
+    )
+    await admin.close()
+    assert [row["subject"] for row in left] == [valid]
+    assert (await grant(gateway, grant_type="refresh_token", refresh_token=token)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ Problem
 ├── UploadNotFound 404, UploadMissing 409   source= of a load
 ├── IdempotencyKeyReused 422, IdempotencyKeyRunning 409, BadIdempotencyKey 422
 ├── LoadInterrupted             503 the process died and the spool is gone: repeat the load
+├── LoadCancelled, TooLateToCancel   409 DELETE of a load
+├── WorkerUnavailable           503 a load too large for this process, and no worker took it in time
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
 ├── BadCursor, BadRowFilter, UnknownColumn         422
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
@@ -116,6 +118,20 @@ class CatalogUnavailable(Retriable):
 
 class StoreUnavailable(Retriable):
     slug, title = "object-store-unavailable", "Object store can't be reached"
+
+
+class LoadCancelled(Problem):
+    """With the slug of the engine's own, for a load that was called off by its sender."""
+
+    slug, title, status = "load-cancelled", "The load was cancelled", 409
+
+
+class TooLateToCancel(Problem):
+    slug, title, status = "load-not-cancellable", "Too late to cancel the load", 409
+
+
+class WorkerUnavailable(Retriable):
+    slug, title = "worker-unavailable", "No worker could run the load"
 
 
 class LoadInterrupted(Retriable):

@@ -21,6 +21,11 @@ REMOTE_SPOOL = Counter(
     "Files of the spool in the object store: stored, failed (kept on the local disk only), fetched by another replica",
     ["outcome"],
 )
+DELEGATED = Counter(
+    "lakegate_ingest_delegated_loads_total",
+    "Loads given to a worker, by outcome: ended, gone (it died; the load is given again), refused, not started",
+    ["outcome"],
+)
 UPLOADS_SWEPT = Counter("lakegate_ingest_uploads_deleted_total", "Files uploaded by presigned URL that were deleted")
 EARLY_READS = Counter(
     "lakegate_ingest_early_reads_total", "Readings begun during the upload: used, dropped", ["outcome"]

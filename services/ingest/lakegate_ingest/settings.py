@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, FilePath, model_validator
 
 from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.settings import BackendSettings, Section, settings_config
@@ -89,6 +90,47 @@ class JobSettings(Section):
     )
     sse_max_clients: int = Field(default=256, ge=1, description="progress streams open at once")
     idempotency_hours: int = Field(default=24, ge=1, description="how long an Idempotency-Key is remembered")
+
+
+class WorkerSettings(Section):
+    """Loads that are too large for the process that serves the API are run by a worker: `python -m
+    lakegate_ingest.worker`, in a process of its own, or in a pod of its own as a Kubernetes Job."""
+
+    mode: Literal["off", "subprocess", "kubernetes"] = Field(
+        default="off", description="where loads from `least_bytes` on run: in this process, in another, or in a Job"
+    )
+    least_bytes: int = Field(default=1 * GIB, ge=1, description="size of a load's files, decompressed, from which on")
+    at_once: int = Field(default=2, ge=1, le=64, description="workers that this process has running at once")
+    start_seconds: float = Field(
+        default=180.0, gt=0, description="a load that no worker has taken by then fails with 503 and says why"
+    )
+    beat_seconds: float = Field(
+        default=1.0, gt=0, description="how often a worker tells its progress, and hears that its load was called off"
+    )
+    stop_seconds: float = Field(
+        default=20.0, gt=0, description="a worker that is told to stop, and has not by then, is killed (subprocess)"
+    )
+    job_file: FilePath | None = Field(
+        default=None, description="kubernetes: the Job and its sizes as JSON, a mounted ConfigMap of the chart"
+    )
+    api_url: str = Field(default="https://kubernetes.default.svc", description="kubernetes: the API server")
+    token_file: Path = Field(
+        default=Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        description="kubernetes: the ServiceAccount's token; read for each request, since it is renewed",
+    )
+    ca_file: Path = Field(
+        default=Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+        description="kubernetes: authorities (PEM) of the API server",
+    )
+
+    def is_large(self, size_bytes: int) -> bool:
+        return self.mode != "off" and size_bytes >= self.least_bytes
+
+    @model_validator(mode="after")
+    def _has_its_job(self) -> WorkerSettings:
+        if self.mode == "kubernetes" and self.job_file is None:
+            raise ValueError("mode kubernetes needs job_file, which says what the Job is like")
+        return self
 
 
 class EngineSettings(Section):
@@ -240,6 +282,7 @@ class IngestSettings(BackendSettings):
     spool: SpoolSettings = SpoolSettings()
     body: BodySettings = BodySettings()
     job: JobSettings = JobSettings()
+    worker: WorkerSettings = WorkerSettings()
     engine: EngineSettings = EngineSettings()
     commit: CommitSettings = CommitSettings()
     quarantine: QuarantineSettings = QuarantineSettings()

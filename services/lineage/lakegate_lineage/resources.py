@@ -36,13 +36,23 @@ async def open_resources(settings: LineageSettings, turn: Turn) -> AsyncIterator
     background.start("event-writer", writer.run)
     event_log = open_event_log(pool, settings.kafka, background)
     background.start("run-events", turn.taking("run-events", run_event_consumer(event_log, pool).run))
-    # one service prunes for all: every service's events are in the one log
-    keep = timedelta(days=settings.retention.event_log_days)
-    background.start("event-retention", Retention(event_log, keep=keep).run)
-    own = EventRetention(pool, keep_events=timedelta(days=settings.retention.event_days), keep_handled=keep)
-    background.start("lineage-retention", own.run)
+    if settings.sweeps_in_process:
+        background.start("event-retention", event_retention(settings, event_log).run)
+        background.start("lineage-retention", lineage_retention(settings, pool).run)
     try:
         yield Resources(pool, writer, background, event_log)
     finally:
         await background.stop()
         await close_pool(pool)
+
+
+def event_retention(settings: LineageSettings, event_log: EventLog) -> Retention:
+    """One service prunes for all: every service's events are in the one log."""
+    return Retention(event_log, keep=timedelta(days=settings.retention.event_log_days))
+
+
+def lineage_retention(settings: LineageSettings, pool: asyncpg.Pool) -> EventRetention:
+    keep = settings.retention
+    return EventRetention(
+        pool, keep_events=timedelta(days=keep.event_days), keep_handled=timedelta(days=keep.event_log_days)
+    )

@@ -14,6 +14,8 @@ from prometheus_client import REGISTRY
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_lineage.events import retention
 from lakegate_lineage.events.retention import EventRetention
+from lakegate_lineage.settings import LineageSettings
+from lakegate_lineage.sweep import sweep
 
 
 def event(run_id: str) -> dict[str, Any]:
@@ -72,3 +74,16 @@ async def test_old_events_of_every_tenant_go_and_what_they_told_stays(
     await client.post("/api/v1/lineage", json=event(old[0]))
     assert len((await client.get("/v1/runs")).json()["items"]) == 6
     assert await keeper.prune() == (0, 0)
+
+
+async def test_a_process_of_its_own_prunes_where_the_loops_are_off(
+    settings: LineageSettings, client: httpx.AsyncClient, pool: asyncpg.Pool, database: Any, tenant: str
+) -> None:
+    run_id = str(uuid4())
+    assert (await client.post("/api/v1/lineage", json=event(run_id))).status_code == 201
+    admin = await asyncpg.connect(database.admin_url)
+    await admin.execute("UPDATE lineage.events SET received_at = now() - interval '91 days' WHERE tenant = $1", tenant)
+    await admin.close()
+    assert await sweep(settings)
+    async with tenant_transaction(pool, tenant) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM events") == 0

@@ -75,13 +75,14 @@ class Uploads:
     async def sweep(self) -> None:
         """Delete the parts of uploads that nobody completed within a day; runs until cancelled."""
         while True:
-            dropped = await self.sweep_once(datetime.now(UTC) - KEPT)
+            dropped = await self.sweep_once()
             if dropped:
                 log.info("upload_parts_swept", parts=dropped)
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def sweep_once(self, oldest: datetime) -> int:
-        """How many parts from before `oldest` there were."""
+    async def sweep_once(self, oldest: datetime | None = None) -> int:
+        """How many parts from before `oldest`, else of more than a day ago, there were."""
+        oldest = oldest or datetime.now(UTC) - KEPT
         stale = [part async for part in self._objects.list(FOLDER) if part.modified_at < oldest]
         await self._drop(stale)
         return len(stale)

@@ -134,19 +134,6 @@ class Copies:
         except StoreUnavailable:
             log.warning("spool_copy_left", load_id=str(load_id))
 
-    async def strays(self) -> dict[UUID, str]:
-        """Loads that have copies which are not quite new, with their tenants."""
-        if self.remote is None:
-            return {}
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._afterwards, self.remote.strays)
-        except StoreUnavailable:
-            return {}
-
-    async def remove_stray(self, load_id: UUID, tenant: str) -> None:
-        self._copied.add(load_id)
-        await self.remove(load_id, tenant)
-
     def close(self) -> None:
         for copy in self._under_way.values():
             copy.growing.abort()

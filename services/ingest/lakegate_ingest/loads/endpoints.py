@@ -159,6 +159,15 @@ async def get_load(load_id: UUID, principal: Caller, resources: R, response: Res
     return load
 
 
+@router.delete("/v1/loads/{load_id}", status_code=202)
+async def cancel_load(load_id: UUID, principal: Caller, resources: R) -> Load:
+    """Call off a load that is not being committed yet: it ends as failed, and nothing of it is loaded.
+
+    It may take a moment: the load as it stands is answered, and its end is seen as that of any other.
+    """
+    return await resources.loads.call_off(principal, load_id)
+
+
 @router.get("/v1/loads/{load_id}/events", response_class=StreamingResponse)
 async def follow_load(load_id: UUID, request: Request, principal: Caller, resources: R) -> StreamingResponse:
     """Server-sent events: `progress` until the load has ended, then `completed` (receipt) or `failed` (problem)."""

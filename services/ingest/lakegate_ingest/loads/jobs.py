@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import asyncpg
 
@@ -11,7 +13,7 @@ from lakegate_chassis.background import Background
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem, Unavailable, unforeseen
-from lakegate_ingest.errors import StoreUnavailable
+from lakegate_ingest.errors import LoadCancelled, StoreUnavailable
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
@@ -19,6 +21,7 @@ from lakegate_ingest.loads.outcome import Outcomes
 from lakegate_ingest.loads.pipeline import CommitPending, LostLease, Pipeline
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.spool.folders import Spool
+from lakegate_ingest.workers.delegation import Delegation, WorkerGone
 
 LONGEST_PAUSE_SECONDS = 15.0
 
@@ -38,7 +41,10 @@ class Jobs:
         retry_seconds: float,
         owner: str,
         copies: Copies,
+        delegation: Delegation | None = None,
     ) -> None:
+        self._delegation = delegation
+        self._delegated: asyncio.Queue[LiveLoad] = asyncio.Queue()
         self._pool = pool
         self._pipeline = pipeline
         self._outcomes = outcomes
@@ -53,24 +59,45 @@ class Jobs:
     def start(self, background: Background) -> None:
         for number in range(self._workers * 2):
             background.start(f"load-worker-{number}", self._work)
+        if self._delegation is not None:
+            for number in range(self._delegation.at_once):
+                background.start(f"load-delegate-{number}", self._delegate)
+
+    async def hasten(self, load_id: UUID) -> None:
+        """A load was called off: end a worker that has it."""
+        if self._delegation is not None:
+            await self._delegation.hasten(load_id)
 
     def submit(self, live: LiveLoad) -> None:
         """Queue a load by its state: queued and committing ones have their body, receiving ones an upload for one."""
-        self._queue.put_nowait(live)
+        delegated = self._delegation is not None and self._delegation.wants(live)
+        (self._delegated if delegated else self._queue).put_nowait(live)
 
     async def _work(self) -> None:
         while True:
-            await self._run(await self._queue.get())
+            await self._run(await self._queue.get(), self._pipeline.run)
 
-    async def _run(self, live: LiveLoad) -> None:
+    async def _delegate(self) -> None:
+        assert self._delegation is not None
+        while True:
+            await self._run(await self._delegated.get(), self._delegation.run)
+
+    async def _run(self, live: LiveLoad, run: Callable[[LiveLoad], Awaitable[None]]) -> None:
         try:
             if live.failure is not None:
                 if not await self.fail(live, live.failure):
                     return
             else:
-                await self._pipeline.run(live)
+                await run(live)
         except LostLease:
+            # its folder and its copies may be what the new owner works on; a sweep finds what is left of them
             log.warning("load_lease_lost", load_id=str(live.load_id))
+            self._live.end(live.load_id)
+            return
+        except WorkerGone as gone:
+            log.warning("load_worker_gone", load_id=str(live.load_id), reason=str(gone))
+            self._later(live)
+            return
         except CommitPending as pending:
             COMMIT_RETRIES.labels("catalog_unavailable").inc()
             log.warning("load_commit_pending", load_id=str(live.load_id), reason=str(pending))
@@ -82,7 +109,7 @@ class Jobs:
             self._later(live)
             return
         except Problem as problem:
-            if not await self.fail(live, problem):
+            if not await self.fail(live, called_off() if live.called_off else problem):
                 return
         except Exception as error:  # noqa: BLE001 — a load must end in its row, whatever went wrong with it
             if not await self.fail(live, unforeseen(error)):
@@ -93,7 +120,7 @@ class Jobs:
 
     async def fail(self, live: LiveLoad, problem: Problem) -> bool:
         """Record the failure; False when it can't be (the database is away): that is tried again until it can."""
-        if live.cancelled.is_set():
+        if live.cancelled.is_set() and not live.called_off:
             return False  # the process is ending: whoever comes next resumes the load
         try:
             async with tenant_transaction(self._pool, live.tenant) as connection:
@@ -115,4 +142,8 @@ class Jobs:
     def _later(self, live: LiveLoad) -> None:
         pause = min(self._retry_seconds * 2 ** min(live.put_off, 10), max(self._retry_seconds, LONGEST_PAUSE_SECONDS))
         live.put_off += 1
-        asyncio.get_running_loop().call_later(pause, self._queue.put_nowait, live)
+        asyncio.get_running_loop().call_later(pause, self.submit, live)
+
+
+def called_off() -> LoadCancelled:
+    return LoadCancelled("It was called off before it was committed. Nothing of it was loaded.")

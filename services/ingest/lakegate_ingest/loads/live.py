@@ -34,7 +34,17 @@ class LiveLoad:
     early: EarlyRead | None = None
     failure: Problem | None = None
     put_off: int = 0
+    # as stored, decompressed; and whether another machine could read them
+    size_bytes: int = 0
+    shared: bool = False
+    worker_starts: int = 0
+    called_off: bool = False
     received_at: float = field(default_factory=time.perf_counter)
+
+    def call_off(self) -> None:
+        """Somebody does not want it any more: end it, and not for another process to go on with."""
+        self.called_off = True
+        self.cancelled.set()
 
 
 class LiveLoads:

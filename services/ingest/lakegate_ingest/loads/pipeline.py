@@ -28,6 +28,7 @@ from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.errors import (
     CatalogUnavailable,
     CommitConflict,
+    LoadCancelled,
     LoadInterrupted,
     StoreUnavailable,
 )
@@ -109,6 +110,9 @@ class Pipeline:
             raise LostLease
         self._copies.adopt(load)
         live.state = load.state.value
+        if load.cancelled_at is not None and load.intent is None:
+            live.call_off()
+            raise LoadCancelled("It was called off before it was read.")
         attributes = {"lakegate.load_id": str(load.load_id), "lakegate.attempt": load.attempts}
         with tracing.resumed(load.request_id, load.traceparent, "run load", attributes):
             await self._run(load, live)
@@ -322,6 +326,10 @@ class Pipeline:
     async def _store(self, load: LoadRow, intent: Intent, live: LiveLoad) -> None:
         async with tenant_transaction(self._pool, load.tenant) as connection:
             if not await queries.set_intent(connection, load.load_id, self._owner, intent):
+                found = await queries.get_load(connection, load.load_id)
+                if found is not None and found.cancelled_at is not None:
+                    live.call_off()
+                    raise LoadCancelled("It was called off before it was committed.")
                 raise LostLease
         live.state = "committing"
 

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import LoadState, Receipt
-from lakegate_ingest.loads.schemas import Intent, LoadOptions, StoredFile
+from lakegate_ingest.loads.schemas import Intent, LoadOptions, Progress, StoredFile
 
 COLUMNS = """load_id, tenant, namespace, table_name, state, options, subject, delegation, request_id, trace_id,
     traceparent, run_id, fingerprint, files, received_bytes, attempts, intent, receipt, problem,
-    created_at, started_at, finished_at"""
+    created_at, started_at, finished_at, cancelled_at,
+    (SELECT progress FROM leases WHERE leases.load_id = loads.load_id) AS progress"""
 ENDED = (LoadState.COMPLETED, LoadState.FAILED)
 
 
@@ -40,6 +41,9 @@ class LoadRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    cancelled_at: datetime | None
+    # of another process that runs it
+    progress: Progress | None
 
 
 def _row(record: Any) -> LoadRow:
@@ -65,6 +69,8 @@ def _row(record: Any) -> LoadRow:
         created_at=record["created_at"],
         started_at=record["started_at"],
         finished_at=record["finished_at"],
+        cancelled_at=record["cancelled_at"],
+        progress=Progress.model_validate(record["progress"]) if record["progress"] else None,
     )
 
 
@@ -146,10 +152,10 @@ async def give_back_attempt(connection: Any, load_id: UUID) -> None:
 
 
 async def set_intent(connection: Any, load_id: UUID, owner: str, intent: Intent) -> bool:
-    """Store what is about to be done; False when the load is no longer this owner's."""
+    """Store what is about to be done; False when the load is no longer this owner's, or was called off."""
     result = await connection.execute(
         """UPDATE loads SET state = 'committing', intent = $3
-           WHERE load_id = $1 AND state IN ('reading', 'committing')
+           WHERE load_id = $1 AND state IN ('reading', 'committing') AND cancelled_at IS NULL
              AND EXISTS (SELECT FROM leases WHERE load_id = $1 AND owner = $2)""",
         load_id, owner, intent.model_dump(mode="json"),
     )  # fmt: skip
@@ -241,14 +247,29 @@ async def end_cleanup(connection: Any, load_id: UUID) -> None:
     await connection.execute("DELETE FROM cleanups WHERE load_id = $1", load_id)
 
 
-async def beat(connection: Any, owner: str) -> None:
-    await connection.execute("UPDATE leases SET heartbeat_at = now() WHERE owner = $1", owner)
+async def beat(connection: Any, owner: str) -> list[UUID]:
+    """Renew the leases of an owner; returns those of its loads that were called off."""
+    records = await connection.fetch(
+        "UPDATE leases SET heartbeat_at = now() WHERE owner = $1 RETURNING load_id, cancelled", owner
+    )
+    return [record["load_id"] for record in records if record["cancelled"]]
+
+
+async def call_off(connection: Any, load_id: UUID) -> bool:
+    """Have its owner end the load. False when it is too late: it commits, or has ended."""
+    result = await connection.execute(
+        """UPDATE loads SET cancelled_at = coalesce(cancelled_at, now())
+           WHERE load_id = $1 AND state IN ('receiving', 'queued', 'reading')""",
+        load_id,
+    )
+    await connection.execute("UPDATE leases SET cancelled = true WHERE load_id = $1", load_id)
+    return bool(result == "UPDATE 1")
 
 
 async def take_stale_leases(connection: Any, owner: str, lease_seconds: float) -> list[tuple[UUID, str]]:
     """Take over the loads of owners that stopped beating: (load id, tenant)."""
     records = await connection.fetch(
-        """UPDATE leases SET owner = $1, heartbeat_at = now()
+        """UPDATE leases SET owner = $1, heartbeat_at = now(), offered = false
            WHERE load_id IN (SELECT load_id FROM leases
                              WHERE owner <> $1 AND heartbeat_at < now() - make_interval(secs => $2)
                              ORDER BY heartbeat_at LIMIT 100 FOR UPDATE SKIP LOCKED)
@@ -261,8 +282,10 @@ async def take_stale_leases(connection: Any, owner: str, lease_seconds: float) -
 async def take_leases_of(connection: Any, owner: str, former: str) -> list[tuple[UUID, str]]:
     """Take over at once from a process that is known to be dead."""
     records = await connection.fetch(
-        "UPDATE leases SET owner = $1, heartbeat_at = now() WHERE owner = $2 RETURNING load_id, tenant", owner, former
-    )
+        """UPDATE leases SET owner = $1, heartbeat_at = now(), offered = false WHERE owner = $2
+           RETURNING load_id, tenant""",
+        owner, former,
+    )  # fmt: skip
     return [(record["load_id"], record["tenant"]) for record in records]
 
 

@@ -13,15 +13,17 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from lakegate_chassis import context
+from lakegate_chassis.auth import require
+from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem, unforeseen
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import Receipt
 from lakegate_ingest import engine
-from lakegate_ingest.errors import LoadNotFound, UploadMissing, UploadNotFound
+from lakegate_ingest.errors import LoadNotFound, TooLateToCancel, UploadMissing, UploadNotFound
 from lakegate_ingest.loads import idempotency, queries
-from lakegate_ingest.loads.copies import Copies
+from lakegate_ingest.loads.copies import Copies, is_copied
 from lakegate_ingest.loads.jobs import Jobs
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
 from lakegate_ingest.loads.outcome import Outcomes
@@ -103,6 +105,7 @@ class LoadService:
                 return replayed
             self._spool.check_room(upload.size_bytes or 0)
             live, first = await self._admit(request)
+            live.size_bytes, live.shared = upload.size_bytes or 0, True
         except Problem as problem:
             FAILURES.labels(problem.slug).inc()
             raise
@@ -189,9 +192,12 @@ class LoadService:
             files = await asyncio.get_running_loop().run_in_executor(self._executor, stored_files, body)
             if live.early is not None:
                 live.early.finish(files[0])
+            live.size_bytes = sum(file.size_bytes for file in files)
+            always = request.asynchronous or self._settings.worker.is_large(live.size_bytes)
             files = await self._copies.keep(
-                live.load_id, live.tenant, files, self._spool.path(live.load_id), always=request.asynchronous
+                live.load_id, live.tenant, files, self._spool.path(live.load_id), always=always
             )
+            live.shared = is_copied(files)
             async with tenant_transaction(self._pool, live.tenant) as connection:
                 await queries.set_received(
                     connection, live.load_id, files=files, fingerprint=body.fingerprint,
@@ -229,6 +235,8 @@ class LoadService:
                 self._copies.follow(live.load_id, live.tenant, sink)
             if live.early is not None or sink is None or received < settings.early_bytes:
                 return
+            if self._settings.worker.is_large(request.body.content_length or 0):
+                return  # a worker reads it
             if received < settings.early_bytes_per_second * (loop.time() - began):
                 return
             file = sink.begun
@@ -272,6 +280,20 @@ class LoadService:
             raise LoadNotFound(f"No load has the id {load_id}. GET /v1/loads lists yours.")
         return load
 
+    async def call_off(self, principal: Principal, load_id: UUID) -> Load:
+        """End a load that is not committing yet, wherever it runs. Raises LoadNotFound, TooLateToCancel."""
+        load = await self.row(principal, load_id)
+        require(principal, Scope.LOADS_WRITE, load.table.namespace)
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            if not await queries.call_off(connection, load_id):
+                raise TooLateToCancel("It is being committed, or has ended: its receipt or its problem says how.")
+        live = self._live.get(load_id)
+        if live is not None:
+            live.call_off()
+        await self._jobs.hasten(load_id)
+        log.info("load_called_off", load_id=str(load_id), state=load.state.value)
+        return self.describe(await self.row(principal, load_id))
+
     async def newest(
         self,
         principal: Principal,
@@ -302,6 +324,8 @@ class LoadService:
         live = self._live.get(load.load_id)
         if live is not None:
             progress = live.progress
+        elif load.progress is not None:
+            progress = load.progress
         else:
             rows = load.receipt.rows_in if load.receipt else 0
             progress = Progress(bytes_received=load.received_bytes, rows=rows)

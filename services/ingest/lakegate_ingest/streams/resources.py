@@ -121,7 +121,8 @@ async def open_worker(
     )  # fmt: skip
     background.start("stream-rejects", producer.keep)
     background.start("stream-worker", turn.taking("streams", worker.run))
-    background.start("stream-sweep", Sweep(pool, committer, warehouse, age_seconds=own.orphan_seconds).run)
+    if settings.sweeps_in_process:
+        background.start("stream-sweep", Sweep(pool, committer, warehouse, age_seconds=own.orphan_seconds).run)
     try:
         yield {"kafka": producer.check, "streams": worker.check}
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -118,7 +119,7 @@ class Uploads:
             )
         if row.size_bytes not in (None, size):
             raise UploadMissing(f"The file has {size:,} bytes, and {row.size_bytes:,} were announced. Upload it again.")
-        return row
+        return replace(row, size_bytes=size)
 
     async def row(self, tenant: str, upload_id: UUID) -> UploadRow:
         """Raises UploadNotFound."""
@@ -151,9 +152,17 @@ class Uploads:
             await self.sweep_once()
             await asyncio.sleep(every_seconds)
 
-    async def sweep_once(self) -> None:
+    async def sweep_all(self) -> int:
+        """Until nothing is due; each is put off as it is taken, so this ends."""
+        total = 0
+        while swept := await self.sweep_once():
+            total += swept
+        return total
+
+    async def sweep_once(self) -> int:
+        """A number at a time; how many were due."""
         if self._remote is None:
-            return
+            return 0
         async with acquire(self._pool) as connection:
             due = await queries.due(connection, SWEPT_AT_ONCE)
         for upload_id, tenant in due:
@@ -166,6 +175,7 @@ class Uploads:
                 last = await queries.delete_upload(connection, upload_id, LATE)
             if last:
                 UPLOADS_SWEPT.inc()
+        return len(due)
 
     async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))

@@ -1,0 +1,171 @@
+{{/* Large loads as Jobs. `global.loadJobs.enabled`, since the policies of the base have to know of it, too. */}}
+{{- define "ingest.loadJobs" -}}
+{{- if ((.Values.global).loadJobs).enabled }}true{{ end -}}
+{{- end }}
+
+{{/* Also the beginning of each Job's name: 30 characters, a dash and the load's 32 are what a label can hold. */}}
+{{- define "ingest.loadJobName" -}}
+{{- printf "%s-load" (include "lakegate.name" . | trunc 25 | trimSuffix "-") -}}
+{{- end }}
+
+{{- define "ingest.loadJobChecks" -}}
+{{- if empty .Values.loadJobs.sizes -}}
+{{- fail "ingest: loadJobs.sizes is empty: name the resources of a worker for at least one size." -}}
+{{- end -}}
+{{- range .Values.loadJobs.sizes -}}
+{{- $limit := .resources.limits.memory -}}
+{{- $mib := include "ingest.mebibytes" $limit -}}
+{{- if lt (int $mib) (int (add .engineMib 200)) -}}
+{{- fail (printf "ingest: a worker of loadJobs.sizes (fromGib %v) has %s, but its engine takes %v MiB and the process itself 200: it would be killed." .fromGib $limit .engineMib) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "ingest.loadJobResources" -}}
+{{- if include "ingest.loadJobs" . }}
+---
+# what ingest makes a Job of, for each load; the load's name, its size and its arguments are added there
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "ingest.loadJobName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+data:
+  {{- $sizes := list }}
+  {{- range .Values.loadJobs.sizes }}
+  {{- $sizes = append $sizes (dict
+        "least_bytes" (int64 (mulf .fromGib 1073741824))
+        "resources" .resources
+        "memory_bytes" (int64 (mul .engineMib 1048576))
+        "threads" .threads) }}
+  {{- end }}
+  job.json: {{ dict
+      "manifest" (include "ingest.loadJob" . | fromYaml)
+      "sizes" $sizes
+      "spool_times" .Values.loadJobs.spoolTimes | toJson | quote }}
+---
+# exactly what ingest does: it knows the name of a load's Job, so it need not list; create can't be held to names
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ include "ingest.loadJobName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+rules:
+  - apiGroups: [batch]
+    resources: [jobs]
+    verbs: [create, get, delete]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "ingest.loadJobName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ include "ingest.loadJobName" . }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "lakegate.name" . }}
+    namespace: {{ .Release.Namespace }}
+---
+# a worker's own: it has no rights at all, and no token
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "ingest.loadJobName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+  {{- with .Values.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+{{- end }}
+
+{{- define "ingest.loadJob" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ include "ingest.loadJobName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "lakegate.hookLabels" (dict "root" . "component" "worker") | nindent 4 }}
+spec:
+  backoffLimit: {{ .Values.loadJobs.backoffLimit }}
+  activeDeadlineSeconds: {{ .Values.loadJobs.deadlineSeconds }}
+  ttlSecondsAfterFinished: {{ .Values.loadJobs.ttlSeconds }}
+  # a drained node is no fault of the load's
+  podFailurePolicy:
+    rules:
+      - action: Ignore
+        onPodConditions:
+          - type: DisruptionTarget
+            status: "True"
+  template:
+    metadata:
+      labels:
+        {{- include "lakegate.hookLabels" (dict "root" . "component" "worker") | nindent 8 }}
+    spec:
+      {{- include "lakegate.podDefaults" (dict "root" . "serviceAccount" (include "ingest.loadJobName" .)) | nindent 6 }}
+      restartPolicy: Never
+      # a worker that is told to end lets go of its load first
+      terminationGracePeriodSeconds: 30
+      {{- with .Values.loadJobs.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with .Values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: worker
+          image: {{ include "lakegate.image" . }}
+          imagePullPolicy: {{ include "lakegate.pullPolicy" . }}
+          args: [lakegate_ingest.worker]
+          securityContext:
+            {{- include "lakegate.containerSecurity" . | nindent 12 }}
+          envFrom:
+            - configMapRef:
+                name: {{ include "lakegate.name" . }}
+          env:
+            {{- include "lakegate.secretEnvironment" . | nindent 12 }}
+          resources:
+            {{- toYaml (first .Values.loadJobs.sizes).resources | nindent 12 }}
+          volumeMounts:
+            - name: tmp
+              mountPath: /tmp
+            - name: spool
+              mountPath: /var/lib/lakegate/spool
+            # the settings name the file that is in it
+            - name: load-job
+              mountPath: /etc/lakegate/load-job
+              readOnly: true
+            {{- include "lakegate.mounts" (dict "root" . "warehouse" true) | nindent 12 }}
+      volumes:
+        - name: tmp
+          emptyDir:
+            sizeLimit: {{ .Values.tmpSize }}
+        - name: spool
+          emptyDir: {}
+        - name: load-job
+          configMap:
+            name: {{ include "ingest.loadJobName" . }}
+        {{- include "lakegate.mountedVolumes" (dict "root" . "warehouse" true) | nindent 8 }}
+{{- end }}
