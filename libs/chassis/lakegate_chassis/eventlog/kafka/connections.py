@@ -63,6 +63,20 @@ class Connections:
             if sender is not None and not sender.done():
                 sender.cancel()
 
+    async def transactional(self, transactional_id: str) -> Any:
+        """A producer of transactions, started; whoever has it ends it with `end`. Raises ConnectionError."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            transactional_id=transactional_id,
+            # one whose process died holds back readers behind it for so long
+            transaction_timeout_ms=_ms(self.settings.request_seconds),
+            acks="all",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=self.settings.max_event_bytes,
+        )
+        await _start(producer)
+        return producer
+
     def member(self, group: str) -> Any:
         """A consumer of a group, not started: the caller commits, and ends it with `end`."""
         session = _ms(self.settings.session_seconds)
@@ -122,9 +136,9 @@ def translated() -> Iterator[None]:
         raise ConnectionError(f"Kafka: {error or type(error).__name__}") from error
 
 
-async def end(consumer: Any) -> None:
-    """Leave the group and close, within bounds."""
-    await _end(consumer.stop())
+async def end(client: Any) -> None:
+    """Leave the group or give up the transaction, and close, within bounds."""
+    await _end(client.stop())
 
 
 async def _start(client: Any) -> None:
