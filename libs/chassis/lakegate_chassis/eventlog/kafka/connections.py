@@ -28,19 +28,20 @@ class Connections:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
-        self._options: dict[str, Any] = {
-            "bootstrap_servers": settings.bootstrap,
+        # how to reach a broker and be let in
+        self.login: dict[str, Any] = {
             "client_id": CLIENT,
             "request_timeout_ms": _ms(settings.request_seconds),
             "security_protocol": settings.security,
             "ssl_context": _tls(settings),
         }
         if settings.security.startswith("SASL") and settings.password is not None:
-            self._options |= {
+            self.login |= {
                 "sasl_mechanism": settings.sasl_mechanism,
                 "sasl_plain_username": settings.username,
                 "sasl_plain_password": settings.password.get_secret_value(),
             }
+        self._options = {"bootstrap_servers": settings.bootstrap, **self.login}
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[Any]:
