@@ -148,3 +148,17 @@ def test_what_is_too_much_at_once_is_committed_in_parts_and_in_order() -> None:
     assert (backlog.size_bytes, backlog.urgent) == (held, True)
     backlog.done(head)
     assert (backlog.committed, backlog.seal()) == ({0: 11, 1: 20}, rest)
+
+
+def test_records_from_before_our_place_are_not_taken_and_make_it_doubtful() -> None:
+    backlog = Backlog("topic", frozenset({0}))
+    backlog.place({0: 10}, "an id", {})
+    backlog.seek = None
+    backlog.add(0, [Record(10), Record(11)])
+    assert not backlog.displaced
+    # the brokers have begun anew: their first record is number 0
+    backlog.add(0, [Record(0), Record(1)])
+    assert (backlog.displaced, backlog.current.values, backlog.changed.is_set()) == (True, [b"10", b"11"], True)
+    backlog.lose_place()
+    backlog.place({0: 0}, "another id", {})
+    assert not backlog.displaced
