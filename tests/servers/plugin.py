@@ -33,6 +33,11 @@ def kafka(servers: Servers) -> kafka_server.Kafka:
 
 
 @pytest.fixture(scope="session")
+def secured_kafka(servers: Servers) -> kafka_server.SecuredKafka:
+    return _get(servers, "kafka with a login", kafka_server.SECURED_SOURCES)
+
+
+@pytest.fixture(scope="session")
 def mongodb(servers: Servers) -> mongodb_server.MongoDB:
     return _get(servers, "mongodb", mongodb_server.SOURCES)
 

@@ -42,6 +42,11 @@ def service_app(
         if turn is not None:
             background.start("consumers-turn", turn.follow)
         try:
+            if isinstance(settings, BackendSettings) and settings.kafka.bootstrap is not None:
+                # a suite without Kafka need not pay for the import of its client
+                from lakegate_chassis.eventlog.kafka.login import check_login
+
+                await check_login(settings.kafka)
             async with lifespan(app):
                 health.started = True
                 yield

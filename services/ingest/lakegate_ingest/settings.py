@@ -246,6 +246,9 @@ class StreamSettings(Section):
     )
     schema_seconds: float = Field(default=3.0, ge=0, description="how long a table's schema is believed at the door")
     judges: int = Field(default=1, ge=1, le=16, description="requests whose rows the engine judges at once")
+    transactions: int = Field(
+        default=4, ge=1, le=64, description="requests with an Idempotency-Key that are sent at once; others wait"
+    )
     max_sockets: int = Field(default=256, ge=1, description="WebSocket producers at once")
     max_sockets_per_tenant: int = Field(default=128, ge=1, description="of these, at most so many of one tenant")
     max_tails: int = Field(default=64, ge=1, description="tails (SSE) at once")

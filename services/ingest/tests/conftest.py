@@ -223,6 +223,18 @@ def catalog_process(database: Any, identity: Identity, warehouse: Path, folder: 
 
 
 @pytest.fixture(scope="session")
+def make_catalog(database: Any, identity: Identity) -> Any:
+    """make_catalog(folder, **environment) -> a catalog of its own, not started."""
+
+    def make(folder: Path, **changes: str) -> Process:
+        made = catalog_process(database, identity, folder, folder)
+        made.environment |= changes
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
 async def catalog(
     database: Any, identity: Identity, warehouse: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Process]:

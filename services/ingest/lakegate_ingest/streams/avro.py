@@ -24,6 +24,10 @@ _ENCODE = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
 MOST_SCHEMA_BYTES = 64 * 1024
 # Values in one row beside those of its arrays, maps and unions: references make a small schema a large row.
 MOST_VALUES = 10_000
+# Values that one row may turn out to have, by its length and its schema; then it is not decoded at all.
+MOST_DECODED_VALUES = 2_000_000
+# One row as a line of JSON, with the names of its fields.
+MOST_DECODED_BYTES = 8 << 20
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _PARSED = ("__fastavro_parsed", "__named_schemas")
 _READ_ERRORS = (
@@ -65,34 +69,48 @@ class AvroReader:
         named: dict[str, Any] = {}
         try:
             self._schema = parse_schema(schema, named)
-            _Sizes(named).check(self._schema)
+            sizes = _Sizes(named)
+            sizes.check(self._schema)
+            self._fewest, self._per_byte = sizes.values(self._schema), sizes.per_byte
         except (SchemaParseException, UnknownType, *_READ_ERRORS) as error:
             raise BadStreamSchema(f"This is no Avro schema: {type(error).__name__}: {error}"[:500]) from error
 
     def json(self, data: bytes) -> bytes:
         """One value as a line of JSON. Raises BadAvro."""
+        if self._fewest + self._per_byte * len(data) > MOST_DECODED_VALUES:
+            raise BadAvro(f"it may hold more than {MOST_DECODED_VALUES:,} values")
         stream = io.BytesIO(data)
         try:
             value: Any = fastavro.schemaless_reader(stream, self._schema, None)
             if stream.tell() != len(data):
                 raise BadAvro(f"{len(data) - stream.tell()} bytes are left over behind it")
-            return _ENCODE({key: _plain(item) for key, item in value.items()})
+            return _ENCODE(_Plain().of(value))
         except _READ_ERRORS as error:
             raise BadAvro(f"{type(error).__name__}: {error}"[:300]) from error
 
 
 class _Sizes:
-    """Refuses schemas by which a few bytes are more values than memory holds."""
+    """Refuses schemas by which a few bytes are more values than memory holds.
+
+    `per_byte`: how many values a byte may stand for. What is of no length of its own (the items of an array or map, the
+    branch of a union) begins with a byte or has one, so this is the most that any of these is by itself.
+    """
 
     def __init__(self, named: Mapping[str, Any]) -> None:
         self._named = named
         self._known: dict[str, tuple[bool, int]] = {}
         self._within: set[str] = set()
+        self.per_byte = 1
+
+    def values(self, schema: Any) -> int:
+        """How many values one of this schema is at least."""
+        return self._size(schema)[1]
 
     def check(self, schema: Any) -> None:
         """This one and all that are defined in it. Raises BadStreamSchema."""
         if isinstance(schema, list):
             for branch in schema:
+                self.per_byte = max(self.per_byte, self.values(branch))
                 self.check(branch)
         if not isinstance(schema, dict):
             return
@@ -101,6 +119,7 @@ class _Sizes:
                 items = schema["items" if kind == "array" else "values"]
                 if self._size(items)[0]:
                     raise BadStreamSchema(f"Items of an Avro {kind} have to take at least one byte each here.")
+                self.per_byte = max(self.per_byte, self.values(items))
                 self.check(items)
             case "record" | "error":
                 if self._size(schema)[1] > MOST_VALUES:
@@ -132,14 +151,30 @@ class _Sizes:
         return self._known[name]
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has no word for as text; bytes as hexadecimal text, as nothing else shows what they are."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
+class _Plain:
+    """What JSON has no word for as text; bytes as hexadecimal text, as nothing else shows what they are.
+
+    Counts what comes of it, about: names are in each record again, and are not in the data.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_DECODED_BYTES
+
+    def of(self, value: Any) -> Any:
+        """Raises BadAvro when it becomes too large."""
+        self._left -= 4
+        if self._left < 0:
+            raise BadAvro(f"it is more than {MOST_DECODED_BYTES:,} bytes as JSON")
+        if isinstance(value, str):
+            self._left -= len(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
+        elif isinstance(value, bytes):
+            self._left -= 2 * len(value)
+            return value.hex()
+        elif isinstance(value, dict):
+            self._left -= sum(map(len, value)) + 2 * len(value)
+            return {key: self.of(item) for key, item in value.items()}
+        elif isinstance(value, list):
+            return [self.of(item) for item in value]
+        return value

@@ -47,6 +47,29 @@ class Batch:
                 self.oldest = at
         return self.size_bytes - before
 
+    def split(self, at: int) -> tuple[Batch, Batch]:
+        """The first `at` records, and the others."""
+        head, rest = self._part(0, at, self.starts), self._part(at, len(self), {})
+        rest.starts = {partition: head.ends.get(partition, self.starts[partition]) for partition in rest.ends}
+        return head, rest
+
+    def with_behind(self, other: Batch) -> Batch:
+        """These records, and then those of `other`, which came later."""
+        ages = [age for age in (self.oldest, other.oldest) if age is not None]
+        return Batch(
+            other.starts | self.starts, self.ends | other.ends, self.values + other.values,
+            self.partitions + other.partitions, self.offsets + other.offsets, self.size_bytes + other.size_bytes,
+            min(ages, default=None), self.began,
+        )  # fmt: skip
+
+    def _part(self, begin: int, end: int, starts: Mapping[int, int]) -> Batch:
+        values = self.values[begin:end]
+        partitions, offsets = self.partitions[begin:end], self.offsets[begin:end]
+        ends = {partition: offset + 1 for partition, offset in zip(partitions, offsets, strict=True)}
+        size = sum(RECORD_BYTES + (len(value) if value is not None else 0) for value in values)
+        own = {partition: starts[partition] for partition in ends} if starts else {}
+        return Batch(own, ends, values, partitions, offsets, size, self.oldest, self.began)
+
 
 class Backlog:
     """Filled by the one who reads from Kafka, emptied by the one who commits; both in one event loop.
@@ -116,6 +139,15 @@ class Backlog:
         sealed, self.current = self.current, Batch({}, {})
         self.committing = sealed
         return sealed
+
+    def give_back(self, batch: Batch, kept: int) -> Batch:
+        """The first `kept` records of what is being committed, now a batch of their own; the others are the next."""
+        head, rest = batch.split(kept)
+        self.current = rest.with_behind(self.current)
+        self.committing = head
+        # what was due is due
+        self.urgent = True
+        return head
 
     def done(self, batch: Batch) -> None:
         self.committed |= batch.ends

@@ -17,6 +17,7 @@ from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_ingest.deps import Caller, Delegation, R, Table, delegation_of, table_of
 from lakegate_ingest.errors import BadParameter, StreamsOff
+from lakegate_ingest.loads.idempotency import checked_key
 from lakegate_ingest.metrics import STREAM_REQUESTS
 from lakegate_ingest.refusals import RefusedBody
 from lakegate_ingest.resources import Resources
@@ -85,11 +86,15 @@ async def produce(
         Literal["refuse", "quarantine"],
         Query(description="refuse: a row that does not fit refuses the request; quarantine: the worker sets it aside"),
     ] = "refuse",
+    idempotency_key: Annotated[
+        str | None, Header(description="a repeat with the same key and body adds nothing, and gets the first answer")
+    ] = None,
 ) -> Response:
     """Send rows: 202 once the brokers have all of them. The table is made by the first request, as by a load."""
     try:
         require(principal, Scope.LOADS_WRITE, table.namespace)
         streams = front(resources)
+        key = checked_key(idempotency_key)
         wanted = Producing(principal, delegation, table, on_new_column, on_bad_row)
         length = request.headers.get("content-length", "")
         announced = int(length) if length.isdigit() else 0
@@ -98,13 +103,18 @@ async def produce(
             raise too_large(most)
         with streams.service.producer.room(announced) as room:
             body = await _body(request, most, announced, room)
-            accepted = await streams.service.accept(wanted, body, room)
+            replayed = False
+            if key is None:
+                accepted = await streams.service.accept(wanted, body, room)
+            else:
+                accepted, replayed = await streams.service.accept_once(wanted, body, room, key)
     except Problem as problem:
         # The body may not have been read to its end: answer, then let the rest run out.
         STREAM_REQUESTS.labels(problem.slug).inc()
         answer = problem_response(problem, instance=request.url.path)
         return RefusedBody(answer, resources.settings.body)
-    return Response(accepted.model_dump_json().encode(), 202, media_type="application/json")
+    headers = {"idempotency-replayed": "true"} if replayed else None
+    return Response(accepted.model_dump_json().encode(), 202, headers, media_type="application/json")
 
 
 @router.get("/v1/streams")

@@ -25,6 +25,8 @@ class Prepared:
 
     read: Read
     rejects: list[Reject]
+    # so many records, from the first; the others would be too much at once
+    records: int
 
 
 def schema_ids(batch: Batch) -> set[int]:
@@ -40,19 +42,30 @@ def prepare(
     *,
     on_new_column: OnNewColumn,
     most_row_bytes: int,
+    most_bytes: int,
     limits: engine.EngineLimits,
 ) -> Prepared:
-    """Blocks. Raises EngineError when disk or memory are at fault."""
+    """Read records until they are `most_bytes` as rows: Avro may be few bytes, and much as rows.
+
+    Blocks. Raises EngineError when disk or memory are at fault.
+    """
     rejects: list[Reject] = []
     rows: list[bytes] = []
     places: list[int] = []
+    size = 0
     for index, value in enumerate(batch.values):
+        if size > most_bytes:
+            batch_end = index
+            break
         row = _row(value, readers, most_row_bytes)
+        size += len(row)
         if isinstance(row, str):
             rejects.append(Reject(index, None, None, row))
         else:
             rows.append(row)
             places.append(index)
+    else:
+        batch_end = len(batch)
     shape = Shape(metadata.schema())
     refused: set[int] = set()
     for place in shape.uncertain(rows):
@@ -64,11 +77,11 @@ def prepare(
         rows = [row for place, row in enumerate(rows) if place not in refused]
         places = [index for place, index in enumerate(places) if place not in refused]
     if not rows:
-        return Prepared(Read(metadata.schema()), rejects)
+        return Prepared(Read(metadata.schema()), rejects, batch_end)
     target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
     read = read_rows(rows, target, folder, limits, name="the stream")
     rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
-    return Prepared(read, rejects)
+    return Prepared(read, rejects, batch_end)
 
 
 def _row(value: bytes | None, readers: Mapping[int, AvroReader], most_bytes: int) -> bytes | str:

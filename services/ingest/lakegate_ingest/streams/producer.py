@@ -153,21 +153,25 @@ class StreamProducer:
     async def _send(self, producer: Any, topic: str, records: Sequence[Record]) -> list[Placed]:
         """All records of a request in one partition, in order; requests take turns."""
         partitions = sorted(await producer.partitions_for(topic))
-        partition = partitions[next(self._turns) % len(partitions)]
-        placed: list[Placed] = []
-        acknowledged: list[tuple[int, asyncio.Future[Any]]] = []
-        batch = producer.create_batch()
-        for record in records:
-            fields = {"key": record.key, "value": record.value, "headers": record.headers}
-            if batch.append(timestamp=None, **fields) is None:
-                sent = await producer.send_batch(batch, topic, partition=partition)
-                acknowledged.append((batch.record_count(), sent))
-                batch = producer.create_batch()
-                batch.append(timestamp=None, **fields)  # the first of a batch is taken whatever its size
-        acknowledged.append((batch.record_count(), await producer.send_batch(batch, topic, partition=partition)))
-        for count, future in acknowledged:
-            placed.append(Placed(partition, (await future).offset, count))
-        return placed
+        return await send_records(producer, topic, partitions[next(self._turns) % len(partitions)], records)
+
+
+async def send_records(producer: Any, topic: str, partition: int, records: Sequence[Record]) -> list[Placed]:
+    """Until all are acknowledged. Raises KafkaError."""
+    placed: list[Placed] = []
+    acknowledged: list[tuple[int, asyncio.Future[Any]]] = []
+    batch = producer.create_batch()
+    for record in records:
+        fields = {"key": record.key, "value": record.value, "headers": record.headers}
+        if batch.append(timestamp=None, **fields) is None:
+            sent = await producer.send_batch(batch, topic, partition=partition)
+            acknowledged.append((batch.record_count(), sent))
+            batch = producer.create_batch()
+            batch.append(timestamp=None, **fields)  # the first of a batch is taken whatever its size
+    acknowledged.append((batch.record_count(), await producer.send_batch(batch, topic, partition=partition)))
+    for count, future in acknowledged:
+        placed.append(Placed(partition, (await future).offset, count))
+    return placed
 
 
 def _away() -> Unacknowledged:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -49,6 +50,8 @@ MOST_ROUNDS = 4
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 15.0
 MOST_READERS = 100
+# Rows that are read at once may be so many times the bytes of the records that make a commit due.
+DECODED_TIMES = 2
 PROGRESS_SECONDS = 5.0
 
 
@@ -118,7 +121,7 @@ class Pump:
         await self._wait_until_due(tenant, table, backlog)
         batch = backlog.seal()
         stream = await self._stream(tenant, table)
-        done, prepared = await self._commit(stream, batch, backlog.topic_id, backlog.replaces)
+        done, prepared, batch = await self._commit(stream, batch, backlog)
         backlog.done(batch)
         STREAM_COMMITS.labels("committed").inc()
         STREAM_ROWS.labels("committed").inc(prepared.read.rows_written)
@@ -209,9 +212,9 @@ class Pump:
                 f"The table {stream.table} is gone. Its stream waits; the next request to it makes the table anew."
             ) from error
 
-    async def _commit(
-        self, stream: StreamRow, batch: Batch, topic_id: str | None, replaces: Mapping[int, Progress]
-    ) -> tuple[Done, Prepared]:
+    async def _commit(self, stream: StreamRow, batch: Batch, backlog: Backlog) -> tuple[Done, Prepared, Batch]:
+        """Also what of the batch was committed: all of it, or its first records."""
+        topic_id, replaces = backlog.topic_id, dict(backlog.replaces)
         # looked at after the records came: all of them are of the topic that the table is going to name
         if await self._producer.topic_id(stream.topic) != topic_id:
             raise Superseded("the topic was made anew")
@@ -231,13 +234,17 @@ class Pump:
                     prepared = await asyncio.get_running_loop().run_in_executor(
                         self._executor, self._prepare, batch, metadata, readers, work, stream
                     )
+                if prepared.records < len(batch):
+                    batch = backlog.give_back(batch, prepared.records)
+                    span = replace(span, starts=dict(batch.starts), ends=dict(batch.ends))
                 fresh = [reject for reject in prepared.rejects if reject.index not in aside]
                 if fresh:
                     await rejects.set_aside(self._producer, stream.topic, batch, fresh)
                     aside |= {reject.index for reject in fresh}
                 try:
                     with STREAM_COMMIT_SECONDS.labels("commit").time():
-                        return await self._committer.commit(span, prepared.read.schema, prepared.read.files), prepared
+                        done = await self._committer.commit(span, prepared.read.schema, prepared.read.files)
+                        return done, prepared, batch
                 except SchemaMoved:
                     continue
                 except NoSuchTable as error:
@@ -251,7 +258,8 @@ class Pump:
         try:
             return prepare(
                 batch, metadata, readers, folder, on_new_column=policy,
-                most_row_bytes=self._settings.max_row_bytes, limits=self._limits,
+                most_row_bytes=self._settings.max_row_bytes, most_bytes=self._settings.commit_bytes * DECODED_TIMES,
+                limits=self._limits,
             )  # fmt: skip
         except engine.EngineError as error:
             raise engine_problem(error) from error

@@ -221,10 +221,13 @@ async def end_commit(connection: Any, commit_id: UUID) -> None:
 
 
 async def old_commits(connection: Any, age_seconds: float, limit: int) -> list[CommitRow]:
+    """Those that were looked at longest ago: the ones that can't be settled must not hold back the others."""
     records = await connection.fetch(
         """
-        SELECT commit_id, topic, snapshot_id, starts, location, urls FROM stream_commits
-        WHERE created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2""",
+        UPDATE stream_commits SET tried_at = now() WHERE commit_id IN (
+            SELECT commit_id FROM stream_commits WHERE created_at < now() - make_interval(secs => $1)
+            ORDER BY tried_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        RETURNING commit_id, topic, snapshot_id, starts, location, urls""",
         age_seconds,
         limit,
     )

@@ -27,6 +27,7 @@ from lakegate_ingest.streams.grants import Grants
 from lakegate_ingest.streams.lineage import StreamLineage
 from lakegate_ingest.streams.producer import StreamProducer
 from lakegate_ingest.streams.pump import Pump
+from lakegate_ingest.streams.repeats import Repeats
 from lakegate_ingest.streams.scratch import Scratch
 from lakegate_ingest.streams.service import StreamService
 from lakegate_ingest.streams.sockets import Sockets
@@ -34,6 +35,7 @@ from lakegate_ingest.streams.states import States
 from lakegate_ingest.streams.sweeping import Sweep
 from lakegate_ingest.streams.tables import Tables
 from lakegate_ingest.streams.tails import Tails
+from lakegate_ingest.streams.transactions import Transactions
 from lakegate_ingest.streams.worker import StreamWorker
 
 
@@ -61,15 +63,20 @@ async def open_front(
     scratch = await asyncio.to_thread(Scratch, settings.spool.dir)
     threads = ThreadPoolExecutor(own.judges, "stream-judge")
     producer = StreamProducer(connections, most_bytes=own.max_in_flight_bytes, ack_seconds=own.ack_seconds)
+    transactions = Transactions(connections, most=own.transactions, ack_seconds=own.ack_seconds)
+    # to judge the rows, to wait for a place, and to send them
+    repeats = Repeats(pool, transactions, lease_seconds=30 + 4 * own.ack_seconds, hours=settings.job.idempotency_hours)
     service = StreamService(
         pool=pool,
         tables=Tables(catalog, schema_seconds=own.schema_seconds),
         door=Door(threads, scratch, judges=own.judges),
         producer=producer,
+        repeats=repeats,
         exchange=exchange,
         settings=own,
     )
     background.start("stream-producer", producer.keep)
+    background.start("stream-requests", repeats.keep_pruning)
     try:
         yield Front(
             service=service,
@@ -78,6 +85,7 @@ async def open_front(
             sockets=Sockets(own.max_sockets, own.max_sockets_per_tenant),
         )
     finally:
+        await transactions.close()
         threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(scratch.close)
 

@@ -25,9 +25,10 @@ from lakegate_ingest.streams.avro import AvroReader
 from lakegate_ingest.streams.door import Door
 from lakegate_ingest.streams.producer import Record, Room, StreamProducer
 from lakegate_ingest.streams.queries import StreamRow
+from lakegate_ingest.streams.repeats import Repeats, acceptance
 from lakegate_ingest.streams.requests import OnNewColumn, Producing
 from lakegate_ingest.streams.rows import split
-from lakegate_ingest.streams.schemas import Accepted, Offsets
+from lakegate_ingest.streams.schemas import Accepted
 from lakegate_ingest.streams.tables import Tables
 from lakegate_ingest.streams.topics import topic_of
 
@@ -44,10 +45,12 @@ class StreamService:
         tables: Tables,
         door: Door,
         producer: StreamProducer,
+        repeats: Repeats,
         exchange: TokenExchange,
         settings: StreamSettings,
     ) -> None:
         self._pool = pool
+        self._repeats = repeats
         self._exchange = exchange
         self._tables = tables
         self._door = door
@@ -55,8 +58,29 @@ class StreamService:
         self.settings = settings
         self._streams: OrderedDict[tuple[str, TableName], tuple[float, StreamRow]] = OrderedDict()
 
+    async def accept_once(self, wanted: Producing, body: bytes, room: Room, key: str) -> tuple[Accepted, bool]:
+        """Take the rows of a body, unless a request with that key has; whether one had. Raises Problem."""
+        async with self._repeats.claim(wanted, key, body) as claim:
+            if claim.replay is not None:
+                STREAM_REQUESTS.labels("replayed").inc()
+                return claim.replay, True
+            topic, records = await self._records(wanted, body)
+            accepted = await self._repeats.send(wanted, claim, topic, records)
+        return self._counted(accepted), False
+
     async def accept(self, wanted: Producing, body: bytes, room: Room) -> Accepted:
         """Take the rows of a body, all or none. Raises Problem."""
+        topic, records = await self._records(wanted, body)
+        placed = await self.producer.send(topic, records, room)
+        return self._counted(acceptance(wanted.table, topic, placed))
+
+    def _counted(self, accepted: Accepted) -> Accepted:
+        STREAM_REQUESTS.labels("accepted").inc()
+        STREAM_ROWS.labels("accepted").inc(accepted.rows)
+        return accepted
+
+    async def _records(self, wanted: Producing, body: bytes) -> tuple[str, list[Record]]:
+        """The topic, and what is to be sent there."""
         rows = split(body, most_rows=self.settings.max_rows, most_row_bytes=self.settings.max_row_bytes)
         framed = [index for index, row in enumerate(rows) if row.startswith(b"\0")]
         if framed:
@@ -67,20 +91,7 @@ class StreamService:
         stream = await self._checked(wanted, rows)
         info = context.current()
         headers = [("traceparent", info.traceparent.encode()), ("lakegate_subject", wanted.principal.subject.encode())]
-        placed = await self.producer.send(stream.topic, [Record(row, headers) for row in rows], room)
-        STREAM_REQUESTS.labels("accepted").inc()
-        STREAM_ROWS.labels("accepted").inc(len(rows))
-        return Accepted(
-            table=str(wanted.table),
-            topic=stream.topic,
-            rows=len(rows),
-            offsets=tuple(
-                Offsets(partition=part.partition, first=part.offset, last=part.offset + part.rows - 1)
-                for part in placed
-            ),
-            request_id=info.request_id,
-            trace_id=info.trace_id,
-        )
+        return stream.topic, [Record(row, headers) for row in rows]
 
     async def _checked(self, wanted: Producing, rows: Sequence[bytes]) -> StreamRow:
         """The stream that these rows may enter; made, with its table, by the first of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import fastavro
 import orjson
 import pytest
 
@@ -24,6 +26,7 @@ from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.tokens import TokenExchange
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.settings import IngestSettings, StreamSettings
+from lakegate_ingest.streams.avro import frame
 from lakegate_ingest.streams.resources import open_worker
 
 
@@ -142,6 +145,24 @@ async def test_two_workers_on_the_same_partitions_add_each_row_once(
             assert (await streams.send("both.t", rows(start, start + 19))).status_code == 202
         await streams.has("both.t", list(range(1, 201)))
     await streams.has("both.t", list(range(1, 201)))
+
+
+async def test_much_avro_is_committed_in_parts_and_each_row_once(
+    streams_at: Any, producing_url: str, catalog: Any, start_worker: Any, direct: Any
+) -> None:
+    streams = streams_at(producing_url)
+    answer = await streams.send("parts.t", rows(1, 1))
+    schema = {"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}
+    made = await streams.api.client.post(streams.path("parts.t", "/schemas"), json={"schema": schema})
+    values = []
+    for number in range(2, 801):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema, {"id": number})
+        values.append(frame(made.json()["schema_id"], out.getvalue()))
+    await direct(answer.json()["topic"], *values, partition=0)
+    await start_worker(catalog.url, INGEST_STREAMS__COMMIT_BYTES="1024")
+    await streams.has("parts.t", list(range(1, 801)))
+    assert len((await streams.metadata("parts.t"))["snapshots"]) > 2
 
 
 @pytest.fixture

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from lakegate_chassis.eventlog.kafka import connections
 from lakegate_chassis.testing import eventually
 
 
 def values(first: int, last: int) -> list[bytes]:
     return [orjson.dumps({"id": number}) for number in range(first, last + 1)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_see_topics() -> Iterator[None]:
+    """A worker whose topic is gone looks again for it when its metadata are old."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connections, "METADATA_MS", 500)
+        yield
 
 
 @pytest.fixture

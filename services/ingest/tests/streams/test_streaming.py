@@ -9,6 +9,7 @@ from typing import Any
 import fastavro
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
@@ -128,6 +129,39 @@ async def test_avro_by_a_registered_schema_becomes_rows(streams: Any, direct: An
     assert rows[2]["price"] is None
     found = await rejects(streams, "shop.avro", 2)
     assert {"no Avro schema" in item["reason"] for item in found} == {True, False}
+
+
+async def test_a_transaction_that_was_aborted_adds_nothing(streams: Any, direct: Any, kafka: Any) -> None:
+    topic = (await streams.send("shop.aborted", lines({"id": 1}))).json()["topic"]
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"test-{streams.tenant}")
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b'{"id": 666}', partition=0)
+        await producer.abort_transaction()
+        await direct(topic, b'{"id": 3}', partition=0)
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b'{"id": 2}', partition=0)
+    finally:
+        await producer.stop()
+    await streams.has("shop.aborted", [1, 2, 3])
+    tail = await tailed(streams, "shop.aborted", 3, begin="earliest")
+    assert {event["row"]["id"] for _, event in tail} == {1, 2, 3}
+
+
+async def test_zero_bytes_are_text_when_escaped_and_no_row_when_not(streams: Any) -> None:
+    assert (await streams.send("shop.zero", lines({"id": 1, "name": "a"}))).status_code == 202
+    raw = await streams.send("shop.zero", b'{"id": 2, "name": "b"}\n{"id": 3, "name": "c\0d"}')
+    assert (raw.status_code, raw.json()["errors"][0]["pointer"]) == (422, "/1"), raw.text
+    framed = await streams.send("shop.zero", b'{"id": 2}\n\0\0\0\0\1x')
+    assert (framed.status_code, framed.json()["errors"][0]["pointer"]) == (422, "/1"), framed.text
+    set_aside = await streams.send("shop.zero", b'{"id": 4, "name": "e\0f"}', on_bad_row="quarantine")
+    assert set_aside.status_code == 202, set_aside.text
+    assert (await streams.send("shop.zero", b'{"id": 5, "name": "g\\u0000h"}')).status_code == 202
+    await streams.has("shop.zero", [1, 5])
+    assert {row["id"]: row["name"] for row in await streams.api.rows("shop.zero")}[5] == "g\0h"
+    (found,) = await rejects(streams, "shop.zero", 1)
+    assert "not valid JSON" in found["reason"]
 
 
 async def test_new_columns_follow_the_streams_policy(streams: Any, direct: Any) -> None:

@@ -28,19 +28,20 @@ class Connections:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
-        self._options: dict[str, Any] = {
-            "bootstrap_servers": settings.bootstrap,
+        # how to reach a broker and be let in
+        self.login: dict[str, Any] = {
             "client_id": CLIENT,
             "request_timeout_ms": _ms(settings.request_seconds),
             "security_protocol": settings.security,
             "ssl_context": _tls(settings),
         }
         if settings.security.startswith("SASL") and settings.password is not None:
-            self._options |= {
+            self.login |= {
                 "sasl_mechanism": settings.sasl_mechanism,
                 "sasl_plain_username": settings.username,
                 "sasl_plain_password": settings.password.get_secret_value(),
             }
+        self._options = {"bootstrap_servers": settings.bootstrap, **self.login}
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[Any]:
@@ -62,6 +63,20 @@ class Connections:
             sender = producer._sender.sender_task
             if sender is not None and not sender.done():
                 sender.cancel()
+
+    async def transactional(self, transactional_id: str) -> Any:
+        """A producer of transactions, started; whoever has it ends it with `end`. Raises ConnectionError."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            transactional_id=transactional_id,
+            # one whose process died holds back readers behind it for so long
+            transaction_timeout_ms=_ms(self.settings.request_seconds),
+            acks="all",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=self.settings.max_event_bytes,
+        )
+        await _start(producer)
+        return producer
 
     def member(self, group: str) -> Any:
         """A consumer of a group, not started: the caller commits, and ends it with `end`."""
@@ -122,9 +137,9 @@ def translated() -> Iterator[None]:
         raise ConnectionError(f"Kafka: {error or type(error).__name__}") from error
 
 
-async def end(consumer: Any) -> None:
-    """Leave the group and close, within bounds."""
-    await _end(consumer.stop())
+async def end(client: Any) -> None:
+    """Leave the group or give up the transaction, and close, within bounds."""
+    await _end(client.stop())
 
 
 async def _start(client: Any) -> None:
