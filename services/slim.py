@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Packages that only the command line of another one imports (pyiceberg's). They leave with their metadata, so that the
 # SBOM does not name what is not there.
-PACKAGES = ("rich", "pygments", "markdown_it", "markdown_it_py", "mdurl")
+PACKAGES = ("rich", "pygments")
 # Tests, stubs, headers and sources that packages install; parts of them that nothing here imports (Hive's client).
 FOLDERS = ("tests", "testing", "pyarrow/include", "pyarrow/includes", "pyarrow/src", "hive_metastore", "_duckdb-stubs")
 SUFFIXES = (".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".a")
