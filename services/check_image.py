@@ -65,15 +65,23 @@ def check_catalog() -> None:
 
 
 def check_ingest() -> None:
-    """Text to Parquet by the engine's libraries, and back by those of a download."""
+    """Text to Parquet by the engine's libraries, to a table's file by those of a commit, and back by a download's."""
     import duckdb
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
     import pyarrow.dataset as ds
     from obstore.store import LocalStore
-    from pyiceberg.io.pyarrow import PyArrowFileIO
+    from pyiceberg.io.pyarrow import PyArrowFileIO, parquet_file_to_data_file
+    from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+    from pyiceberg.schema import Schema
+    from pyiceberg.table.metadata import new_table_metadata
+    from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+    from pyiceberg.types import LongType, NestedField, TimestamptzType
 
+    schema = Schema(NestedField(1, "id", LongType()), NestedField(2, "at", TimestamptzType()))
+    named = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
+    metadata = new_table_metadata(schema, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "file:///tmp/t", named)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/rows.parquet"
         Path(folder, "rows.csv").write_text("id,at\n1,2026-01-01T00:00:00Z\n2,2026-01-02T00:00:00Z\n")
@@ -86,7 +94,7 @@ def check_ingest() -> None:
         moment = pc.assume_timezone(pa.array([0], pa.timestamp("us")), "Europe/Berlin")
         assert pc.strftime(moment, "%H:%M").to_pylist() == ["00:00"]
         assert pyarrow.csv.read_csv(f"{folder}/rows.csv").num_rows == 2
-        assert len(PyArrowFileIO({}).new_input(path)) > 0
+        assert parquet_file_to_data_file(PyArrowFileIO({}), metadata, path).record_count == 2
         store = LocalStore(folder)
         store.put("copy", b"x")
         assert bytes(store.get("copy").bytes()) == b"x"

@@ -25,7 +25,7 @@ LEFT_OUT = {
 FILES = (
     "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/os-release", "/etc/debian_version",
     "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/openssl.cnf",
-    "/usr/lib/ssl",
+    "/usr/lib/ssl", "/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8",
 )  # fmt: skip
 ZONES = Path("/usr/share/zoneinfo")
 EMPTY = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "root")

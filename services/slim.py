@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Packages that only the command line of another one imports (pyiceberg's). They leave with their metadata, so that the
-# SBOM does not name what is not there.
-PACKAGES = ("rich", "pygments")
+# No whole packages: what another one declares it imports somewhere, if only when an error has to be explained.
 # Tests, stubs, headers and sources that packages install; parts of them that nothing here imports (Hive's client).
 FOLDERS = ("tests", "testing", "pyarrow/include", "pyarrow/includes", "pyarrow/src", "hive_metastore", "_duckdb-stubs")
 SUFFIXES = (".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".a")
@@ -22,9 +20,8 @@ LIBRARIES = re.compile(
 
 def main(folder: Path) -> None:
     for packages in folder.rglob("site-packages"):
-        for pattern in (*PACKAGES, *(f"{name}-*.dist-info" for name in PACKAGES), *FOLDERS):
-            inside = packages.glob(f"*/{pattern}") if pattern in FOLDERS else ()
-            for found in [*packages.glob(pattern), *inside]:
+        for pattern in FOLDERS:
+            for found in [*packages.glob(pattern), *packages.glob(f"*/{pattern}")]:
                 shutil.rmtree(found, ignore_errors=True)
         for found in packages.rglob("*"):
             if found.is_file() and (found.suffix in SUFFIXES or LIBRARIES.match(found.name)):
