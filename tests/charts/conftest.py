@@ -44,12 +44,15 @@ def render(helm: str) -> Render:
         chart: str = "lakegate",
         name: str = "lakegate",
         apis: tuple[str, ...] = (),
+        values: tuple[Path, ...] = (),
     ) -> Rendered:
         command = [helm, "template", name, str(CHARTS / chart), "--namespace", "lakegate", "--kube-version", "1.34.0"]
         if environment:
             command += ["--values", str(UMBRELLA / "environments" / f"{environment}.yaml")]
         if release:
             command += ["--values", str(UMBRELLA / "releases" / f"{release}.yaml")]
+        for file in values:
+            command += ["--values", str(file)]
         for value in sets:
             command += ["--set-json" if is_json(value.partition("=")[2]) else "--set", value]
         for api in apis:

@@ -113,3 +113,19 @@ def test_the_policies_of_the_development_environment_lead_to_the_data_servers(re
         assert rule["to"][0]["podSelector"]["matchLabels"].items() <= labels.items()
         (port,) = service["spec"]["ports"]
         assert port["port"] in [item["port"] for item in rule["ports"]]
+
+
+def test_the_values_for_kafka_and_s3_lead_to_the_servers_of_the_manifests(render: Render) -> None:
+    rendered = render("dev", values=(ROOT / "k8s" / "values" / "kafka-s3.yaml",))
+    addresses = {}
+    for name in ("kafka", "s3"):
+        (service, *_) = manifests(ROOT / "k8s" / "dev" / f"{name}.yaml")
+        addresses[name] = f"{name}:{service['spec']['ports'][0]['port']}"
+    for component, prefix in (("catalog", "CATALOG"), ("ingest", "INGEST"), ("stream-worker", "INGEST")):
+        data = rendered.named("ConfigMap", f"lakegate-{component}")["data"]
+        assert data[f"{prefix}_KAFKA__BOOTSTRAP"] == addresses["kafka"]
+        assert data[f"{prefix}_OBJECTS__ENDPOINT"] == f"http://{addresses['s3']}"
+        (container,) = pod_of(rendered.named("Deployment", f"lakegate-{component}"))["containers"]
+        secrets = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
+        assert secrets[f"{prefix}_OBJECTS__ACCESS_KEY_ID"] == {"name": "s3", "key": "access"}
+    assert not rendered.of("PersistentVolumeClaim")
