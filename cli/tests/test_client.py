@@ -203,6 +203,16 @@ def test_a_problem_becomes_the_exception_of_its_kind(status: int, kind: type[Exc
     assert error.problem.trace_id == "t1"
 
 
+def test_a_part_of_an_overview_may_say_that_it_has_no_errors() -> None:
+    missing = {"part": "lineage", "type": "/problems/forbidden", "status": 403, "detail": "No.", "errors": None}
+    answer = httpx.Response(200, json={"table": "a.b", "dataset": None, "errors": [missing]})
+
+    with client(Failing(answer)) as lake:
+        overview = lake.overview("a.b")
+
+    assert [(error.part, error.errors) for error in overview.errors] == [("lineage", [])]
+
+
 def test_an_answer_of_a_proxy_becomes_a_problem_too() -> None:
     with client(Failing(httpx.Response(502, text="<html>Bad Gateway"))) as lake, pytest.raises(ServiceFailed) as caught:
         lake.load(LOAD_ID)

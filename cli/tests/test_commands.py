@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from suites import Suite
 
+from lakegate import Client
+
 ORDERS = "id,amount,day\n1,10.5,2024-01-01\n2,20,2024-01-02\n3,30,2024-01-03\n"
 Run = Callable[..., Any]
 
@@ -219,6 +221,30 @@ def test_keys_are_made_listed_used_and_revoked(answer: Run, run: Run, orders: An
 
     assert answer("keys", "revoke", made["id"]) == {"id": made["id"], "revoked": True}
     assert run("ls", **reading).returncode == 4
+
+
+def test_who_may_only_read_datasets_is_shown_a_table_and_told_what_is_missing(
+    answer: Run, run: Run, orders: Any, suite: Suite
+) -> None:
+    made = answer("keys", "create", "partial", "-s", "datasets:read", "--days", "1")
+    reading = {"LAKEGATE_KEY": made["key"]}
+
+    shown = run("show", "shop.orders", **reading)
+    document = run("show", "shop.orders", "--json", **reading)
+    drawn = run("lineage", "shop.orders", **reading)
+
+    assert shown.returncode == 0, shown.stderr
+    assert "shop.orders" in shown.stdout
+    assert "without lineage: The lineage needs the scope lineage:read." in shown.stdout
+    assert json.loads(document.stdout)["dataset"]["name"] == "shop.orders"
+    assert "without lineage" in document.stderr
+    assert (drawn.returncode, "lineage:read" in drawn.stderr) == (4, True), drawn.stderr
+    with Client(suite.url, made["key"]) as lake:
+        overview = lake.overview("shop.orders")
+    assert overview.dataset is not None
+    assert [(problem.part, problem.slug, problem.errors) for problem in overview.errors] == [
+        ("lineage", "forbidden", [])
+    ]
 
 
 def test_a_refusal_shows_title_detail_and_trace_and_exits_3(run: Run) -> None:

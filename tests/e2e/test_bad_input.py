@@ -86,7 +86,7 @@ def test_it_is_refused_with_a_problem_that_says_what_to_do(
     problem = answer.json()
     assert problem["type"].startswith("/problems/")
     assert problem["status"] == refusal.status
-    assert problem["trace_id"]
+    assert problem["trace_id"] == answer.headers["X-Request-ID"]
     assert refusal.says.lower() in json.dumps(problem, ensure_ascii=False).lower()
     assert len(problem.get("detail", "")) > 20 or problem.get("errors")
     namespace, _, name = table.rpartition(".")

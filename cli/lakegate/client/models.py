@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lakegate_contracts.receipts import LoadState, Receipt
 
@@ -35,7 +35,8 @@ class Problem(Wire):
     detail: str = ""
     instance: str | None = None
     trace_id: str | None = None
-    errors: list[FieldProblem] = Field(default_factory=list)
+    # older servers say null within an overview
+    errors: Annotated[list[FieldProblem], BeforeValidator(lambda given: given or [])] = Field(default_factory=list)
 
     @property
     def slug(self) -> str:
@@ -201,14 +202,20 @@ class LineageGraph(Wire):
     truncated: bool = False
 
 
+class PartProblem(Problem):
+    """Why an overview is without one of its parts: `dataset`, `loads` or `lineage`."""
+
+    part: str = ""
+
+
 class Overview(Wire):
-    """A table at a glance; a part whose service did not answer in time is None and `errors` says why."""
+    """A table at a glance; a part that could not be had is None and `errors` says why."""
 
     table: str
     dataset: Dataset | None = None
     loads: Any = None
     lineage: LineageGraph | None = None
-    errors: list[Problem] = Field(default_factory=list)
+    errors: list[PartProblem] = Field(default_factory=list)
 
 
 class Key(Wire):

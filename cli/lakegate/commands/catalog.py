@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.markup import escape
 
-from lakegate.failures import REFUSED, USAGE, CommandFailed, explained
+from lakegate.failures import REFUSED, SERVICE_FAILED, USAGE, CommandFailed, explained
 from lakegate.options import AsJson, ProfileName, connect
 from lakegate.output import Output
 
 if TYPE_CHECKING:
-    from lakegate.client import Client, Dataset, LineageGraph
+    from lakegate.client import Client, Dataset, LineageGraph, Overview
     from lakegate.client.operations import Direction
 
 TableArgument = Annotated[str, typer.Argument(help="namespace.table, as in travel.flights", metavar="TABLE")]
@@ -50,9 +50,11 @@ def show(table: TableArgument, as_json: AsJson = False, profile: ProfileName = N
 
     output = Output(as_json=as_json)
     with connect(profile) as lake:
-        item = find_table(lake, table)
+        overview, item = overview_of(lake, table)
         history = lake.dataset_versions(item.id, limit=10).items
     output.result({"dataset": item, "versions": history}, render.page(output, item, history))
+    for missing in overview.errors:
+        output.note(f"[dim]without {escape(missing.part)}: {escape(missing.detail)}[/]")
 
 
 @explained
@@ -105,12 +107,19 @@ def lineage_of(lake: Client, item: Dataset, *, direction: Direction, depth: int,
 
 def find_table(lake: Client, table: str) -> Dataset:
     """The dataset of one of our tables, by its dotted name. Raises CommandFailed."""
+    return overview_of(lake, table)[1]
+
+
+def overview_of(lake: Client, table: str) -> tuple[Overview, Dataset]:
+    """What can be had of one of our tables, of which its dataset is the least. Raises CommandFailed."""
     from lakegate_contracts.names import TableName
 
     name = str(TableName.parse(table))
     # The overview needs no knowledge of the tenant, which stands in the dataset's namespace.
     overview = lake.overview(name)
     if overview.dataset is not None:
-        return overview.dataset
-    detail = overview.errors[0].detail if overview.errors else f"The catalog has no table '{name}'."
-    raise CommandFailed(detail, hint="`lakegate ls` lists what is there.", code=REFUSED)
+        return overview, overview.dataset
+    reason = next((error for error in overview.errors if error.part == "dataset"), None)
+    if reason is not None:
+        raise CommandFailed(reason.detail, code=SERVICE_FAILED if reason.status >= 500 else REFUSED)
+    raise CommandFailed(f"The catalog has no table '{name}'.", hint="`lakegate ls` lists what is there.", code=REFUSED)

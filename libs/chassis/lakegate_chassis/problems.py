@@ -50,7 +50,8 @@ class ProblemBody(BaseModel):
     detail: str
     instance: str
     trace_id: str
-    errors: list[FieldError] | None = None
+    # left out where there is none, as problem_body leaves it out: a null is no array to a client
+    errors: list[FieldError] | None = Field(default=None, exclude_if=lambda errors: errors is None)
 
 
 class Problem(Exception):

@@ -189,13 +189,17 @@ def remote_span(
 
 @contextmanager
 def resumed(request_id: str, traceparent: str, name: str, attributes: Mapping[str, Any]) -> Iterator[None]:
-    """Work that outlives its request, or is taken up by another process: a span of the trace that began it."""
+    """Work that outlives its request, or is taken up by another process: a span of the trace that began it.
+
+    A request under way may do such work too, and goes on as itself afterwards.
+    """
+    before = context.current()
     info, parent_id = start(request_id, traceparent)
     try:
         with remote_span(info, parent_id, name, SpanKind.INTERNAL, attributes):
             yield
     finally:
-        context.enter(context.NO_REQUEST)
+        context.enter(before)
 
 
 def send_span(traceparent: str | None, name: str, attributes: Mapping[str, Any]) -> Span | None:

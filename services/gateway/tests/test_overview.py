@@ -53,6 +53,7 @@ async def test_a_service_that_fails_leaves_its_part_out_and_says_why(answers: An
     body = answer.json()
     assert (answer.status_code, body["dataset"], body["lineage"]) == (200, DATASET, None)
     assert [(error["part"], error["detail"]) for error in body["errors"]] == [("lineage", "broken")]
+    assert "errors" not in body["errors"][0]  # a problem has no members that say nothing
 
 
 async def test_a_service_that_does_not_answer_in_time_leaves_its_part_out(

@@ -44,7 +44,7 @@ def problem(answer: Any, status: int, slug: str) -> str:
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert body["type"] == f"/problems/{slug}"
-    assert body["trace_id"]
+    assert body["trace_id"] == answer.headers["x-request-id"]
     return str(body["detail"])
 
 
