@@ -84,9 +84,7 @@ _DATE_OUTSIDE, _LOCAL_OUTSIDE, _ZONED_OUTSIDE = (f"({{p}} NOT {years})" for year
 _WORD = "({p} = 'epoch' AND contains(lower({v}), 'epoch'))"
 # The name of a zone stands behind a time and a space. DuckDB would use it for every value after it that has none, so
 # its cast for zones never sees one: its cast to a local time fails for all names but UTC. GMT is the same.
-_UNNAMED = (
-    "({v} NOT LIKE '%:% %' OR TRY_CAST({v} AS TIMESTAMP) IS NOT NULL OR upper(rtrim({v})) LIKE '%:% GMT')"
-)
+_UNNAMED = "({v} NOT LIKE '%:% %' OR TRY_CAST({v} AS TIMESTAMP) IS NOT NULL OR upper(rtrim({v})) LIKE '%:% GMT')"
 # No zone is further off than 18 hours; nor has an hour more than 59 minutes. Nearly all end in :00, or are +00.
 _FAR = (
     "(((contains({v}, '+') AND NOT (contains({v}, '+0') AND (suffix({v}, ':00') OR suffix({v}, '+00'))))"
