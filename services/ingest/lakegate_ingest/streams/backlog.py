@@ -49,8 +49,13 @@ class Batch:
 
     def split(self, at: int) -> tuple[Batch, Batch]:
         """The first `at` records, and the others."""
-        head, rest = self._part(0, at, self.starts), self._part(at, len(self), {})
+        head, rest = self._part(0, at), self._part(at, len(self))
+        head.starts = {partition: self.starts[partition] for partition in head.ends}
+        head.ends = {
+            partition: end if partition in rest.ends else self.ends[partition] for partition, end in head.ends.items()
+        }
         rest.starts = {partition: head.ends.get(partition, self.starts[partition]) for partition in rest.ends}
+        rest.ends = {partition: self.ends[partition] for partition in rest.ends}
         return head, rest
 
     def with_behind(self, other: Batch) -> Batch:
@@ -62,13 +67,12 @@ class Batch:
             min(ages, default=None), self.began,
         )  # fmt: skip
 
-    def _part(self, begin: int, end: int, starts: Mapping[int, int]) -> Batch:
+    def _part(self, begin: int, end: int) -> Batch:
         values = self.values[begin:end]
         partitions, offsets = self.partitions[begin:end], self.offsets[begin:end]
         ends = {partition: offset + 1 for partition, offset in zip(partitions, offsets, strict=True)}
         size = sum(RECORD_BYTES + (len(value) if value is not None else 0) for value in values)
-        own = {partition: starts[partition] for partition in ends} if starts else {}
-        return Batch(own, ends, values, partitions, offsets, size, self.oldest, self.began)
+        return Batch({}, ends, values, partitions, offsets, size, self.oldest, self.began)
 
 
 class Backlog:
@@ -115,8 +119,8 @@ class Backlog:
         self.current = Batch({}, {})
         self.committing = None
 
-    def add(self, partition: int, records: list[Any]) -> None:
-        """Take what the consumer gave; what is behind us already (after a seek) is dropped."""
+    def add(self, partition: int, records: list[Any], position: int) -> None:
+        """Take what the consumer gave, and where it is now; what is behind us already (after a seek) is dropped."""
         if not self.placed or self.seek is not None or partition not in self._next:
             return
         expected = self._next[partition]
@@ -131,6 +135,7 @@ class Backlog:
             batch.began = time.monotonic()
         batch.starts.setdefault(partition, expected)
         batch.take(partition, records)
+        batch.ends[partition] = max(position, batch.ends[partition])
         self._next[partition] = batch.ends[partition]
         self.changed.set()
 

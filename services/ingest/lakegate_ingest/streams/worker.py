@@ -85,8 +85,9 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
                     for place, records in fetched.items():
                         backlog = self._backlogs.get(place.topic)
-                        if backlog is not None:
-                            backlog.add(place.partition, records)
+                        if backlog is not None and place in consumer.assignment():
+                            # behind a transaction is its mark: no record, but an offset
+                            backlog.add(place.partition, records, await consumer.position(place))
         except asyncio.CancelledError:
             self._turned = None
             raise

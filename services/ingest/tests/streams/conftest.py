@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
@@ -98,6 +99,15 @@ def streams_at(make: Any, catalog: Any, identity: Any, tenant: str) -> Callable[
 def streams(streaming_url: str, streams_at: Any) -> Streams:
     found: Streams = streams_at(streaming_url)
     return found
+
+
+@pytest.fixture
+async def forgotten(database: Any, tenant: str) -> AsyncIterator[None]:
+    """The streams of this test are no other worker's business: their tables or topics are not where those look."""
+    yield
+    admin = await asyncpg.connect(database.admin_url)
+    await admin.execute("DELETE FROM ingest.stream_topics WHERE tenant = $1", tenant)
+    await admin.close()
 
 
 @pytest.fixture

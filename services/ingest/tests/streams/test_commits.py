@@ -87,6 +87,7 @@ async def left(pool: asyncpg.Pool, warehouse: Path, span: Span) -> tuple[int, in
     return noted, len(list((warehouse / span.tenant).rglob("data/streams/*.parquet")))
 
 
+@pytest.mark.usefixtures("forgotten")
 async def test_rows_that_another_worker_has_committed_are_not_committed_again_and_leave_no_file(
     committer: StreamCommitter, work: Any, pool: asyncpg.Pool, warehouse: Path
 ) -> None:
@@ -134,30 +135,34 @@ def test_what_is_too_much_at_once_is_committed_in_parts_and_in_order() -> None:
     backlog = Backlog("topic", frozenset({0, 1}))
     backlog.place({0: 10, 1: 20}, None, {})
     backlog.seek = None
-    backlog.add(0, [Record(10), Record(12)])
-    backlog.add(1, [Record(20)])
+    backlog.add(0, [Record(10), Record(12)], 13)
+    backlog.add(1, [Record(20)], 21)
     batch = backlog.seal()
-    backlog.add(1, [Record(21)])
-    backlog.add(0, [Record(13)])
+    backlog.add(1, [Record(21)], 24)
+    backlog.add(0, [Record(13)], 14)
     held = backlog.size_bytes
     head = backlog.give_back(batch, 1)
     assert (head.values, head.starts, head.ends) == ([b"10"], {0: 10}, {0: 11})
     rest = backlog.current
-    assert (rest.starts, rest.ends) == ({0: 11, 1: 20}, {0: 14, 1: 22})
+    assert (rest.starts, rest.ends) == ({0: 11, 1: 20}, {0: 14, 1: 24})
     assert [*zip(rest.partitions, rest.offsets, strict=True)] == [(0, 12), (1, 20), (1, 21), (0, 13)]
     assert (backlog.size_bytes, backlog.urgent) == (held, True)
     backlog.done(head)
     assert (backlog.committed, backlog.seal()) == ({0: 11, 1: 20}, rest)
+    # offsets 22 and 23 are marks of transactions: they are behind the last record, and done with it
+    first, second = rest.split(3)
+    assert (first.starts, first.ends) == ({0: 11, 1: 20}, {0: 13, 1: 24})
+    assert (second.starts, second.ends) == ({0: 13}, {0: 14})
 
 
 def test_records_from_before_our_place_are_not_taken_and_make_it_doubtful() -> None:
     backlog = Backlog("topic", frozenset({0}))
     backlog.place({0: 10}, "an id", {})
     backlog.seek = None
-    backlog.add(0, [Record(10), Record(11)])
+    backlog.add(0, [Record(10), Record(11)], 12)
     assert not backlog.displaced
     # the brokers have begun anew: their first record is number 0
-    backlog.add(0, [Record(0), Record(1)])
+    backlog.add(0, [Record(0), Record(1)], 2)
     assert (backlog.displaced, backlog.current.values, backlog.changed.is_set()) == (True, [b"10", b"11"], True)
     backlog.lose_place()
     backlog.place({0: 0}, "another id", {})

@@ -58,6 +58,7 @@ def rows(first: int, last: int) -> bytes:
     return b"\n".join(orjson.dumps({"id": number, "name": f"n{number}"}) for number in range(first, last + 1))
 
 
+@pytest.mark.usefixtures("forgotten")
 async def test_rows_of_a_stream_are_in_the_bucket_once_although_a_worker_died(
     streams: Streams, lake: Any, gate: Any, start_worker: Any
 ) -> None:

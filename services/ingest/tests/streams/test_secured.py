@@ -34,6 +34,7 @@ async def streams(
         yield streams_at(url)
 
 
+@pytest.mark.usefixtures("forgotten")
 async def test_rows_reach_their_table_through_brokers_with_a_login(streams: Streams) -> None:
     assert (await streams.send("secured.t", b'{"id": 1}')).status_code == 202
     once = await streams.send("secured.t", b'{"id": 2}', headers={"idempotency-key": "x"})
