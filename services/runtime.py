@@ -1,4 +1,5 @@
 """`python runtime.py FOLDER INTERPRETER`: copy out of the base image what a service needs to run, and nothing else.
+`python runtime.py FOLDER --programs NAME...`: programs, with what they link to.
 
 That is Python with its standard library, the shared libraries that it and the wheels link to, certificates and time
 zones: no shell, no package manager, no second pip. Part of the image builds; the result is the images' first layer.
@@ -144,5 +145,18 @@ def main(folder: Path, interpreter: Path) -> None:
     runtime.finish()
 
 
+def programs(folder: Path, names: Iterable[str]) -> None:
+    runtime = Runtime(folder)
+    for name in names:
+        found = shutil.which(name)
+        if found is None:
+            sys.exit(f"{name}: the base image has no such program")
+        for path in sorted({Path(found), *linked([Path(found)])}):
+            runtime.add(path)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if sys.argv[2] == "--programs":
+        programs(Path(sys.argv[1]), sys.argv[3:])
+    else:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

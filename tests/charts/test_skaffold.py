@@ -39,6 +39,8 @@ def whole_values() -> dict[str, Any]:
 def test_every_artifact_has_its_dockerfile_and_copies_what_is_there(artifact: dict[str, Any]) -> None:
     context = ROOT / artifact["context"]
     dockerfile = (ROOT / artifact["docker"]["dockerfile"]).read_text()
+    if target := artifact["docker"].get("target"):
+        assert re.search(rf"^FROM \S+ AS {target}$", dockerfile, re.MULTILINE)
     for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (context / source).exists(), line

@@ -28,12 +28,14 @@ def test_all_images_begin_with_the_same_layers() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_nothing_of_the_base_but_what_was_picked_and_is_checked_as_its_user(service: str) -> None:
-    final = dockerfile(service).rpartition("\nFROM ")[2]
-    assert final.startswith("scratch\n")
-    user, check = final.index("USER 10001:10001"), final.index(f'"/check_image.py", "{service}"')
+    *_, image, development, final = dockerfile(service).split("\nFROM ")
+    assert image.startswith("scratch AS image\n")
+    assert development.startswith("image AS development\n")
+    assert final == "image\n"
+    user, check = image.index("USER 10001:10001"), image.index(f'"/check_image.py", "{service}"')
     assert user < check
     # there is no shell to run anything by
-    assert not re.search(r"^RUN (--\S+ )*[^\[-]", final, re.M)
+    assert not re.search(r"^RUN (--\S+ )*[^\[-]", image, re.M)
 
 
 def test_tests_stubs_and_copies_leave_and_what_can_be_imported_stays(tmp_path: Path) -> None:
