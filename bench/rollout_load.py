@@ -25,8 +25,8 @@ NAMESPACE = "bench"
 ROWS = 3
 # A table's metadata grow with every commit: after so many, another table is begun.
 TABLE_COMMITS = 200
-# An upload is longer than a colour that goes still takes requests, and has to be let finish.
-UPLOAD_SECONDS, UPLOAD_PIECES = 20.0, 100
+# An upload is longer than a colour that goes takes new requests, and shorter than it waits for those it has.
+UPLOAD_SECONDS = 10.0
 
 
 @dataclass
@@ -123,12 +123,13 @@ class Load:
 
     async def _upload(self, client: httpx.AsyncClient, name: str) -> str | None:
         async def body() -> AsyncIterator[bytes]:
+            began = time.monotonic()
             yield b"name,row,words\n"
             for row in range(ROWS):
                 yield f"{name},{row},".encode()
-                for _ in range(UPLOAD_PIECES // ROWS):
+                while time.monotonic() - began < UPLOAD_SECONDS * (row + 1) / ROWS:
                     yield b"some words " * 200
-                    await asyncio.sleep(UPLOAD_SECONDS / UPLOAD_PIECES)
+                    await asyncio.sleep(0.2)
                 yield b"\n"
 
         path = f"/v1/loads/{NAMESPACE}/{self.uploads}?name={name}.csv"
