@@ -199,7 +199,9 @@ async def test_a_draining_service_says_so_and_still_answers(app: FastAPI, client
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
-async def test_a_request_that_is_cut_off_at_the_end_of_its_process_is_told_so(app: FastAPI, signer: TokenSigner) -> None:
+async def test_a_request_that_is_cut_off_at_the_end_of_its_process_is_told_so(
+    app: FastAPI, signer: TokenSigner
+) -> None:
     began = asyncio.Event()
 
     @app.get("/v1/slow")
