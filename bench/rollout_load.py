@@ -25,7 +25,8 @@ NAMESPACE = "bench"
 ROWS = 3
 # A table's metadata grow with every commit: after so many, another table is begun.
 TABLE_COMMITS = 200
-UPLOAD_SECONDS = 6.0
+# An upload is longer than a colour that goes takes new requests, and shorter than it waits for those it has.
+UPLOAD_SECONDS = 10.0
 
 
 @dataclass
@@ -122,10 +123,14 @@ class Load:
 
     async def _upload(self, client: httpx.AsyncClient, name: str) -> str | None:
         async def body() -> AsyncIterator[bytes]:
-            yield b"name,row\n"
+            began = time.monotonic()
+            yield b"name,row,words\n"
             for row in range(ROWS):
-                yield f"{name},{row}\n".encode()
-                await asyncio.sleep(UPLOAD_SECONDS / ROWS)
+                yield f"{name},{row},".encode()
+                while time.monotonic() - began < UPLOAD_SECONDS * (row + 1) / ROWS:
+                    yield b"some words " * 200
+                    await asyncio.sleep(0.2)
+                yield b"\n"
 
         path = f"/v1/loads/{NAMESPACE}/{self.uploads}?name={name}.csv"
         answer = await self._ask("upload", client.post(path, content=body()), 201)
@@ -134,7 +139,7 @@ class Load:
         return answer.json()["load_id"] if answer else None
 
     async def _follow(self, client: httpx.AsyncClient, sent: asyncio.Task[str | None]) -> None:
-        await asyncio.sleep(UPLOAD_SECONDS / ROWS / 2)
+        await asyncio.sleep(UPLOAD_SECONDS / 10)
         newest = await self._ask("read", client.get("/v1/loads", params={"table": f"{NAMESPACE}.{self.uploads}"}), 200)
         load_id = newest.json()["items"][0]["load_id"] if newest and newest.json()["items"] else None
         ended = load_id is None
@@ -203,7 +208,7 @@ class Load:
 
     async def _rows(self, client: httpx.AsyncClient, table: str) -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
-        path = f"/v1/tables/{NAMESPACE}/{table}/rows?format=ndjson"
+        path = f"/v1/tables/{NAMESPACE}/{table}/rows?format=ndjson&columns=name"
         async with client.stream("GET", path, timeout=300) as answer:
             answer.raise_for_status()
             async for line in answer.aiter_lines():
@@ -243,17 +248,16 @@ class Load:
 
 
 def compared(what: str, wanted: Mapping[Any, int], found: Counter[Any]) -> list[str]:
+    """What was acknowledged and is not there; what is there more often than once; what nobody was told of."""
+    each = next(iter(wanted.values()), 1)
     lost = [name for name, count in wanted.items() if found[name] < count]
-    doubled = [name for name, count in found.items() if count > wanted.get(name, 0)]
+    doubled = [name for name, count in found.items() if count > each]
+    untold = [name for name in found if name not in wanted]
     said = [
         f"{what}: {sum(wanted.values()):,} acknowledged, {sum(found.values()):,} found, "
-        f"{len(lost)} lost, {len(doubled)} doubled or never acknowledged"
+        f"{len(lost)} lost, {len(doubled)} doubled, {len(untold)} not acknowledged"
     ]
-    return [
-        *said,
-        *(f"  lost: {name}" for name in lost[:10]),
-        *(f"  more than wanted: {name}" for name in doubled[:10]),
-    ]
+    return [*said, *(f"  lost: {name}" for name in lost[:10]), *(f"  doubled: {name}" for name in doubled[:10])]
 
 
 class Engine:

@@ -5,6 +5,7 @@ Pure ASGI, since a BaseHTTPMiddleware costs 350 microseconds a request where thi
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lakegate_chassis import context, logs, tracing
 from lakegate_chassis.health import HEALTH_PATHS, Health
 from lakegate_chassis.metrics import DISCONNECTS, IN_FLIGHT, LATENCY, REQUESTS
-from lakegate_chassis.problems import answer_to, unforeseen
+from lakegate_chassis.problems import Unavailable, answer_to, unforeseen
 from lakegate_chassis.tenants import class_of
 
 MAX_REQUEST_ID = 128
 MAX_PATH = 1024  # of a path in a span
+CUT_OFF = "This process ends and could wait no longer. Look whether the request was done, and send it again."
 
 
 class RequestMiddleware:
@@ -82,6 +84,11 @@ class RequestMiddleware:
         IN_FLIGHT.inc()
         try:
             await self.app(scope, receive, send_with_ids)
+        except asyncio.CancelledError:
+            # the server ends, and has waited as long as it could
+            if self.health.draining.is_set() and not status:
+                await answer_to(scope, Unavailable(CUT_OFF))(scope, receive, send_with_ids)
+            raise
         except ClientDisconnect:
             pass  # nobody is left to answer; it is counted as incomplete below
         except Exception as error:  # the last handler: whatever it is, the client gets an answer

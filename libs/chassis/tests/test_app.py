@@ -199,6 +199,27 @@ async def test_a_draining_service_says_so_and_still_answers(app: FastAPI, client
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
+async def test_a_request_that_is_cut_off_at_the_end_of_its_process_is_told_so(
+    app: FastAPI, signer: TokenSigner
+) -> None:
+    began = asyncio.Event()
+
+    @app.get("/v1/slow")
+    async def slow() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {signer.mint(ALICE, 'catalog')}"}) as client:
+        async with serving(app) as url:
+            asked = asyncio.create_task(client.get(f"{url}/v1/slow"))
+            await began.wait()
+            app.state.health.draining.set()
+        # the server has ended, and waited for two seconds
+        answer = await asked
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
 async def test_readiness_names_the_dependency_that_fails(app: FastAPI, client: httpx.AsyncClient) -> None:
     async def away() -> None:
         raise ConnectionRefusedError
