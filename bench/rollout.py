@@ -78,7 +78,8 @@ class Bench:
     async def abort_in(self, phase: str) -> None:
         """Begin, wait for the phase, abort."""
         began = time.monotonic()
-        driver = await self._begin("start", *QUICK, *self.here)
+        # a window that a busy machine doesn't miss
+        driver = await self._begin("start", *QUICK, "--watch-seconds", "60", *self.here)
         await self.reach(phase)
         code, text = await self.command("abort")
         if code:
@@ -186,11 +187,11 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
         seconds = time.monotonic() - began
         print(f"\n{len(clients)} clients, {seconds:.0f} s, load of the machine {os.getloadavg()[1]:.1f}")
         print(load.summary())
+        if options.key:
+            print("\n".join(await load.account()))
     for error in ended:
         if error is not None:
             raise SystemExit(f"a client gave up: {error!r}")
-    if options.key:
-        print("\n".join(await load.account()))
     if load.failures:
         raise SystemExit(1)
 
