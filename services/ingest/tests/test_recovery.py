@@ -25,7 +25,7 @@ from lakegate_contracts.identity import Principal
 from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit import snapshots
-from lakegate_ingest.loads import jobs, queries, service
+from lakegate_ingest.loads import jobs, pipeline, queries, service
 from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
 from lakegate_ingest.loads.schemas import LoadOptions
 from lakegate_ingest.settings import CommitSettings
@@ -146,6 +146,18 @@ async def test_a_failure_that_can_not_be_recorded_is_recorded_later(
     answer = await gated.load("shop.orders", ROWS)
     assert next(failures, None) is None
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/commit-conflict")
+
+
+async def test_what_the_database_can_not_hold_fails_the_load_and_is_not_taken_for_an_outage(
+    gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(connection: Any, *_: Any) -> Any:
+        return await connection.fetchrow("SELECT $1::text", "a\0b")
+
+    monkeypatch.setattr(pipeline.queries, "set_reading", refused)
+    answer = await gated.load("shop.orders", ROWS)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+    assert "U+0000" in answer.json()["detail"]
 
 
 async def test_a_catalog_killed_between_upload_and_commit_costs_nothing(
