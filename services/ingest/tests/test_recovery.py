@@ -113,6 +113,35 @@ async def test_a_partitioned_table_is_refused_and_no_file_is_left_in_it(
     assert await data_files(warehouse, gated.tenant) == []
 
 
+async def test_others_that_add_columns_while_a_load_with_a_new_one_is_read_do_not_fail_it(
+    gated: Any, catalog: Any, identity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    principal = Principal(tenant=gated.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    others = [f"other_{number}" for number in range(6)]
+    left = iter(others)
+    read = pipeline.Pipeline._read
+
+    def add(name: str) -> None:
+        table = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token).load_table("shop.orders")
+        with table.update_schema() as update:
+            update.add_column(name, LongType())
+
+    async def read_and_overtaken(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        for name in left:
+            await asyncio.to_thread(add, name)
+            break
+        return found
+
+    monkeypatch.setattr(pipeline.Pipeline, "_read", read_and_overtaken)
+    answer = await gated.load("shop.orders", b"a,mine\n7,8\n")
+    assert answer.status_code == 201, answer.text
+    rows = await gated.rows("shop.orders", filter="a = 7")
+    assert rows == [{"a": 7, "b": None, **dict.fromkeys(others), "mine": 8}]
+
+
 async def test_a_warehouse_that_fills_up_at_the_commit_is_507_and_nothing_is_committed(
     gated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
