@@ -202,8 +202,6 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for refused in UNSTORABLE:
-        app.add_exception_handler(refused, _on_unstorable)
     app.add_exception_handler(asyncpg.DataError, _on_data_error)
 
 
@@ -230,16 +228,18 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-async def _on_unstorable(request: Request, error: Exception) -> Response:
-    problem = InvalidRequest("A text of this request holds the character U+0000, which can't be stored. Remove it.")
-    return answer_to(request.scope, problem)
+def unstorable(error: asyncpg.DataError) -> Problem:
+    """What the database can't hold, as the fault of who sent it; trying again would not help."""
+    if isinstance(error, UNSTORABLE):
+        return InvalidRequest("A text of this request holds the character U+0000, which can't be stored. Remove it.")
+    # a model should have refused it; the log says which value it was
+    log.warning("data_error", exc_info=error)
+    return InvalidRequest("A value of this request lies outside of what can be stored, such as a time or a number.")
 
 
 async def _on_data_error(request: Request, error: Exception) -> Response:
-    # a model should have refused it; the log says which value it was
-    log.warning("data_error", exc_info=error)
-    problem = InvalidRequest("A value of this request lies outside of what can be stored, such as a time or a number.")
-    return answer_to(request.scope, problem)
+    assert isinstance(error, asyncpg.DataError)
+    return answer_to(request.scope, unstorable(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -27,7 +27,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.committer import Committer, OutcomeUnprovable
-from lakegate_ingest.loads import jobs, queries, service
+from lakegate_ingest.loads import jobs, pipeline, queries, service
 from lakegate_ingest.loads.pipeline import plan_of
 from lakegate_ingest.loads.recovery import SpoolInUse, SpoolOwner
 from lakegate_ingest.loads.schemas import LoadOptions
@@ -183,6 +183,33 @@ async def test_files_of_a_table_that_was_dropped_but_not_purged_are_kept(
             await committer.is_committed(plan)
 
 
+async def test_others_that_add_columns_while_a_load_with_a_new_one_is_read_do_not_fail_it(
+    gated: Any, catalog: Any, identity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await gated.load("shop.orders", ROWS)).status_code == 201
+    others = [f"other_{number}" for number in range(6)]
+    left = iter(others)
+    read = pipeline.Pipeline._read
+
+    def add(name: str) -> None:
+        table = tables_of(gated, catalog, identity).load_table("shop.orders")
+        with table.update_schema() as update:
+            update.add_column(name, LongType())
+
+    async def read_and_overtaken(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        for name in left:
+            await asyncio.to_thread(add, name)
+            break
+        return found
+
+    monkeypatch.setattr(pipeline.Pipeline, "_read", read_and_overtaken)
+    answer = await gated.load("shop.orders", b"a,mine\n7,8\n")
+    assert answer.status_code == 201, answer.text
+    rows = await gated.rows("shop.orders", filter="a = 7")
+    assert rows == [{"a": 7, "b": None, **dict.fromkeys(others), "mine": 8}]
+
+
 async def test_a_warehouse_that_fills_up_at_the_commit_is_507_and_nothing_is_committed(
     gated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +243,18 @@ async def test_a_failure_that_can_not_be_recorded_is_recorded_later(
     answer = await gated.load("shop.orders", ROWS)
     assert next(failures, None) is None
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/commit-conflict")
+
+
+async def test_what_the_database_can_not_hold_fails_the_load_and_is_not_taken_for_an_outage(
+    gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(connection: Any, *_: Any) -> Any:
+        return await connection.fetchrow("SELECT $1::text", "a\0b")
+
+    monkeypatch.setattr(pipeline.queries, "set_reading", refused)
+    answer = await gated.load("shop.orders", ROWS)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+    assert "U+0000" in answer.json()["detail"]
 
 
 async def test_a_catalog_killed_between_upload_and_commit_costs_nothing(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import date
+from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -90,7 +92,8 @@ async def test_a_read_that_finds_nothing_is_a_whole_answer(flights: Any, format_
 @pytest.mark.parametrize(
     ("params", "status", "slug", "hint"),
     [
-        ({"filter": "dep_delay >"}, 422, "bad-row-filter", "character"),
+        ({"filter": "dep_delay >"}, 422, "bad-row-filter", "from character 1 on: dep_delay >. Write it like"),
+        ({"filter": "flight = 1 or"}, 422, "bad-row-filter", "breaks off at its end. Write it like"),
         ({"filter": "delay > 5"}, 422, "bad-row-filter", "delay"),
         ({"filter": "flight = 'UA'"}, 422, "bad-row-filter", "UA"),
         ({"columns": "carrier,nope"}, 422, "unknown-column", "nope"),
@@ -117,6 +120,61 @@ async def test_what_can_not_be_read_is_named(
 async def test_a_whole_number_may_be_written_with_a_point(flights: Any) -> None:
     assert [row["carrier"] for row in await flights.rows("travel.flights", filter="flight = 1545.0")] == ["UA"]
     assert [row["carrier"] for row in await flights.rows("travel.flights", filter="dep_delay = 2.5")] == ["UA"]
+
+
+ORDER = UUID("9c12d441-03fe-4693-9a96-a0705ddf69c1")
+OTHER = UUID("1c12d441-03fe-4693-9a96-a0705ddf69c1")
+
+
+@pytest.fixture
+async def orders(api: Any) -> Any:
+    table = pa.table(
+        {
+            "id": pa.array([ORDER.bytes, OTHER.bytes, None], pa.uuid()),
+            "price": pa.array([Decimal("1.50"), Decimal("2.00"), Decimal("-3.25")], pa.decimal128(10, 2)),
+            "n": [1, 2, 3],
+        }
+    )
+    file = BytesIO()
+    pq.write_table(table, file)
+    answer = await api.load("shop.orders", file.getvalue(), format="parquet")
+    assert answer.status_code == 201, answer.text
+    return api
+
+
+@pytest.mark.parametrize(
+    ("filter_", "found"),
+    [
+        (f"id = '{ORDER}'", [1]),
+        (f"id != '{ORDER}' and n > 0", [2]),
+        (f"id > '{OTHER}'", [1]),
+        (f"id in ('{ORDER}', '{OTHER}')", [1, 2]),
+        (f"id is null or id = '{OTHER}'", [2, 3]),
+        ("price > 1.5", [2]),
+        ("price >= 1.500", [1, 2]),
+        ("price = '1.5'", [1]),
+        ("price = 2", [2]),
+        ("price in (1.5, 2.0)", [1, 2]),
+        ("price < 0", [3]),
+    ],
+)
+async def test_uuids_and_decimals_are_compared(orders: Any, filter_: str, found: list[int]) -> None:
+    assert [row["n"] for row in await orders.rows("shop.orders", columns="n", filter=filter_)] == found
+
+
+@pytest.mark.parametrize(
+    ("filter_", "hint"),
+    [
+        ("price = 1.505", "2 decimal places"),
+        ("price > 123456789.5", "10 digits"),
+        ("price > 99999999999", "10 digits"),
+        ("id = 'nothing'", "filter"),
+    ],
+)
+async def test_what_a_decimal_or_a_uuid_can_not_be_is_named(orders: Any, filter_: str, hint: str) -> None:
+    answer = await orders.client.get("/v1/tables/shop/orders/rows", params={"filter": filter_})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/bad-row-filter"), answer.text
+    assert hint in answer.json()["detail"]
 
 
 def test_a_uuid_is_text_in_every_text_format() -> None:

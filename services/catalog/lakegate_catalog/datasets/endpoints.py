@@ -17,7 +17,7 @@ from lakegate_catalog.datasets.schemas import (
     SchemaDiff,
     VersionPage,
 )
-from lakegate_catalog.datasets.state import DatasetState, read, wire
+from lakegate_catalog.datasets.state import read, wire
 from lakegate_catalog.deps import Services
 from lakegate_catalog.errors import DatasetModified, InvalidCursor
 from lakegate_catalog.store.port import Change
@@ -51,11 +51,13 @@ async def list_datasets(
                 errors=[FieldError(detail="missing", pointer="?namespace")],
             )
         found = await services.datasets.find(principal.tenant, namespace, name)
-        changes = [found] if found else []
-        return {"items": _visible(principal, changes), "next": None}
-    changes = await services.datasets.page(principal.tenant, namespace, _after(cursor), limit)
+        if found is None or not principal.allows(Scope.DATASETS_READ, read(found).area):
+            return {"items": [], "next": None}
+        return {"items": [wire(read(found), found.sequence)], "next": None}
+    changes = await services.datasets.page(principal, namespace, _after(cursor), limit)
     more = len(changes) == limit and changes[-1].key
-    return {"items": _visible(principal, changes), "next": _cursor(changes[-1].key or "") if more else None}
+    items = [wire(read(change), change.sequence) for change in changes]
+    return {"items": items, "next": _cursor(changes[-1].key or "") if more else None}
 
 
 @router.post("", response_model=Dataset, status_code=201)
@@ -137,13 +139,6 @@ async def diff_versions(
 
 def _permit(principal: Principal, scope: Scope, change: Change) -> None:
     require(principal, scope, read(change).area)
-
-
-def _visible(principal: Principal, changes: list[Change]) -> list[dict[str, Any]]:
-    states: list[tuple[Change, DatasetState]] = [(change, read(change)) for change in changes]
-    return [
-        wire(state, change.sequence) for change, state in states if principal.allows(Scope.DATASETS_READ, state.area)
-    ]
 
 
 def _answer(change: Change, response: Response) -> dict[str, Any]:

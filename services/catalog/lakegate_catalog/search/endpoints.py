@@ -8,13 +8,14 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 
+from lakegate_catalog.datasets.service import areas_of
 from lakegate_catalog.deps import Services
 from lakegate_catalog.errors import InvalidCursor, SearchBehind
 from lakegate_catalog.search.query import Wanted, search
 from lakegate_catalog.search.schemas import SearchAnswer
 from lakegate_chassis.auth import Caller, require
 from lakegate_chassis.problems import FieldError, InvalidRequest
-from lakegate_contracts.identity import Principal, Scope
+from lakegate_contracts.identity import Scope
 
 router = APIRouter(tags=["search"])
 MAX_OFFSET = 1000  # further down nobody looks, and each page costs what all pages before it cost
@@ -65,18 +66,6 @@ async def search_datasets(
     items = b",".join(b'{"score":%.4f,' % score + body[1:] for score, body in found.hits)
     rest = {"total": found.total, "facets": found.facets, "next": str(after) if more else None}
     return Response(b'{"items":[' + items + b"]," + orjson.dumps(rest)[1:], media_type="application/json")
-
-
-def areas_of(principal: Principal) -> tuple[str, ...] | None:
-    """The namespace patterns that the caller may read; None when nothing is kept from him."""
-    patterns = []
-    for held in principal.scopes:
-        name, _, pattern = held.partition("@")
-        if name in (Scope.DATASETS_READ, Scope.ADMIN):
-            if not pattern:
-                return None
-            patterns.append(pattern)
-    return tuple(patterns)
 
 
 def _offset(cursor: str | None) -> int:

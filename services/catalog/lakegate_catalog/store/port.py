@@ -113,10 +113,15 @@ class CatalogStore(Protocol):
         *,
         parent: str | None = None,
         prefix: str = "",
+        areas: Sequence[str] | None = None,
         after: str = "",
         limit: int = 100,
     ) -> list[Change]:
-        """Current changes of the entities that carry a name, by key: those above `after` that begin with `prefix`."""
+        """Current changes of the entities that carry a name, by key: those above `after` that begin with `prefix`.
+
+        `areas`: only what is in a namespace that one of these patterns covers; a set of characters in a pattern may
+        stand for any character.
+        """
         ...
 
     async def claims(self, tenant: str, space: Space, parent: str, *, limit: int = 100) -> list[Claim]:

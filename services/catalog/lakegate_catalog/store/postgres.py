@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from lakegate_catalog.store.areas import parents_in
 from lakegate_catalog.store.port import EVERY_TENANT, SOURCE, CatalogStore, Change, Claim, Name, SequenceTaken, Space
 from lakegate_chassis.eventlog import EventLog, make_event
 from lakegate_chassis.postgres import tenant_transaction
@@ -59,6 +60,7 @@ LISTED = f"""
 SELECT ch.* FROM claims c {CURRENT_OF_CLAIM}
 WHERE c.tenant = $1 AND c.space = $2 AND ($3::text IS NULL OR c.parent = $3)
   AND c.name_key > $4 AND c.name_key >= $5 AND starts_with(c.name_key, $5) AND ch.name_key = c.name_key
+  AND ($7::text IS NULL OR c.parent ~ $7)
 ORDER BY c.name_key LIMIT $6
 """
 EVERYTHING = f"""
@@ -149,11 +151,13 @@ class PostgresCatalogStore(CatalogStore):
         *,
         parent: str | None = None,
         prefix: str = "",
+        areas: Sequence[str] | None = None,
         after: str = "",
         limit: int = 100,
     ) -> list[Change]:
+        within = None if areas is None else parents_in(areas)
         async with tenant_transaction(self._pool, tenant) as connection:
-            return _changes(await connection.fetch(LISTED, tenant, space.value, parent, after, prefix, limit))
+            return _changes(await connection.fetch(LISTED, tenant, space.value, parent, after, prefix, limit, within))
 
     async def claims(self, tenant: str, space: Space, parent: str, *, limit: int = 100) -> list[Claim]:
         async with tenant_transaction(self._pool, tenant) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -248,6 +249,27 @@ async def test_lists_come_in_pages_without_gaps(client: httpx.AsyncClient, table
     assert names == ["topic", "a.x", "a.y", "b.z"]
     ours = await client.get("/v1/datasets", params={"namespace": f"lakegate://{tenant}"})
     assert [each["name"] for each in ours.json()["items"]] == ["a.x", "a.y", "b.z"]
+
+
+@pytest.mark.parametrize(("pattern", "first"), [("b.*", []), ("b*", []), ("?", ["a.x"]), ("[b]", []), ("[!a]", [])])
+async def test_pages_hold_what_the_caller_may_see_and_their_cursors_name_nothing_else(
+    client: httpx.AsyncClient, connect: Connect, table: Make, pattern: str, first: list[str]
+) -> None:
+    for name in ("a.x", "b.x", "b.y", "b.z", "secret.salaries", "secret.wages"):
+        await table(name)
+    await client.post("/v1/datasets", json={"namespace": "kafka://k", "name": "topic"})
+    pages, cursors = [], [""]
+    while len(cursors) > len(pages):
+        params = {"limit": 2} | ({"cursor": cursors[-1]} if cursors[-1] else {})
+        page = (await connect(f"datasets:read@{pattern}").get("/v1/datasets", params=params)).json()
+        pages.append([each["name"] for each in page["items"]])
+        cursors += [page["next"]] if page["next"] else []
+    seen = [*first, "b.x", "b.y", "b.z"]
+    assert [name for page in pages for name in page] == seen
+    assert all(pages[:-1])
+    assert {base64.urlsafe_b64decode(cursor + "==").decode().rpartition("\x1f")[2] for cursor in cursors[1:]} <= set(
+        seen
+    )
 
 
 async def test_a_dataset_that_is_not_there_is_not_found(client: httpx.AsyncClient, table: Make, iceberg: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from lakegate_catalog.store.port import CatalogStore, Change, Claim, Name, SequenceTaken, Space
+from lakegate_catalog.store.port import SEPARATOR, CatalogStore, Change, Claim, Name, SequenceTaken, Space
 from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_contracts.events import DATASETS, DatasetChanged
 
@@ -116,6 +116,26 @@ async def test_lists_go_by_parent_and_space(store: CatalogStore, tenant: str) ->
     await named(store, tenant, "y/1", "y")
     assert [found.key for found in await store.listed(tenant, Space.DATASET, parent="x")] == ["x/1"]
     assert await store.listed(tenant, Space.NAMESPACE) == []
+
+
+@pytest.mark.parametrize(
+    ("areas", "keys"),
+    [
+        (["travel.*"], ["1", "2"]),
+        (["travel"], ["1"]),
+        (["t*"], ["1", "2", "3"]),
+        (["travel.?s"], ["2"]),
+        (["kafka://*", "a+(b"], ["4", "5"]),
+        (["lakegate*", "*travel.eu)"], []),
+        ([], []),
+    ],
+)
+async def test_lists_keep_to_areas(store: CatalogStore, tenant: str, areas: list[str], keys: list[str]) -> None:
+    ours = f"lakegate://{tenant}{SEPARATOR}"
+    parents = [f"{ours}travel", f"{ours}travel.us", f"{ours}travels", "kafka://k", f"{ours}a+(b"]
+    for number, parent in enumerate(parents, 1):
+        await named(store, tenant, str(number), parent)
+    assert [found.key for found in await store.listed(tenant, Space.DATASET, areas=areas)] == keys
 
 
 async def test_an_entity_that_is_gone_is_in_no_list_but_keeps_its_history(store: CatalogStore, tenant: str) -> None:

@@ -9,6 +9,7 @@ from lakegate_ingest.engine.arrival import Arrival
 from lakegate_ingest.engine.counting import RecordCounter
 from lakegate_ingest.engine.detect import detect_bytes
 from lakegate_ingest.engine.errors import (
+    BadColumnName,
     CountMismatch,
     DuplicateColumn,
     EmptyBody,
@@ -49,6 +50,7 @@ from lakegate_ingest.engine.model import (
 
 __all__ = [
     "Arrival",
+    "BadColumnName",
     "CountMismatch",
     "DataFile",
     "DuplicateColumn",

@@ -70,8 +70,9 @@ class RecordCounter:
             return
         if not self._started:
             self._started = True
-            if self._options.encoding is None and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            marked = text_encoding(chunk, None)
+            if self._options.encoding is None and marked != "utf-8":
+                self._decoder = codecs.getincrementaldecoder(marked)("replace")
             elif chunk[:3] == codecs.BOM_UTF8 and self._decoder is None:
                 chunk = chunk[3:]
         if self._decoder is not None:

@@ -48,6 +48,13 @@ _SUFFIXES = {
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
 }
+# the longer ones first: that of UTF-32-LE begins with that of UTF-16-LE
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a\x1b"))
 
 
@@ -77,7 +84,7 @@ def detect_bytes(
 
 
 def text_encoding(head: bytes, encoding: str | None) -> str:
-    """The codec to read a text file with: the given one, UTF-16 by its byte order mark, else UTF-8."""
+    """The codec to read a text file with: the given one, UTF-16 or UTF-32 by its byte order mark, else UTF-8."""
     if encoding is not None:
         try:
             return codecs.lookup(encoding).name
@@ -86,14 +93,12 @@ def text_encoding(head: bytes, encoding: str | None) -> str:
                 f"The encoding '{encoding}' is not known. Use utf-8, utf-16, latin-1, cp1252 or another name "
                 "from https://docs.python.org/3/library/codecs.html#standard-encodings."
             ) from error
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return "utf-16"
-    return "utf-8"
+    return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
 
 
 def refuse_binary(head: bytes) -> None:
     """Raises NotText when `head` is of a known binary format, or has bytes that no text has."""
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    if text_encoding(head, None) != "utf-8":
         return
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
@@ -101,9 +106,10 @@ def refuse_binary(head: bytes) -> None:
     if b"\0" in head:
         even, odd = head[::2].count(0), head[1::2].count(0)
         if max(even, odd) > len(head) // 4:
+            name = f"utf-{32 if even + odd > len(head) // 2 else 16}-{'be' if even > odd else 'le'}"
             raise NotText(
-                "The file looks like UTF-16 without a byte order mark. Save it as UTF-8, or name its encoding: "
-                "Content-Type: text/csv; charset=utf-16-le."
+                f"The file looks like {name[:6].upper()} without a byte order mark. Save it as UTF-8, or name its "
+                f"encoding: Content-Type: text/csv; charset={name}."
             )
         raise NotText("The file has zero bytes, so it is not text. Send CSV, TSV, NDJSON, JSON or Parquet.")
     if len(head) - len(head.translate(None, _CONTROL)) > len(head) // 10:

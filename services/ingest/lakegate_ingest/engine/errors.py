@@ -7,7 +7,7 @@ EngineError
 └── Unreadable            422: the file must change
     ├── EmptyBody  HeaderOnly  NotText  InvalidEncoding  UnknownFormat
     ├── WrongDelimiter  LineTooLong  UnclosedQuote  TooManyColumns
-    ├── DuplicateColumn  EmptyColumnName  NoMatchingColumn
+    ├── DuplicateColumn  EmptyColumnName  BadColumnName  NoMatchingColumn
     ├── NewColumn  MissingColumn  UnsupportedColumn  IncompatibleColumn
     └── InvalidJson  TruncatedParquet
 """
@@ -91,6 +91,10 @@ class DuplicateColumn(Unreadable):
 
 class EmptyColumnName(Unreadable):
     slug, title = "empty-column-name", "A column has no name"
+
+
+class BadColumnName(Unreadable):
+    slug, title = "bad-column-name", "The name of a column can't be used"
 
 
 class NoMatchingColumn(Unreadable):

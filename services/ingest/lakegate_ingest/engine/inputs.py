@@ -16,6 +16,7 @@ from lakegate_ingest.engine.arrival import Arrival
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, first_records, sniff_delimiter
 from lakegate_ingest.engine.detect import refuse_binary, text_encoding
 from lakegate_ingest.engine.errors import (
+    BadColumnName,
     DuplicateColumn,
     EmptyBody,
     EmptyColumnName,
@@ -28,6 +29,9 @@ from lakegate_ingest.engine.errors import (
 )
 from lakegate_ingest.engine.model import EngineLimits, Format, ReadOptions, Source
 from lakegate_ingest.engine.records import count_breaks, field_pattern, last_record_end, record_pattern, without_padding
+
+# Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +203,8 @@ def check_width(names: Sequence[str], limits: EngineLimits) -> None:
 
 
 def check_names(names: list[str]) -> None:
-    """Raises EmptyColumnName or DuplicateColumn. Names that differ only in case are duplicates: SQL engines
-    can't tell them apart."""
+    """Raises EmptyColumnName, BadColumnName or DuplicateColumn. Names that differ only in case are duplicates:
+    SQL engines can't tell them apart."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:
@@ -208,6 +212,7 @@ def check_names(names: list[str]) -> None:
                 f"Column {number} of {len(names)} has no name. Name it in the header; or send header=false "
                 "if the first line is already a row."
             )
+        _check_characters(name, f"Column {number} of {len(names)}")
         if name.casefold() in seen:
             first = seen[name.casefold()]
             raise DuplicateColumn(
@@ -215,6 +220,22 @@ def check_names(names: list[str]) -> None:
                 "Rename or remove one of them."
             )
         seen[name.casefold()] = number
+
+
+def _check_characters(name: str, what: str) -> None:
+    if found := _UNUSABLE.search(name):
+        raise BadColumnName(
+            f"{what} is named {name[:100]!a}, with the control character U+{ord(found[0]):04X}. "
+            "Rename it; if the name looks like no text at all, name the encoding: Content-Type: text/csv; charset=…."
+        )
+
+
+def _check_nested(kind: pa.DataType, column: str) -> None:
+    """The names of the fields within a column of Parquet become those of the table, too."""
+    for number in range(kind.num_fields):
+        field = kind.field(number)
+        _check_characters(field.name, f"A field of the column '{column}'")
+        _check_nested(field.type, column)
 
 
 def _open_parquet(source: Source, limits: EngineLimits) -> Input:
@@ -229,4 +250,6 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
         ) from error
     check_width(schema.names, limits)
     check_names(list(schema.names))
+    for field in schema:
+        _check_nested(field.type, field.name)
     return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)

@@ -12,7 +12,7 @@ from lakegate_chassis import tracing
 from lakegate_chassis.background import Background
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
-from lakegate_chassis.problems import Problem, Unavailable, unforeseen
+from lakegate_chassis.problems import Problem, Unavailable, unforeseen, unstorable
 from lakegate_ingest.errors import LoadCancelled, StoreUnavailable
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.copies import Copies
@@ -103,6 +103,9 @@ class Jobs:
             log.warning("load_commit_pending", load_id=str(live.load_id), reason=str(pending))
             self._later(live)
             return
+        except asyncpg.DataError as error:  # the database is there, and will say the same every time
+            if not await self.fail(live, unstorable(error)):
+                return
         except (Unavailable, StoreUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # Without the database nothing can be recorded: the load keeps its state and its lease.
             log.warning("load_put_off", load_id=str(live.load_id), reason=type(error).__name__)

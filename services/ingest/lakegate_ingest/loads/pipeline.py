@@ -45,7 +45,8 @@ from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.uploads.service import Uploads
 
-MAX_ROUNDS = 4
+# Each round that is lost was won by another load, which changed the schema: as many as may well run at once.
+MAX_ROUNDS = 32
 ATTEMPT_STEP = 100  # attempt 2, round 1 is 201: names of files never repeat
 EARLY_ATTEMPT = 99  # the folder of what is read before the first attempt
 

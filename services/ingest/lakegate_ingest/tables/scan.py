@@ -8,40 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyiceberg.expressions import (
-    AlwaysTrue,
-    And,
-    BooleanExpression,
-    LiteralPredicate,
-    Not,
-    Or,
-    Reference,
-    SetPredicate,
-)
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
 from pyiceberg.io.pyarrow import (
     ArrowScan,
     _get_column_projection_values,
     _to_requested_schema,
-    expression_to_pyarrow,
     pyarrow_to_schema,
     schema_to_pyarrow,
 )
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import DataScan, FileScanTask
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import DecimalType, IcebergType, IntegerType, ListType, LongType, MapType
+from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
+from lakegate_ingest.tables.comparing import compares_uuids, exact, to_arrow
 
 READ_BUFFER_BYTES = 1 << 20
 MAX_FILTER_CHARS = 8192
@@ -68,7 +58,17 @@ class Scan:
         self._limit = query.limit
         self._batch_rows = batch_rows
         self._io = files
-        self._filter = _parsed(query.filter)
+        parsed = _parsed(query.filter)
+        self._table_schema = _schema_then(metadata, query.snapshot_id)
+        known = [field.name for field in self._table_schema.fields]
+        for column in query.columns or ():
+            if column not in known:
+                raise UnknownColumn(f"The table has no column '{column[:100]}'. It has: {', '.join(known[:50])}.")
+        try:
+            self._filter = exact(parsed, self._table_schema)
+            self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            raise BadRowFilter(f"The filter does not fit the table: {error}") from error
         self._scan = DataScan(
             table_metadata=metadata,
             io=self._io,
@@ -76,24 +76,8 @@ class Scan:
             selected_fields=query.columns or ("*",),
             snapshot_id=query.snapshot_id,
         )
-        self._table_schema = self._schema_then()
-        known = [field.name for field in self._table_schema.fields]
-        for column in query.columns or ():
-            if column not in known:
-                raise UnknownColumn(f"The table has no column '{column[:100]}'. It has: {', '.join(known[:50])}.")
-        try:
-            _check_literals(self._filter, self._table_schema)
-            self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise BadRowFilter(f"The filter does not fit the table: {error}") from error
         self.projection: Schema = self._scan.projection()
         self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
-
-    def _schema_then(self) -> Schema:
-        snapshot = self._scan.snapshot()
-        if self._scan.snapshot_id is None or snapshot is None or snapshot.schema_id is None:
-            return self._metadata.schema()
-        return next(known for known in self._metadata.schemas if known.schema_id == snapshot.schema_id)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Batches of at most `batch_rows` rows in the projection's schema, up to the limit."""
@@ -102,6 +86,11 @@ class Scan:
         if snapshot is not None:
             self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
         tasks = list(self._scan.plan_files())
+        if compares_uuids(self._bound) and any(task.delete_files for task in tasks):
+            raise BadRowFilter(
+                "Rows of this table were deleted by delete files, and with those no uuid can be compared. "
+                "Filter by another column."
+            )
         for task in tasks:
             for file in (task.file, *task.delete_files):
                 self._io.check(file.file_path)
@@ -147,7 +136,7 @@ class Scan:
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
             expression = self._expression(file_schema, missing)
             groups = list(range(file.num_row_groups))
-            if expression is not None:
+            if expression is not None and not compares_uuids(self._bound):  # Arrow has no statistics of uuids
                 fragment = cast(Any, ds.ParquetFileFormat().make_fragment(source))
                 groups = [group.id for group in fragment.subset(expression).row_groups]
             for batch in file.iter_batches(
@@ -176,40 +165,14 @@ class Scan:
         translated = translate_column_names(
             self._bound, file_schema, case_sensitive=True, projected_field_values=missing
         )
-        return expression_to_pyarrow(bind(file_schema, translated, case_sensitive=True), file_schema)
+        return to_arrow(bind(file_schema, translated, case_sensitive=True), file_schema)
 
 
-def _check_literals(expression: BooleanExpression, schema: Schema) -> None:
-    """pyiceberg rounds a literal to the column's type, and `a = 1.5` would find 2. Raises BadRowFilter."""
-    left: list[BooleanExpression] = [expression]
-    while left:
-        part = left.pop()
-        if isinstance(part, And | Or):
-            left += [part.left, part.right]
-        elif isinstance(part, Not):
-            left.append(part.child)
-        elif isinstance(part, LiteralPredicate | SetPredicate):
-            kind = schema.find_field(cast(Reference, part.term).name).field_type
-            literals = part.literals if isinstance(part, SetPredicate) else {part.literal}
-            for literal in literals:
-                _check_digits(part, kind, literal.value)
-
-
-def _check_digits(part: LiteralPredicate | SetPredicate, kind: IcebergType, value: Any) -> None:
-    if not isinstance(kind, IntegerType | LongType | DecimalType) or not isinstance(value, float | Decimal | str):
-        return
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return  # no number at all: bind says so
-    places = kind.scale if isinstance(kind, DecimalType) else 0
-    if number.is_finite() and number == round(number, places):
-        return
-    what = f"{places} decimal places" if isinstance(kind, DecimalType) else "whole numbers"
-    raise BadRowFilter(
-        f"The column '{cast(Reference, part.term).name}' holds {what} ({kind}), and {str(value)[:50]} is none. "
-        "Compare it with a value that it can have."
-    )
+def _schema_then(metadata: TableMetadata, snapshot_id: int | None) -> Schema:
+    snapshot = metadata.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
+    if snapshot is None or snapshot.schema_id is None:
+        return metadata.schema()
+    return next(known for known in metadata.schemas if known.schema_id == snapshot.schema_id)
 
 
 def _parsed(text: str | None) -> BooleanExpression:
@@ -220,9 +183,8 @@ def _parsed(text: str | None) -> BooleanExpression:
     try:
         return parse(text)
     except ParseException as error:
-        raise BadRowFilter(
-            f"The filter can't be read at character {error.column}: {error.msg}. "
-            "Write it like: dep_delay > 60 and carrier in ('UA', 'AA')."
-        ) from error
+        rest = text[error.loc :].strip()
+        where = f"can't be read from character {error.column} on: {rest[:50]}" if rest else "breaks off at its end"
+        raise BadRowFilter(f"The filter {where}. Write it like: dep_delay > 60 and carrier in ('UA', 'AA').") from error
     except (ValueError, RecursionError) as error:
         raise BadRowFilter(f"The filter can't be read: {error}") from error

@@ -72,7 +72,10 @@ def test_a_json_array_without_columns_is_refused(load, content: str) -> None:
         (b"%PDF-1.7", "PDF"),
         (b"PAR1abc", "format=parquet"),
         (b"a,b\0\0\1,2", "zero bytes"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16 without a byte order mark.* charset=utf-16-le"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "charset=utf-16-be"),
+        ("a,b\n1,2\n".encode("utf-32-le"), "UTF-32 without a byte order mark.* charset=utf-32-le"),
+        ("a,b\n1,2\n".encode("utf-32-be"), "charset=utf-32-be"),
         (bytes(range(1, 32)) * 20, "control characters"),
     ],
 )
@@ -81,9 +84,9 @@ def test_a_binary_file_called_csv_is_refused_with_what_it_is(head: bytes, says: 
         engine.detect_bytes(head, "data.csv", "text/csv")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON, Format.JSON])
-def test_a_byte_order_mark_and_utf_16_are_read(load, encoding: str, format: Format) -> None:
+def test_a_byte_order_mark_with_utf_16_and_utf_32_is_read(load, encoding: str, format: Format) -> None:
     texts = {
         Format.CSV: "id,name\n1,Zoë\n",
         Format.NDJSON: '{"id": 1, "name": "Zoë"}\n',
@@ -329,6 +332,20 @@ def test_duplicate_column_names_are_refused(load, header: str) -> None:
 def test_an_empty_column_name_is_refused(load, header: str) -> None:
     with pytest.raises(engine.EmptyColumnName, match="header=false"):
         load(f"{header}\n1,2,3\n")
+
+
+@pytest.mark.parametrize("name", ["a\0", "v\x1b[31m", "\x7f"])
+def test_a_control_character_in_a_column_name_is_refused(load, name: str) -> None:
+    with pytest.raises(engine.BadColumnName, match=r"Column 2 of 2 .*control character"):
+        load(f"id,{name}\n1,2\n".encode("utf-16"))  # where zero bytes are no sign of a binary file
+    with pytest.raises(engine.BadColumnName, match=r"Column 1 of 1 .*control character"):
+        load(parquet(pa.table({name: [1]})), format=Format.PARQUET)
+    with pytest.raises(engine.BadColumnName, match=r"field of the column 'outer' .*control character"):
+        load(parquet(pa.table({"outer": [[{name: 1}]]})), format=Format.PARQUET)
+
+
+def test_a_column_name_may_have_several_lines_as_spreadsheets_write_it(load) -> None:
+    assert load('id,"total\namount"\n1,2\n').rows == [{"id": 1, "total\namount": 2}]
 
 
 def test_json_lines_that_are_no_objects_are_quarantined(load) -> None:

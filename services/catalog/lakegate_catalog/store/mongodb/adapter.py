@@ -18,6 +18,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lakegate_catalog.settings import MongoSettings
+from lakegate_catalog.store.areas import parents_in
 from lakegate_catalog.store.mongodb.documents import (
     Document,
     Waiting,
@@ -240,16 +241,18 @@ class MongoCatalogStore(CatalogStore):
         *,
         parent: str | None = None,
         prefix: str = "",
+        areas: Sequence[str] | None = None,
         after: str = "",
         limit: int = 100,
     ) -> list[Change]:
         wanted: Document = {"tenant": tenant, "space": space.value}
         if parent is not None:
             wanted["parent"] = parent
+        within = [] if areas is None else [{"parent": {"$regex": parents_in(areas)}}]
         carried: list[Change] = []
         page = max(limit, SMALLEST_PAGE)
         while len(carried) < limit:
-            keys = {"$and": [{"key": beginning_with(prefix)}, {"key": {"$gt": after}}]}
+            keys = {"$and": [{"key": beginning_with(prefix)}, {"key": {"$gt": after}}, *within]}
             with translated():
                 found = self._claims.find(wanted | keys).sort("key", ASCENDING).limit(page)
                 claims = await found.to_list(None)

@@ -1,0 +1,147 @@
+"""What a row filter compares, where pyiceberg and Arrow would round a value, or can't compare it at all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import (
+    And,
+    BooleanExpression,
+    BoundLiteralPredicate,
+    BoundSetPredicate,
+    LiteralPredicate,
+    Not,
+    Or,
+    Reference,
+    SetPredicate,
+)
+from pyiceberg.expressions.literals import DecimalLiteral, Literal
+from pyiceberg.expressions.visitors import visit
+from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
+from pyiceberg.schema import Schema
+from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, UUIDType
+
+from lakegate_ingest.errors import BadRowFilter
+
+_UUID_BYTES = pa.binary(16)
+# Iceberg's decimals have 38 digits at most; a filter may be written with some more, which are zeros then
+_DIGITS = Context(prec=100)
+
+
+def exact(expression: BooleanExpression, schema: Schema) -> BooleanExpression:
+    """`expression` with each literal as its column can have it. Raises BadRowFilter, ValueError for no column.
+
+    pyiceberg rounds a literal to a column of whole numbers, so that `a = 1.5` would find 2, and takes one for a decimal
+    column only when it is written with all of the column's places.
+    """
+    if isinstance(expression, And | Or):
+        return type(expression)(exact(expression.left, schema), exact(expression.right, schema))
+    if isinstance(expression, Not):
+        return Not(exact(expression.child, schema))
+    if not isinstance(expression, LiteralPredicate | SetPredicate):
+        return expression
+    column = cast(Reference, expression.term).name
+    kind = schema.find_field(column).field_type
+    if isinstance(expression, SetPredicate):
+        return type(expression)(expression.term, {_exact(column, kind, literal) for literal in expression.literals})
+    return type(expression)(expression.term, _exact(column, kind, expression.literal))
+
+
+def _exact(column: str, kind: IcebergType, literal: Literal[Any]) -> Literal[Any]:
+    value = literal.value
+    if not isinstance(kind, IntegerType | LongType | DecimalType):
+        return literal
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return literal
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return literal  # no number at all: bind says so
+    places = kind.scale if isinstance(kind, DecimalType) else 0
+    try:
+        rounded = number.quantize(Decimal((0, (1,), -places)), context=_DIGITS)
+    except InvalidOperation:  # infinite, or far more digits than any column has
+        rounded = None
+    if rounded is None or rounded != number:
+        what = f"{places} decimal places" if isinstance(kind, DecimalType) else "whole numbers"
+        raise _impossible(column, kind, value, what)
+    if not isinstance(kind, DecimalType):
+        return literal
+    if rounded and rounded.adjusted() >= kind.precision - places:
+        raise _impossible(column, kind, value, f"{kind.precision} digits")
+    return DecimalLiteral(rounded)
+
+
+def _impossible(column: str, kind: IcebergType, value: Any, what: str) -> BadRowFilter:
+    return BadRowFilter(
+        f"The column '{column}' holds {what} ({kind}), and {str(value)[:50]} is none. "
+        "Compare it with a value that it can have."
+    )
+
+
+def compares_uuids(bound: BooleanExpression) -> bool:
+    """Whether a bound filter compares a uuid with a value; looking for null is no comparison."""
+    left = [bound]
+    while left:
+        part = left.pop()
+        if isinstance(part, And | Or):
+            left += [part.left, part.right]
+        elif isinstance(part, Not):
+            left.append(part.child)
+        elif isinstance(part, BoundLiteralPredicate | BoundSetPredicate) and isinstance(
+            part.term.ref().field.field_type, UUIDType
+        ):
+            return True
+    return False
+
+
+def to_arrow(bound: BooleanExpression, schema: Schema) -> pc.Expression:
+    """A bound filter for Arrow, with the names that `schema` has."""
+    return visit(bound, _ByBytes(schema))
+
+
+class _ByBytes(_ConvertToArrowExpression):
+    """pyiceberg's conversion; Arrow can't compare uuids, so their bytes are compared."""
+
+    def _compared(
+        self, compare: Callable[[Any, Any], pc.Expression], term: Any, literal: Literal[Any]
+    ) -> pc.Expression:
+        kind = term.ref().field.field_type
+        column = pc.field(self._get_field_name(term))
+        if isinstance(kind, UUIDType):
+            return compare(column.cast(_UUID_BYTES), pa.scalar(literal.value, _UUID_BYTES))
+        return compare(column, pa.scalar(literal.value, schema_to_pyarrow(kind)))
+
+    def visit_equal(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.eq, term, literal)
+
+    def visit_not_equal(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.ne, term, literal)
+
+    def visit_greater_than(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.gt, term, literal)
+
+    def visit_greater_than_or_equal(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.ge, term, literal)
+
+    def visit_less_than(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.lt, term, literal)
+
+    def visit_less_than_or_equal(self, term: Any, literal: Literal[Any]) -> pc.Expression:
+        return self._compared(operator.le, term, literal)
+
+    def visit_in(self, term: Any, literals: set[Any]) -> pc.Expression:
+        if isinstance(term.ref().field.field_type, UUIDType):
+            values = pa.array(sorted(literals), _UUID_BYTES)
+            return pc.field(self._get_field_name(term)).cast(_UUID_BYTES).isin(values)
+        return super().visit_in(term, literals)
+
+    def visit_not_in(self, term: Any, literals: set[Any]) -> pc.Expression:
+        if isinstance(term.ref().field.field_type, UUIDType):
+            return ~self.visit_in(term, literals)
+        return super().visit_not_in(term, literals)
