@@ -101,6 +101,38 @@ def test_a_number_of_json_is_exact_or_set_aside(
     assert loaded.result.path == path
 
 
+@pytest.mark.parametrize("word", ["NaN", "nan", "INF", "-inf", "-iNfInItY"])
+@pytest.mark.parametrize("kind", [FloatType(), DoubleType(), StringType(), LongType()], ids=str)
+def test_a_word_that_is_no_json_is_set_aside_whatever_the_column(load, word: str, kind: IcebergType) -> None:
+    loaded = load(f'{{"n": 1, "f": {word}}}\n', format=Format.NDJSON, schema=table(kind))
+    assert loaded.rows == []
+    assert loaded.rejects[0]["reason"] == "the line is not valid JSON"
+
+
+@pytest.mark.parametrize("value", ['{"a": [1, NaN]}', "[inf]", '[{"a":-Infinity}]'])
+def test_nor_is_it_json_within_an_object(load, value: str) -> None:
+    loaded = load(f'{{"f": {value}}}\n{{"f": "x"}}\n', format=Format.NDJSON, schema=table(StringType()))
+    assert [row["f"] for row in loaded.rows] == ["x"]
+    assert loaded.rejects[0]["reason"] == "the line is not valid JSON"
+
+
+@pytest.mark.parametrize("kind", [FloatType(), DoubleType(), StringType()], ids=str)
+@pytest.mark.parametrize("late", ["", "nan"])
+def test_the_same_word_in_quotes_is_a_text_and_a_number(load, kind: IcebergType, late: str) -> None:
+    lines = '{"n": 1, "f": "inf"}\n' + (f'{{"f": {late}}}\n' if late else "")
+    loaded = load(lines, format=Format.NDJSON, schema=table(kind))
+    assert [str(row["f"]) for row in loaded.rows] == ["inf"]
+    assert [row["reason"] for row in loaded.rejects] == (["the line is not valid JSON"] if late else [])
+
+
+@pytest.mark.parametrize("late", ["", "nan"])
+def test_an_object_that_only_speaks_of_such_words_is_kept(load, late: str) -> None:
+    values = ['{"a":"x,nan"}', '["nancy","inf"]', '"{,nan"']
+    lines = "".join(f'{{"n": 1, "f": {value}}}\n' for value in [*values, *filter(None, [late])])
+    loaded = load(lines, format=Format.NDJSON, schema=table(StringType()))
+    assert [row["f"] for row in loaded.rows] == ['{"a":"x,nan"}', '["nancy","inf"]', "{,nan"]
+
+
 def test_a_text_beside_one_that_looks_like_a_number_keeps_its_escapes_and_nulls(load) -> None:
     values = ['"1.5"', '"\\u00e9 \\"q\\""', "null", '{"a":[1]}']
     lines = "".join(f'{{"n": 1, "f": {value}}}\n' for value in values)
