@@ -220,8 +220,8 @@ def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
 def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
     kind = column.kind
     if isinstance(kind, DoubleType):
-        # Only what was written may be taken for a double: a guess may not take a whole number that it would change.
-        return _Choice(odd=f"NOT (abs({{v}}) < {2**53})" if column.inferred else "NOT isfinite({v})")
+        # A whole number from here on may have been another one: the tolerant path looks at how it is written.
+        return _Choice(odd=f"NOT (abs({{v}}) < {2**53})")
     if isinstance(kind, BooleanType):
         return _Choice("{v}", rule.parsed, odd="{v} NOT IN ('true', 'false')")  # as it is counted
     if isinstance(kind, StringType):
@@ -318,5 +318,6 @@ def _check_truths(
                 values += chunk.num_values - (nulls or 0)
     start = spool.skip
     assert spool.truths is not None
-    if spool.truths.total(start, found.size_bytes) != values and truth_under(found.path, start, numbers):
+    counted = spool.truths.total(start, found.size_bytes) == values and not (values and spool.truths.escaped)
+    if not counted and truth_under(found.path, start, numbers):
         raise NotTyped("a column of numbers has true or false")
