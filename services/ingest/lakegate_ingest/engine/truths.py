@@ -1,7 +1,8 @@
 """Where true and false stand in JSON: DuckDB's reader makes them 1 and 0 in a column of numbers, without a word.
 
 Counted as the file is read, in one vectorised pass; the count has to be that of the boolean columns' values. Only when
-it is not (a text says "true", or a nested value does), or an escape may hide a letter of "true", the file is searched for the names of the columns themselves.
+it is not (a text says "true", or a nested value does), or an escape may hide a letter of "true", the file is searched
+for the names of the columns themselves.
 """
 
 from __future__ import annotations

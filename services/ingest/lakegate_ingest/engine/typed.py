@@ -48,8 +48,7 @@ _WORDS = "('nan', 'inf', 'infinity', '-nan', '-inf', '-infinity')"
 _ENDS = " OR ".join(f"suffix({{v}}, '{letter}')" for letter in "nNfFyY")
 _WORD = f"(strlen({{v}}) < 10 AND ({_ENDS}) AND lower({{v}}) IN {_WORDS})"
 _DOUBTFUL = (
-    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?'))"
-    f" OR {_WORD} OR {NESTED_DOUBT})"
+    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?')) OR {_WORD} OR {NESTED_DOUBT})"
 )
 _BARE = f"({_FRACTION} OR {_WORD} OR {NESTED_DOUBT})"
 _PROBE = "__lakegate_probe"

@@ -1,8 +1,8 @@
 """How each Iceberg type is read from text: the rules for what fits, as DuckDB SQL, and the words for what does not.
 
 DuckDB casts generously: '1.5' becomes the whole number 2, '1_000' a thousand, '2013-01-01 05:00' the date without its
-time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. Nothing
-here may change a value silently, so each cast comes with a condition under which the value counts as bad.
+time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. So each
+cast comes with a condition under which the value counts as bad; docs/decisions/0009 lists what changes all the same.
 Midnight written as 24:00:00 is no change: that is the next day's 00:00:00, as ISO 8601 has it.
 """
 
@@ -87,9 +87,7 @@ _DATE_OUTSIDE, _LOCAL_OUTSIDE, _ZONED_OUTSIDE = (f"({{p}} NOT {years})" for year
 _WORD = "({p} = 'epoch' AND contains(lower({v}), 'epoch'))"
 # The name of a zone stands behind a time and a space. DuckDB would use it for every value after it that has none, so
 # its cast for zones never sees one: its cast to a local time fails for all names but UTC. GMT is the same.
-_UNNAMED = (
-    "({v} NOT LIKE '%:% %' OR TRY_CAST({v} AS TIMESTAMP) IS NOT NULL OR upper(rtrim({v})) LIKE '%:% GMT')"
-)
+_UNNAMED = "({v} NOT LIKE '%:% %' OR TRY_CAST({v} AS TIMESTAMP) IS NOT NULL OR upper(rtrim({v})) LIKE '%:% GMT')"
 # No zone is further off than 18 hours; nor has an hour more than 59 minutes. Nearly all end in :00, or are +00.
 _FAR = (
     "(((contains({v}, '+') AND NOT (contains({v}, '+0') AND (suffix({v}, ':00') OR suffix({v}, '+00'))))"

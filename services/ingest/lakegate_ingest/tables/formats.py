@@ -140,7 +140,7 @@ def _flat(column: pa.Array[Any]) -> pa.Array[Any]:
 
 
 def _is_fine(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_decimal(kind)) and kind.scale > 6
+    return isinstance(kind, (pa.Decimal128Type, pa.Decimal256Type)) and kind.scale > 6
 
 
 def _csv_bytes(table: pa.Table) -> bytes:

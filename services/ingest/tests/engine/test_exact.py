@@ -212,7 +212,9 @@ def test_whole_numbers_that_a_double_would_round_make_a_column_text(load, format
     assert loaded.rows[-1]["f"] == "9007199254740993"
 
 
-@pytest.mark.parametrize(("text", "place"), [("+491512345678", 0), ("+491512345678", 100_000), (" 007", 0), (" -007", 1)])
+@pytest.mark.parametrize(
+    ("text", "place"), [("+491512345678", 0), ("+491512345678", 100_000), (" 007", 0), (" -007", 1)]
+)
 def test_a_number_that_a_guess_would_rewrite_makes_a_column_text(load, text: str, place: int) -> None:
     loaded = load("n,f\n" + "1,12345678\n" * place + f"1,{text}\n")
     assert loaded.types["f"] == "string"
@@ -224,7 +226,9 @@ def test_an_escaped_letter_hides_no_true_from_the_count(load) -> None:
         NestedField(1, "v", DoubleType(), required=False), NestedField(2, "b", BooleanType(), required=False)
     )
     for escaped in ("\\u0074rue", "tru\\u0065"):
-        loaded = load(f'{{"v": true, "b": "{escaped}"}}\n{{"v": 1.5, "b": true}}\n', format=Format.NDJSON, schema=schema)
+        loaded = load(
+            f'{{"v": true, "b": "{escaped}"}}\n{{"v": 1.5, "b": true}}\n', format=Format.NDJSON, schema=schema
+        )
         assert [row["v"] for row in loaded.rows] == [1.5]
         assert "'true' is not a number" in loaded.rejects[0]["reason"]
 

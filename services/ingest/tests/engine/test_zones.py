@@ -11,9 +11,7 @@ from pyiceberg.types import LongType, NestedField, StringType, TimestampType, Ti
 
 from lakegate_ingest.engine import Format
 
-ZONED = Schema(
-    NestedField(1, "n", LongType(), required=False), NestedField(2, "at", TimestamptzType(), required=False)
-)
+ZONED = Schema(NestedField(1, "n", LongType(), required=False), NestedField(2, "at", TimestamptzType(), required=False))
 NOON = datetime(2013, 1, 31, 12, tzinfo=UTC)
 
 
@@ -80,9 +78,7 @@ def test_an_offset_counts_for_its_own_time_alone(load, format: Format, late: tup
     ],
 )
 @pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON])
-def test_what_stands_behind_a_time_decides_the_type_of_a_new_column(
-    load, format: Format, text: str, kind: str
-) -> None:
+def test_what_stands_behind_a_time_decides_the_type_of_a_new_column(load, format: Format, text: str, kind: str) -> None:
     for texts in ([text], [text] * 3):
         loaded = load(records(format, *texts), format=format)
         assert loaded.types["at"] == kind
