@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from datetime import date
 from decimal import Decimal
@@ -184,6 +185,25 @@ def test_a_uuid_is_text_in_every_text_format() -> None:
     csv, ndjson = (Encoder(kind, batch.schema).batch(batch) for kind in (RowFormat.CSV, RowFormat.NDJSON))
     assert csv.decode().splitlines() == [f'"{value}"', ""]
     assert ndjson.decode().splitlines() == [f'{{"id":"{value}"}}', '{"id":null}']
+
+
+def test_no_number_is_lost_where_a_format_has_none_for_it() -> None:
+    small = Decimal("-0.0000000001")
+    batch = pa.record_batch(
+        {
+            "d": pa.array([small, None], pa.decimal128(38, 10)),
+            "e": pa.array([Decimal("0.50"), None], pa.decimal128(9, 2)),
+            "f": pa.array([float("nan"), 1.5]),
+            "g": pa.array([float("-inf"), None], pa.float32()),
+            "s": pa.array([[float("inf"), 1.0], None], pa.list_(pa.float64())),
+        }
+    )
+    csv, ndjson = (Encoder(kind, batch.schema).batch(batch) for kind in (RowFormat.CSV, RowFormat.NDJSON))
+    assert [json.loads(line) for line in ndjson.splitlines()] == [
+        {"d": f"{small:f}", "e": "0.50", "f": "NaN", "g": "-Infinity", "s": ["Infinity", 1.0]},
+        {"d": None, "e": None, "f": 1.5, "g": None, "s": None},
+    ]
+    assert csv.decode().splitlines() == ['"-0.0000000001",0.50,nan,-inf,"[""Infinity"",1.0]"', ",,1.5,,"]
 
 
 async def test_a_table_that_is_not_there_is_404(api: Any) -> None:

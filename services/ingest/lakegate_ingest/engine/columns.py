@@ -21,6 +21,7 @@ from lakegate_ingest.engine.errors import (
 from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.model import Format, OnNewColumn
+from lakegate_ingest.engine.precision import holds
 from lakegate_ingest.engine.types import parquet_reading, reading
 
 
@@ -144,7 +145,12 @@ def _match(index: Mapping[str, NestedField], name: str) -> NestedField | None:
 def _check_fillable(field: NestedField, name: str, found: Input) -> None:
     if found.arrow is not None:
         kind = found.arrow.field(name).type
-        if _has_wide_decimal(kind):
+        if holds(kind, pa.types.is_duration):
+            raise IncompatibleColumn(
+                f"The column '{name}' of '{found.source.name}' is {kind}: tables have no type for a duration. Cast it "
+                "before sending: to a whole number with the unit in the column's name, or to text."
+            )
+        if holds(kind, _is_wide_decimal):
             raise IncompatibleColumn(
                 f"The column '{name}' of '{found.source.name}' is {kind}: a decimal has at most 38 digits here. "
                 "Cast it before sending: to a decimal of 38 digits, or to text."
@@ -167,12 +173,8 @@ def _check_fillable(field: NestedField, name: str, found: Input) -> None:
     )
 
 
-def _has_wide_decimal(kind: pa.DataType) -> bool:
+def _is_wide_decimal(kind: pa.DataType) -> bool:
     """DuckDB reads decimals of more than 38 digits as doubles, and wrong ones."""
-    if pa.types.is_dictionary(kind):
-        return _has_wide_decimal(kind.value_type)
-    if pa.types.is_nested(kind):
-        return any(_has_wide_decimal(kind.field(place).type) for place in range(kind.num_fields))
     return isinstance(kind, pa.Decimal256Type) and kind.precision > 38
 
 

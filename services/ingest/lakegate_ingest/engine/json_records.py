@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
-from lakegate_ingest.engine.types import literal
+from lakegate_ingest.engine.types import literal, on
 
 _VALID = "json_valid(line)"
 _GROUP_KEYS = 200
-MANY_DIGITS = "[0-9.]{16}"  # fifteen digits and a point come through a double unchanged
+INEXACT = "[0-9.]{16}|[eE]-[0-9]{3}"  # fifteen digits and a point come through a double; with e-324 nothing does
 _NO_JSON = "'(?i)-?(nan|inf|infinity)'"  # DuckDB takes them for numbers
+# On the text of a value: an object or array that may have such a word in it.
+NESTED_DOUBT = "({v} >= '[' AND ({v} < '\\' OR {v} >= '{') AND regexp_matches({v}, '(?i)[:,[]-?(nan|inf)'))"
 _CONTROL = "[\\x00-\\x1f\\x7f]"
 
 
@@ -182,9 +184,10 @@ def _doubt(value: str, name: str, exact: Exact) -> str:
     if name in exact.texts or name in exact.numbers:
         fraction = f"{value} >= '-' AND {value} < ':' AND (contains({value}, '.') OR contains({value}, 'e'))"
         if name not in exact.texts:
-            fraction += f" AND regexp_matches(line, '{MANY_DIGITS}')"
+            fraction += f" AND regexp_matches(line, '{INEXACT}')"
         cheap = f"{cheap} OR ({fraction})"
-    return f"CASE WHEN {cheap} THEN json_type(line, {literal(_pointer(name))}) = 'DOUBLE' ELSE false END"
+    doubt = f"CASE WHEN {cheap} THEN json_type(line, {literal(_pointer(name))}) = 'DOUBLE' ELSE false END"
+    return f"({doubt} OR {on(NESTED_DOUBT, value)})" if name in exact.texts else doubt
 
 
 def _look_again(

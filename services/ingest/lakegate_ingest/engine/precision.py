@@ -19,14 +19,15 @@ def _in_nanoseconds(kind: pa.DataType) -> bool:
 
 
 def _holds_nanoseconds(kind: pa.DataType) -> bool:
-    return _holds(kind, _in_nanoseconds)
+    return holds(kind, _in_nanoseconds)
 
 
-def _holds(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
+def holds(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
+    """Whether the type, or one within it, is `wanted`."""
     if pa.types.is_dictionary(kind):
-        return _holds(kind.value_type, wanted)
+        return holds(kind.value_type, wanted)
     if pa.types.is_nested(kind):
-        return any(_holds(kind.field(place).type, wanted) for place in range(kind.num_fields))
+        return any(holds(kind.field(place).type, wanted) for place in range(kind.num_fields))
     return bool(wanted(kind))
 
 
@@ -78,7 +79,7 @@ def _with_text(table: pa.Table, wanted: Callable[[pa.DataType], bool]) -> pa.Tab
 
 
 def _as_text(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> pa.DataType:
-    if not _holds(kind, wanted):
+    if not holds(kind, wanted):
         return kind
     if pa.types.is_dictionary(kind):
         return _as_text(kind.value_type, wanted)

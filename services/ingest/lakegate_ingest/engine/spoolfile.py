@@ -122,7 +122,7 @@ class _Open:
             self._await_bytes(spool.arrival, start, start + wanted)
         body = os.pread(self._descriptor, wanted, start) if wanted else b""
         if spool.truths is not None and body:
-            before = min(3, start - spool.skip)
+            before = min(4, start - spool.skip)
             spool.truths.saw(start, os.pread(self._descriptor, before, start - before), body)
         self._place.position = position + len(head) + len(body)
         return head + body if head else body

@@ -1,7 +1,8 @@
 """Where true and false stand in JSON: DuckDB's reader makes them 1 and 0 in a column of numbers, without a word.
 
 Counted as the file is read, in one vectorised pass; the count has to be that of the boolean columns' values. Only when
-it is not (a text says "true", or a nested value does) the file is searched for the names of the columns themselves.
+it is not (a text says "true", or a nested value does), or an escape may hide a letter of "true", the file is searched
+for the names of the columns themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 _WORDS = (b"true", b"fals")  # four bytes each: compared as one number, at each of four alignments
 _NUMBERS = tuple(pa.scalar(int.from_bytes(word, "little"), pa.uint32()) for word in _WORDS)
+_ESCAPES = (b"\\u006", b"\\u007")  # of the letters from a to z
 _PIECE = 64 * 1024  # numbers compared at once: the bits stay in the cache
 _READ_BYTES = 1024 * 1024
 _OVERLAP_BYTES = 64 * 1024
@@ -27,10 +29,13 @@ class TruthCount:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], int] = {}  # (start, end): words that end in it
+        self.escaped = False  # a letter of a word may be written as \u0074
 
     def saw(self, start: int, before: bytes, data: bytes) -> None:
-        """`data` from byte `start` on; `before` are the three bytes in front of it."""
-        border = before + data[:3]
+        """`data` from byte `start` on; `before` are the four bytes in front of it."""
+        border = before[-3:] + data[:3]
+        if b"\\" in data or b"\\" in before:
+            self.escaped |= any(start in text for start in _ESCAPES for text in (data, before + data[:4]))
         found = sum(border.count(word) for word in _WORDS) + _count(data)
         self._seen[start, start + len(data)] = found
 
@@ -63,8 +68,8 @@ def truth_under(path: Path, skip: int, names: Sequence[str]) -> bool:
 
 
 def long_fraction_under(path: Path, skip: int, names: Sequence[str]) -> bool:
-    """Likewise a number with a point or an exponent, and with more digits than a double surely holds."""
-    return _found_under(path, skip, names, rb"-?(?=[0-9.]{16})[0-9]*[.eE]")
+    """Likewise a number with a point or an exponent, and with more digits, or a smaller one, than a double may hold."""
+    return _found_under(path, skip, names, rb"-?(?:(?=[0-9.]{16})[0-9]*[.eE]|[0-9.]+[eE]-[0-9]{3})")
 
 
 def _found_under(path: Path, skip: int, names: Sequence[str], value: bytes) -> bool:

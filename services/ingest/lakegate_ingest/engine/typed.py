@@ -19,6 +19,7 @@ from pyiceberg.types import (
     BooleanType,
     DecimalType,
     DoubleType,
+    FloatType,
     IntegerType,
     LongType,
     StringType,
@@ -30,6 +31,7 @@ from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
 from lakegate_ingest.engine.errors import EngineError
 from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
+from lakegate_ingest.engine.json_records import NESTED_DOUBT
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
 from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
@@ -39,13 +41,16 @@ from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, 
 _BUFFER_BYTES = 2 * 1024 * 1024  # as long as DuckDB's longest line; what stays in the cache is a quarter faster
 _STOP = "a value does not fit"
 _DOUBT = "a text may be a number"
-# How DuckDB writes a double, in order of cost; and the words it takes for numbers, as they are mostly written.
+# How DuckDB writes a double, in order of cost.
 _FRACTION = "({v} >= '-' AND {v} < ':' AND (contains({v}, '.') OR contains({v}, 'e')))"
+# What DuckDB takes for numbers of JSON, in any case, and passes on as it is written. Few texts end like one.
+_WORDS = "('nan', 'inf', 'infinity', '-nan', '-inf', '-infinity')"
+_ENDS = " OR ".join(f"suffix({{v}}, '{letter}')" for letter in "nNfFyY")
+_WORD = f"(strlen({{v}}) < 10 AND ({_ENDS}) AND lower({{v}}) IN {_WORDS})"
 _DOUBTFUL = (
-    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?'))"
-    " OR {v} IN ('NaN', 'Infinity', '-Infinity'))"
+    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?')) OR {_WORD} OR {NESTED_DOUBT})"
 )
-_BARE = f"({_FRACTION} OR lower(ltrim({{v}}, '-')) IN ('nan', 'inf', 'infinity'))"
+_BARE = f"({_FRACTION} OR {_WORD} OR {NESTED_DOUBT})"
 _PROBE = "__lakegate_probe"
 _GROUP_CONDITIONS = 50
 _WIDE_COLUMNS = 400  # each thread has vectors for every column, of its text and of its value
@@ -214,8 +219,8 @@ def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
 def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
     kind = column.kind
     if isinstance(kind, DoubleType):
-        # Only what was written may be taken for a double: a guess may not take a whole number that it would change.
-        return _Choice(odd=f"NOT (abs({{v}}) < {2**53})" if column.inferred else "NOT isfinite({v})")
+        # A whole number from here on may have been another one: the tolerant path looks at how it is written.
+        return _Choice(odd=f"NOT (abs({{v}}) < {2**53})")
     if isinstance(kind, BooleanType):
         return _Choice("{v}", rule.parsed, odd="{v} NOT IN ('true', 'false')")  # as it is counted
     if isinstance(kind, StringType):
@@ -227,6 +232,8 @@ def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
     if isinstance(kind, (IntegerType, LongType)):
         # With a point it may have been another number: the tolerant path looks at how it is written.
         odd = f"({odd} OR ({{p}}::VARCHAR <> {{v}} AND {_FRACTION}))"
+    if isinstance(kind, FloatType):
+        odd = f"({odd} OR NOT isfinite({{p}}))"  # a word that is no JSON, or a text
     return _Choice("{v}", rule.parsed, _result(column, rule), odd)
 
 
@@ -310,5 +317,6 @@ def _check_truths(
                 values += chunk.num_values - (nulls or 0)
     start = spool.skip
     assert spool.truths is not None
-    if spool.truths.total(start, found.size_bytes) != values and truth_under(found.path, start, numbers):
+    counted = spool.truths.total(start, found.size_bytes) == values and not (values and spool.truths.escaped)
+    if not counted and truth_under(found.path, start, numbers):
         raise NotTyped("a column of numbers has true or false")

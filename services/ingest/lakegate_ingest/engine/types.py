@@ -1,8 +1,8 @@
 """How each Iceberg type is read from text: the rules for what fits, as DuckDB SQL, and the words for what does not.
 
 DuckDB casts generously: '1.5' becomes the whole number 2, '1_000' a thousand, '2013-01-01 05:00' the date without its
-time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. Nothing
-here may change a value silently, so each cast comes with a condition under which the value counts as bad.
+time, '1e400' infinity; a time loses its offset and what is finer than a microsecond, and a decimal its digits. So each
+cast comes with a condition under which the value counts as bad; docs/decisions/0009 lists what changes all the same.
 Midnight written as 24:00:00 is no change: that is the next day's 00:00:00, as ISO 8601 has it.
 """
 
@@ -57,8 +57,12 @@ class Reading:
         return f"({{v}} IS NOT NULL AND ({{p}} IS NULL OR {self.odd}))"
 
 
-# ':' follows '9'; most numbers need no more than the first comparison
-LEADING_ZERO = "({v} < '0:' AND ({v} >= '00' OR ({v} >= '-00' AND {v} < '-0:')))"
+# A number that a guess would rewrite: 007, +491512345678, both behind spaces too. ':' follows '9', and what a space or
+# a plus begins comes before '-'; most numbers need no more than the first comparison.
+LEADING_ZERO = (
+    "({v} < '0:' AND ({v} >= '00' OR ({v} >= '-00' AND {v} < '-0:')"
+    r" OR ({v} < '-' AND regexp_matches({v}, '^\s*([+]|-?0[0-9])'))))"
+)
 _NUMBER = "TRY_CAST({v} AS DOUBLE)"
 # A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text
 # is compared with text: a double, or a decimal with a few digits more, would have rounded before anything is compared.
@@ -69,7 +73,6 @@ _REWRITTEN = "{p}::VARCHAR <> {v}"
 _WHOLE_ODD = f"({_REWRITTEN} AND {_CHANGED})"
 _WHOLE_ROUNDED = f"({_REWRITTEN} AND {LEADING_ZERO})"
 _WHOLE = "NOT contains({v}, '.') AND NOT contains(lower({v}), 'e')"
-_FLOAT_ODD = "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf')))"
 # Behind a colon nothing but an offset has a sign; the expressions only confirm.
 _FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
 _HAS_OFFSET = (
@@ -94,7 +97,12 @@ _FAR = (
 _ZONED_ODD = f"(({{p}} IS NULL AND {{v}} IS NOT NULL) OR {_ZONED_OUTSIDE} OR {_FINER} OR {_WORD} OR {_FAR})"
 _LOCAL_ODD = f"({_LOCAL_OUTSIDE} OR {_FINER} OR {_HAS_OFFSET} OR {_WORD})"
 _TIME_OUTSIDE = "({p} >= TIME '24:00:00')"
-_TIME_ODD = f"({_TIME_OUTSIDE} OR contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER})"
+# DuckDB ignores what stands behind a time and a space.
+_TIME_ODD = (
+    f"({_TIME_OUTSIDE} OR contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER}"
+    " OR ({p} = TIME '00:00:00' AND contains(lower({v}), 'epoch'))"
+    r" OR ({v} LIKE '%:% %' AND regexp_matches({v}, ':\S*\s+\S') AND upper(rtrim({v})) NOT LIKE '%:% UTC'))"
+)
 # A date alone has ten characters; in longer text there may be a time, which has to be midnight.
 _DATE_ODD = (
     f"({_DATE_OUTSIDE} OR {_WORD} OR (length({{v}}) > 10 AND"
@@ -102,6 +110,17 @@ _DATE_ODD = (
 )
 # From here on a double has not every whole number; text without a point or an exponent is one.
 _HUGE = f"({{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} AND isfinite({{p}}) AND {_WHOLE})"
+
+
+def _float_odd(bits: int) -> str:
+    """Text that a float or double with so many bits can't hold: too large, too small, or a whole number in between.
+    The casts of whole numbers to DECIMAL are exact. A fraction is taken as near as there is one."""
+    exact = "coalesce(TRY_CAST(CAST({p} AS DOUBLE) AS DECIMAL(38,0)) = TRY_CAST({v} AS DECIMAL(38,0)), false)"
+    return (
+        "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf'))"
+        " OR ({p} = 0 AND strlen({v}) > 4 AND regexp_matches({v}, '^[^eE]*[1-9]'))"
+        f" OR ({{p}} NOT BETWEEN {1 - 2**bits} AND {2**bits - 1} AND isfinite({{p}}) AND {_WHOLE} AND NOT {exact}))"
+    )
 
 
 def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
@@ -122,8 +141,10 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         rounded=_WHOLE_ROUNDED,
         range="beyond the range of long (±9223372036854775807)",
     ),
-    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _FLOAT_ODD, rounded=LEADING_ZERO),
-    DoubleType: _plain("DOUBLE", pa.float64(), "a number (double)", _FLOAT_ODD, rounded=f"({LEADING_ZERO} OR {_HUGE})"),
+    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _float_odd(24)),
+    DoubleType: _plain(
+        "DOUBLE", pa.float64(), "a number (double)", _float_odd(53), rounded=f"({LEADING_ZERO} OR {_HUGE})"
+    ),
     DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD, outside=_DATE_OUTSIDE),
     TimeType: _plain(
         "TIME",
@@ -174,15 +195,13 @@ def _decimal(precision: int, scale: int) -> Reading:
 
 def parquet_reading(kind: IcebergType, source: pa.DataType | None = None) -> Reading | None:
     """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text. `source` is what the file has,
-    in which whole numbers are exact: one that a float or double would change is bad."""
+    for what is said of a whole number that a float or double would change."""
     rule = BYTES if isinstance(kind, BinaryType) else reading(kind)
     if rule is None or source is None or not isinstance(kind, (FloatType, DoubleType)):
         return rule
     if not pa.types.is_integer(source):
         return rule
-    # Up to 19 digits on both sides, and the values of a float as a double: these casts are exact.
-    changed = f"({rule.odd} OR CAST({{p}} AS DOUBLE)::DECIMAL(38,0) <> TRY_CAST({{v}} AS DECIMAL(38,0)))"
-    return replace(rule, odd=changed, range=f"a whole number that a {kind} can't hold exactly")
+    return replace(rule, range=f"a whole number that a {kind} can't hold exactly")
 
 
 BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "{v}", value="unhex({p})")

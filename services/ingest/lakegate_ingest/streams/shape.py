@@ -35,17 +35,19 @@ from lakegate_ingest.engine.types import reading
 from lakegate_ingest.streams.requests import OnNewColumn
 
 MOST_COLUMNS = EngineLimits().max_columns
-_LARGEST_FLOAT = 3.4e38
+# From here on a float or double has not every whole number, and the engine looks at how one is written.
+_FLOAT_WHOLE, _DOUBLE_WHOLE = 2**24 - 1, 2**53 - 1
 _Int = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_Float = Annotated[float, msgspec.Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)]
+_Float = Annotated[float, msgspec.Meta(ge=-_FLOAT_WHOLE, le=_FLOAT_WHOLE)]
+_Double = Annotated[float, msgspec.Meta(ge=-_DOUBLE_WHOLE, le=_DOUBLE_WHOLE)]
 _NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]  # empty text is null, which a required column does not take
 _CERTAIN: dict[type[IcebergType], Any] = {
     BooleanType: bool,
     IntegerType: _Int,
     LongType: _Long,
     FloatType: _Float,
-    DoubleType: float,
+    DoubleType: _Double,
     StringType: str,
     DateType: datetime.date,
     TimeType: datetime.time,
@@ -54,8 +56,8 @@ _CERTAIN: dict[type[IcebergType], Any] = {
     UUIDType: uuid.UUID,
 }
 _TIMES = (TimeType, TimestampType, TimestamptzType)
-# Finer than a microsecond is refused by the engine and rounded by the quick check.
-_TOO_FINE = re.compile(rb"\d:\d\d[.,]\d{7}")
+# Finer than a microsecond is refused by the engine and rounded by the quick check; 18 hours from UTC are too far.
+_UNCERTAIN_TIME = re.compile(rb'\d:\d\d[.,]\d{7}|\d[+-](?:1[89]|2\d):?\d\d"')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -85,7 +87,7 @@ class Shape:
                 found.append(index)
         if self._has_times:
             taken = set(found)
-            found += [index for index, row in enumerate(rows) if index not in taken and _TOO_FINE.search(row)]
+            found += [index for index, row in enumerate(rows) if index not in taken and _UNCERTAIN_TIME.search(row)]
             found.sort()
         return found
 

@@ -33,7 +33,11 @@ async def read_rows(
     snapshot: Annotated[int | None, Query(description="Iceberg snapshot id; else the current one")] = None,
     format: Annotated[str | None, Query(description="ndjson, csv or arrow; else by Accept")] = None,
 ) -> StreamingResponse:
-    """Stream rows as NDJSON, CSV or Arrow IPC."""
+    """Stream rows as NDJSON, CSV or Arrow IPC.
+
+    In NDJSON a decimal is text with its plain digits, and NaN and the infinities of a float or double are the texts
+    "NaN", "Infinity" and "-Infinity": JSON has no numbers for them. Bytes are base64 in NDJSON and CSV.
+    """
     require(principal, Scope.DATASETS_READ, table.namespace)
     wanted = negotiated(format, request.headers.get("accept", ""))
     names = tuple(dict.fromkeys(part.strip() for part in columns.split(",") if part.strip())) if columns else None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from lakegate_ingest.errors import BadParameter
@@ -84,12 +87,34 @@ class Encoder:
 
 def _ndjson(batch: pa.RecordBatch) -> bytes:
     option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-    return b"".join(orjson.dumps(row, default=_plain, option=option) for row in batch.to_pylist())
+    rows: list[Any] = batch.to_pylist()
+    if any(_may_be_infinite(column) for column in batch.columns):
+        rows = [_finite(row) for row in rows]
+    return b"".join(orjson.dumps(row, default=_plain, option=option) for row in rows)
 
 
 def _plain(value: Any) -> str:
-    """What JSON has no type for: decimals keep their digits as text, bytes are base64."""
+    """What JSON has no type for: decimals keep their digits as text, without an exponent; bytes are base64."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _may_be_infinite(column: pa.Array[Any]) -> bool:
+    if pa.types.is_nested(column.type):
+        return True  # as good as never read in bulk
+    return pa.types.is_floating(column.type) and pc.all(pc.is_finite(column)).as_py() is False
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity, and orjson would write null: they are text, as a load takes them back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return value
 
 
 def _csv(batch: pa.RecordBatch) -> bytes:
@@ -98,16 +123,24 @@ def _csv(batch: pa.RecordBatch) -> bytes:
 
 
 def _flat(column: pa.Array[Any]) -> pa.Array[Any]:
-    """Lists, structs, bytes and UUIDs have no CSV form of their own: JSON text, base64, and text."""
+    """Lists, structs, bytes and UUIDs have no CSV form of their own: JSON text, base64, and text. Fine
+    decimals would get an exponent."""
     if pa.types.is_nested(column.type):
         return pa.array(
-            [None if value is None else orjson.dumps(value, default=_plain).decode() for value in column.to_pylist()],
+            [
+                None if value is None else orjson.dumps(_finite(value), default=_plain).decode()
+                for value in column.to_pylist()
+            ],
             pa.string(),
         )
-    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, _is_fine)
     if isinstance(column.type, pa.BaseExtensionType) or any(is_kind(column.type) for is_kind in kinds):
         return pa.array([None if value is None else _plain(value) for value in column.to_pylist()], pa.string())
     return column
+
+
+def _is_fine(kind: pa.DataType) -> bool:
+    return isinstance(kind, (pa.Decimal128Type, pa.Decimal256Type)) and kind.scale > 6
 
 
 def _csv_bytes(table: pa.Table) -> bytes:

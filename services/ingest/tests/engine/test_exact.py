@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    BooleanType,
     DateType,
     DecimalType,
     DoubleType,
@@ -25,7 +26,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from lakegate_ingest.engine import Format
+from lakegate_ingest.engine import Format, IncompatibleColumn
 
 
 def table(kind: IcebergType) -> Schema:
@@ -49,6 +50,19 @@ def parquet(values: pa.Array) -> bytes:
         (LongType(), "123456789012345678.0", 123456789012345678),
         (LongType(), "1e3", 1000),
         (LongType(), "+07", 7),
+        (DoubleType(), "9007199254740993", None),
+        (DoubleType(), "12345678901234567890", None),
+        (DoubleType(), "1" + "0" * 40, None),
+        (DoubleType(), "1180591620717411303424", 2.0**70),
+        (DoubleType(), "1e40", 1e40),
+        (DoubleType(), "1e-400", None),
+        (DoubleType(), "0.0e-400", 0.0),
+        (FloatType(), "16777217", None),
+        (FloatType(), "16777218", 16777218.0),
+        (FloatType(), "1e-46", None),
+        (TimeType(), "epoch", None),
+        (TimeType(), "12:00:00 EST", None),
+        (TimeType(), "12:00:00 UTC", time(12)),
         (DecimalType(38, 10), "0.12345678901", None),
         (DecimalType(38, 10), "12345678901234567890.1234567890", Decimal("12345678901234567890.1234567890")),
         (DecimalType(38, 2), "1.234", None),
@@ -88,6 +102,15 @@ def test_a_number_of_csv_is_exact_or_set_aside(load, kind: IcebergType, text: st
         (StringType(), "12345678901234567890", "12345678901234567890", "typed"),
         (StringType(), "NaN", None, "tolerant"),
         (DoubleType(), "NaN", None, "tolerant"),
+        (DoubleType(), "9007199254740993", None, "tolerant"),
+        (DoubleType(), "123456789012345678901", None, "tolerant"),
+        (DoubleType(), "1152921504606846976", 2.0**60, "tolerant"),
+        (DoubleType(), "1e20", 1e20, "tolerant"),
+        (FloatType(), "16777217", None, "tolerant"),
+        (FloatType(), "16777218", 16777218.0, "typed"),
+        (LongType(), "1e-400", None, "tolerant"),
+        (DecimalType(10, 2), "1e-400", None, "tolerant"),
+        (DecimalType(10, 2), "15e-1", Decimal("1.5"), "typed"),
     ],
     ids=str,
 )
@@ -99,6 +122,38 @@ def test_a_number_of_json_is_exact_or_set_aside(
     loaded = load(f"[{line}]" if format is Format.JSON else line + "\n", format=format, schema=table(kind))
     assert [row["f"] for row in loaded.rows] == ([value] if value is not None else [])
     assert loaded.result.path == path
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "INF", "-inf", "-iNfInItY"])
+@pytest.mark.parametrize("kind", [FloatType(), DoubleType(), StringType(), LongType()], ids=str)
+def test_a_word_that_is_no_json_is_set_aside_whatever_the_column(load, word: str, kind: IcebergType) -> None:
+    loaded = load(f'{{"n": 1, "f": {word}}}\n', format=Format.NDJSON, schema=table(kind))
+    assert loaded.rows == []
+    assert loaded.rejects[0]["reason"] == "the line is not valid JSON"
+
+
+@pytest.mark.parametrize("value", ['{"a": [1, NaN]}', "[inf]", '[{"a":-Infinity}]'])
+def test_nor_is_it_json_within_an_object(load, value: str) -> None:
+    loaded = load(f'{{"f": {value}}}\n{{"f": "x"}}\n', format=Format.NDJSON, schema=table(StringType()))
+    assert [row["f"] for row in loaded.rows] == ["x"]
+    assert loaded.rejects[0]["reason"] == "the line is not valid JSON"
+
+
+@pytest.mark.parametrize("kind", [FloatType(), DoubleType(), StringType()], ids=str)
+@pytest.mark.parametrize("late", ["", "nan"])
+def test_the_same_word_in_quotes_is_a_text_and_a_number(load, kind: IcebergType, late: str) -> None:
+    lines = '{"n": 1, "f": "inf"}\n' + (f'{{"f": {late}}}\n' if late else "")
+    loaded = load(lines, format=Format.NDJSON, schema=table(kind))
+    assert [str(row["f"]) for row in loaded.rows] == ["inf"]
+    assert [row["reason"] for row in loaded.rejects] == (["the line is not valid JSON"] if late else [])
+
+
+@pytest.mark.parametrize("late", ["", "nan"])
+def test_an_object_that_only_speaks_of_such_words_is_kept(load, late: str) -> None:
+    values = ['{"a":"x,nan"}', '["nancy","inf"]', '"{,nan"']
+    lines = "".join(f'{{"n": 1, "f": {value}}}\n' for value in [*values, *filter(None, [late])])
+    loaded = load(lines, format=Format.NDJSON, schema=table(StringType()))
+    assert [row["f"] for row in loaded.rows] == ['{"a":"x,nan"}', '["nancy","inf"]', "{,nan"]
 
 
 def test_a_text_beside_one_that_looks_like_a_number_keeps_its_escapes_and_nulls(load) -> None:
@@ -155,3 +210,30 @@ def test_whole_numbers_that_a_double_would_round_make_a_column_text(load, format
     loaded = load(head + rows + line.format("9007199254740993"), format=format)
     assert loaded.types["f"] == "string"
     assert loaded.rows[-1]["f"] == "9007199254740993"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("+491512345678", 0), ("+491512345678", 100_000), (" 007", 0), (" -007", 1)]
+)
+def test_a_number_that_a_guess_would_rewrite_makes_a_column_text(load, text: str, place: int) -> None:
+    loaded = load("n,f\n" + "1,12345678\n" * place + f"1,{text}\n")
+    assert loaded.types["f"] == "string"
+    assert loaded.rows[-1]["f"] == text
+
+
+def test_an_escaped_letter_hides_no_true_from_the_count(load) -> None:
+    schema = Schema(
+        NestedField(1, "v", DoubleType(), required=False), NestedField(2, "b", BooleanType(), required=False)
+    )
+    for escaped in ("\\u0074rue", "tru\\u0065"):
+        loaded = load(
+            f'{{"v": true, "b": "{escaped}"}}\n{{"v": 1.5, "b": true}}\n', format=Format.NDJSON, schema=schema
+        )
+        assert [row["v"] for row in loaded.rows] == [1.5]
+        assert "'true' is not a number" in loaded.rejects[0]["reason"]
+
+
+def test_a_duration_of_parquet_is_refused_for_tables_have_none(load) -> None:
+    for kind in (pa.duration("s"), pa.list_(pa.duration("us"))):
+        with pytest.raises(IncompatibleColumn, match="no type for a duration"):
+            load(parquet(pa.array([None], kind)), format=Format.PARQUET)
