@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,7 +274,7 @@ async def test_only_who_may_load_there_calls_a_load_off(serve: Serve, gate: Any,
 async def test_workers_that_die_at_once_are_given_up_after_a_few(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "as_environment", lambda _: {"INGEST_THAT_IS_NOT_THERE": "1"})
+    monkeypatch.setattr(processes.sys, "executable", shutil.which("false"))
     async with serve(workers()) as api:
         load_id = (await api.load("shop.orders", ROWS, prefer="wait=0")).json()["load_id"]
         problem = (await api.ended(load_id, within_seconds=60))["problem"]
