@@ -153,10 +153,6 @@ spec:
               mountPath: /tmp
             - name: spool
               mountPath: /var/lib/lakegate/spool
-            # the settings name the file that is in it
-            - name: load-job
-              mountPath: /etc/lakegate/load-job
-              readOnly: true
             {{- include "lakegate.mounts" (dict "root" . "warehouse" true) | nindent 12 }}
       volumes:
         - name: tmp
@@ -164,8 +160,5 @@ spec:
             sizeLimit: {{ .Values.tmpSize }}
         - name: spool
           emptyDir: {}
-        - name: load-job
-          configMap:
-            name: {{ include "ingest.loadJobName" . }}
         {{- include "lakegate.mountedVolumes" (dict "root" . "warehouse" true) | nindent 8 }}
 {{- end }}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, FilePath, model_validator
+from pydantic import Field, model_validator
 
 from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.settings import BackendSettings, Section, settings_config
@@ -110,7 +110,7 @@ class WorkerSettings(Section):
     stop_seconds: float = Field(
         default=20.0, gt=0, description="a worker that is told to stop, and has not by then, is killed (subprocess)"
     )
-    job_file: FilePath | None = Field(
+    job_file: Path | None = Field(
         default=None, description="kubernetes: the Job and its sizes as JSON, a mounted ConfigMap of the chart"
     )
     api_url: str = Field(default="https://kubernetes.default.svc", description="kubernetes: the API server")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +21,12 @@ import pytest
 from kube.api_server import ApiServer, Refusal, listening
 from prometheus_client import REGISTRY
 
+from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
 from lakegate_ingest.settings import JobSettings, WorkerSettings
-from lakegate_ingest.workers import processes
+from lakegate_ingest.workers import delegation, processes
 
 ROWS = b"a,b\n" + b"".join(b"%d,x\n" % number for number in range(2000))
 SMALL = b"a,b\n1,x\n2,y\n"
@@ -206,6 +209,31 @@ async def test_a_worker_outlives_the_process_that_started_it(
     assert len(await api.rows("shop.orders")) == 2000
 
 
+async def test_a_worker_is_followed_through_a_time_without_the_database(
+    serve: Serve, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, tried = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def failing(pool: Any, of: str) -> AsyncIterator[Any]:
+        if away.is_set():
+            tried.set()
+            raise Unavailable("injected")
+        async with tenant_transaction(pool, of) as connection:
+            yield connection
+
+    monkeypatch.setattr(delegation, "tenant_transaction", failing)
+    async with serve(workers()) as api:
+        gate.on(*COMMIT, "hold")
+        loading = asyncio.create_task(api.load("shop.orders", ROWS))
+        await gate.reached.wait()
+        away.set()
+        await tried.wait()
+        away.clear()
+        gate.released.set()
+        assert (await loading).status_code == 201
+
+
 @pytest.mark.parametrize("body", [ROWS, SMALL], ids=["by a worker", "in the service"])
 async def test_a_load_that_is_called_off_ends_and_leaves_nothing(
     serve: Serve, gate: Any, leases: Any, tmp_path: Path, warehouse: Path, body: bytes
@@ -246,7 +274,7 @@ async def test_only_who_may_load_there_calls_a_load_off(serve: Serve, gate: Any,
 async def test_workers_that_die_at_once_are_given_up_after_a_few(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "as_environment", lambda _: {"INGEST_THAT_IS_NOT_THERE": "1"})
+    monkeypatch.setattr(processes.sys, "executable", shutil.which("false"))
     async with serve(workers()) as api:
         load_id = (await api.load("shop.orders", ROWS, prefer="wait=0")).json()["load_id"]
         problem = (await api.ended(load_id, within_seconds=60))["problem"]

@@ -13,6 +13,7 @@ import asyncpg
 
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import Unavailable
 from lakegate_ingest.errors import LoadCancelled, LoadInterrupted, WorkerUnavailable
 from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.pipeline import LostLease
@@ -69,8 +70,11 @@ class Delegation:
                 f"{live.worker_starts} workers ended before this load did. Send it again, or in parts."
             )
         async with tenant_transaction(self._pool, live.tenant) as connection:
-            if not await queries.offer(connection, live.load_id, self._owner):
-                raise LostLease
+            offered = await queries.offer(connection, live.load_id, self._owner)
+        if not offered:
+            # a worker may have taken it while the database was away from here
+            await self._follow(live)
+            return
         live.worker_starts += 1
         try:
             await self._launcher.start(live.load_id, live.size_bytes)
@@ -99,7 +103,12 @@ class Delegation:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             turn += 1
-            standing = await self._standing(live)
+            try:
+                standing = await self._standing(live)
+            except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                # the worker waits for the database as well
+                log.warning("load_not_followed", load_id=str(live.load_id), reason=type(error).__name__)
+                continue
             if standing.state in ENDED or standing.owner is None:
                 DELEGATED.labels("ended").inc()
                 if live.called_off:
