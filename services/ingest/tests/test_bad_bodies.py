@@ -167,6 +167,13 @@ async def test_a_bad_multipart_body_is_refused(small: Any, body: bytes) -> None:
     assert folders(small.spool) == []
 
 
+@pytest.mark.parametrize(("body", "slug"), [(b"", "empty-body"), (b"a\0,\0b\0\n\0", "not-text")])
+async def test_which_of_several_files_can_not_be_read_is_named(api: Any, body: bytes, slug: str) -> None:
+    files = [("f", ("first.csv", b"a\n1\n")), ("f", ("second.csv", body))]
+    answer = await api.client.post("/v1/loads/shop/orders", files=files)
+    assert "'second.csv'" in problem(answer, 422, slug)
+
+
 async def test_a_file_name_never_becomes_a_path(api: Any) -> None:
     files = [("f", ("../../../etc/passwd.csv", b"a\n1\n"))]
     receipt = (await api.client.post("/v1/loads/shop/orders", files=files)).json()

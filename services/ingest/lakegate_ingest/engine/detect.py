@@ -66,20 +66,24 @@ def detect_bytes(
     `head` is the first 64 KB after decompression. JSON whose first character opens an object is read as
     NDJSON. Raises EmptyBody, NotText (with what it is instead), InvalidEncoding, InvalidJson, UnknownFormat.
     """
+    file = _called(name)
     if not head:
+        if name:
+            raise EmptyBody(f"{file} has no bytes. Send one with at least one row: curl -T file.csv <url>.")
         raise EmptyBody("The body has no bytes. Send the file as the body: curl -T file.csv <url>.")
     claimed = declared or _claimed(name, content_type)
     if head[:4] == b"PAR1":
         if claimed not in (None, Format.PARQUET):
-            raise NotText(f"The file was sent as {claimed}, but it is Parquet. Send it with format=parquet.")
+            raise NotText(f"{file} was sent as {claimed}, but it is Parquet. Send it with format=parquet.")
         return Format.PARQUET
     if claimed is Format.PARQUET:
-        raise NotText("The file was sent as parquet, but does not begin with 'PAR1'. Send it as what it is.")
-    text = _text(head)
+        raise NotText(f"{file} was sent as parquet, but does not begin with 'PAR1'. Send it as what it is.")
+    refuse_binary(head, name)
+    text = head.decode(text_encoding(head, None), "replace").removeprefix("\ufeff")
     if not text.strip():
-        raise EmptyBody("The body holds only blank lines. Send a file with at least one row.")
+        raise EmptyBody(f"{file if name else 'The body'} holds only blank lines. Send a file with at least one row.")
     if claimed in (Format.JSON, Format.NDJSON) or claimed is None:
-        return _json_kind(text, claimed, cut=len(head) >= HEAD_BYTES)
+        return _json_kind(text, claimed, file, cut=len(head) >= HEAD_BYTES)
     return claimed
 
 
@@ -96,24 +100,25 @@ def text_encoding(head: bytes, encoding: str | None) -> str:
     return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
 
 
-def refuse_binary(head: bytes) -> None:
+def refuse_binary(head: bytes, name: str | None) -> None:
     """Raises NotText when `head` is of a known binary format, or has bytes that no text has."""
     if text_encoding(head, None) != "utf-8":
         return
+    file = _called(name)
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
-            raise NotText(f"The file is not text but {what}.")
+            raise NotText(f"{file} is not text but {what}.")
     if b"\0" in head:
         even, odd = head[::2].count(0), head[1::2].count(0)
         if max(even, odd) > len(head) // 4:
-            name = f"utf-{32 if even + odd > len(head) // 2 else 16}-{'be' if even > odd else 'le'}"
+            encoding = f"utf-{32 if even + odd > len(head) // 2 else 16}-{'be' if even > odd else 'le'}"
             raise NotText(
-                f"The file looks like {name[:6].upper()} without a byte order mark. Save it as UTF-8, or name its "
-                f"encoding: Content-Type: text/csv; charset={name}."
+                f"{file} looks like {encoding[:6].upper()} without a byte order mark. Save it as UTF-8, or name its "
+                f"encoding: Content-Type: text/csv; charset={encoding}."
             )
-        raise NotText("The file has zero bytes, so it is not text. Send CSV, TSV, NDJSON, JSON or Parquet.")
+        raise NotText(f"{file} has zero bytes, so it is not text. Send CSV, TSV, NDJSON, JSON or Parquet.")
     if len(head) - len(head.translate(None, _CONTROL)) > len(head) // 10:
-        raise NotText("The file is full of control characters, so it is not text. Send CSV, NDJSON or Parquet.")
+        raise NotText(f"{file} is full of control characters, so it is not text. Send CSV, NDJSON or Parquet.")
 
 
 def _claimed(name: str | None, content_type: str | None) -> Format | None:
@@ -123,14 +128,18 @@ def _claimed(name: str | None, content_type: str | None) -> Format | None:
     return _SUFFIXES.get(PurePosixPath((name or "").lower()).suffix)
 
 
-def _text(head: bytes) -> str:
-    refuse_binary(head)
-    return head.decode(text_encoding(head, None), "replace").removeprefix("\ufeff")
+def _called(name: str | None) -> str:
+    return f"The file '{name}'" if name else "The file"
 
 
-def _json_kind(text: str, claimed: Format | None, *, cut: bool) -> Format:
+def _json_kind(text: str, claimed: Format | None, file: str, *, cut: bool) -> Format:
     start = text.lstrip()
     if claimed is Format.NDJSON:
+        if _is_array(start):
+            raise InvalidJson(
+                f"{file} is a JSON array, and was sent as NDJSON. Send it as .json or with format=json; or write one "
+                "object per line."
+            )
         return claimed
     if start.startswith("[") and (claimed is Format.JSON or start[1:].lstrip()[:1] in ("{", "]", "")):
         return Format.JSON
@@ -142,12 +151,26 @@ def _json_kind(text: str, claimed: Format | None, *, cut: bool) -> Format:
             json.loads(line)
         except ValueError as error:
             if claimed is None and ":" not in line and len(line) > 1:
-                raise UnknownFormat("The format can't be told. Name it: format=csv, or format=ndjson.") from error
+                raise UnknownFormat(
+                    f"The format of {file[0].lower()}{file[1:]} can't be told. Name it: format=csv, or format=ndjson."
+                ) from error
             raise InvalidJson(
-                "The file begins with an object that does not end on its first line. Send one object per line "
+                f"{file} begins with an object that does not end on its first line. Send one object per line "
                 "(NDJSON), or an array of objects: [{...}, {...}]."
             ) from error
         return Format.NDJSON
     if claimed is Format.JSON:
         raise InvalidJson("JSON must be an array of objects, or one object per line (NDJSON).")
     return Format.TSV if sniff_delimiter(text.encode()) == "\t" else Format.CSV
+
+
+def _is_array(start: str) -> bool:
+    """Whether one array of objects is all there is; an array on a line of its own, among others, is a bad record."""
+    if not start.startswith("[") or start[1:].lstrip()[:1] not in ("{", ""):
+        return False
+    line, _, rest = start.partition("\n")
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return not rest.strip()

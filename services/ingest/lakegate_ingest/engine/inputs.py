@@ -33,6 +33,14 @@ from lakegate_ingest.engine.records import count_breaks, field_pattern, last_rec
 # Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
+_NAME_IN_HEADER = "Name it in the header; or send header=false if the first line is already a row."
+_NAME_THE_KEY = 'Objects have the key "": give it a name, or leave it out.'
+_NAMING = {
+    Format.JSON: _NAME_THE_KEY,
+    Format.NDJSON: _NAME_THE_KEY,
+    Format.PARQUET: "Name it, or leave it out, where the file is written.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -73,7 +81,7 @@ def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: 
         raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
     encoding = text_encoding(head, source.options.encoding)
     if encoding == "utf-8":
-        refuse_binary(head)
+        refuse_binary(head, source.name)
         path = source.path
     else:
         await_all(source.arrival, cancelled)
@@ -164,7 +172,7 @@ def _open_delimited(source: Source, path: Path, head: bytes, skip: int, limits: 
     if not options.header:
         names = [f"column_{number}" for number in range(1, len(names) + 1)]
         return Input(source, path, skip, offset, 1 + count_breaks(start[skip:offset]), delimiter, tuple(names))
-    check_names(names)
+    check_names(names, options.format)
     return Input(source, path, skip, end, 1 + count_breaks(start[skip:end]), delimiter, tuple(names))
 
 
@@ -202,16 +210,13 @@ def check_width(names: Sequence[str], limits: EngineLimits) -> None:
         raise TooManyColumns(f"The file has {len(names)} columns; {limits.max_columns} are allowed.")
 
 
-def check_names(names: list[str]) -> None:
+def check_names(names: list[str], form: Format) -> None:
     """Raises EmptyColumnName, BadColumnName or DuplicateColumn. Names that differ only in case are duplicates:
     SQL engines can't tell them apart."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:
-            raise EmptyColumnName(
-                f"Column {number} of {len(names)} has no name. Name it in the header; or send header=false "
-                "if the first line is already a row."
-            )
+            raise EmptyColumnName(f"Column {number} of {len(names)} has no name. {_NAMING.get(form, _NAME_IN_HEADER)}")
         _check_characters(name, f"Column {number} of {len(names)}")
         if name.casefold() in seen:
             first = seen[name.casefold()]
@@ -249,7 +254,7 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
             "Write it again, and compare its size with what was sent."
         ) from error
     check_width(schema.names, limits)
-    check_names(list(schema.names))
+    check_names(list(schema.names), Format.PARQUET)
     for field in schema:
         _check_nested(field.type, field.name)
     return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)

@@ -172,7 +172,7 @@ class _Load:
         names: list[list[str]] = []
         for found, items in zip(self.inputs, evidence, strict=True):
             own = [item.name for item in items]
-            check_names(own)
+            check_names(own, found.format)
             names.append(own)
             for item in items:
                 key = item.name.casefold()

@@ -377,6 +377,38 @@ def test_a_broken_json_array_is_refused_with_the_line(load, text: str, says: str
         load(text, format=Format.JSON)
 
 
+@pytest.mark.parametrize(
+    "text", ['[{"a": 1}, {"a": 2}]\n', '[{"a": 1},\n{"a": 2}]', '[\n  {"a": 1}\n]', "[", '[{"a": "' + "x" * 70_000]
+)
+def test_a_json_array_called_ndjson_is_refused_with_advice(text: str) -> None:
+    with pytest.raises(
+        engine.InvalidJson, match=r"The file 'a.ndjson' is a JSON array.* as \.json or with format=json"
+    ):
+        engine.detect_bytes(text.encode()[:65536], "a.ndjson")
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}]\n{"a": 2}\n', "[1]\n[2]\n", '{"a": 1}\n[{"a": 2}]\n'])
+def test_an_array_on_a_line_of_its_own_is_a_bad_record_and_no_reason_to_refuse_the_file(text: str) -> None:
+    assert engine.detect_bytes(text.encode(), "a.ndjson") is Format.NDJSON
+
+
+@pytest.mark.parametrize(
+    ("head", "refusal"),
+    [(b"", engine.EmptyBody), (b" \n", engine.EmptyBody), (b"a\0b\0", engine.NotText), (b"%PDF-1", engine.NotText)],
+)
+def test_a_refusal_names_the_file(head: bytes, refusal: type[engine.EngineError]) -> None:
+    with pytest.raises(refusal, match=r"'second\.csv'"):
+        engine.detect_bytes(head, "second.csv")
+
+
+@pytest.mark.parametrize("format", [Format.NDJSON, Format.JSON, Format.PARQUET])
+def test_who_sends_no_header_is_not_told_to_mend_one(load, format: Format) -> None:
+    texts = {Format.NDJSON: '{"": 1}\n', Format.JSON: '[{"": 1}]', Format.PARQUET: parquet(pa.table({"": [1]}))}
+    with pytest.raises(engine.EmptyColumnName, match=r"Column 1 of 1 .*leave it out") as caught:
+        load(texts[format], format=format)
+    assert "header" not in str(caught.value)
+
+
 def test_a_json_object_over_several_lines_is_refused_with_advice() -> None:
     with pytest.raises(engine.InvalidJson, match="one object per line"):
         engine.detect_bytes(b'{\n  "a": 1\n}\n', "data.json")
