@@ -63,7 +63,10 @@ class Story:
             dirty = self._timed("push of the dirty file", lambda: self._push(lake, "dirty.csv", dirty_file(), None))
             output.show(loads.receipt(output, dirty))
             rejected = list(lake.all_rejects(dirty.load_id))
-            output.show(loads.rejects(output, rejected))
+            # a row with two bad values is set aside once, and listed twice
+            output.show(
+                Text(f"{len(rejected)} errors in {dirty.quarantine.rows} rows:"), loads.rejects(output, rejected)
+            )
 
             output.heading("3  What the catalog knows")
             item = self._timed("catalog entry", lambda: find_table(lake, TABLE))

@@ -38,11 +38,6 @@ class Phase(StrEnum):
     def can_be_aborted(self) -> bool:
         return self in _FORWARD
 
-    @property
-    def step_number(self) -> int:
-        """For a gauge: the order of the way there, then the way back."""
-        return list(Phase).index(self)
-
 
 _FORWARD = frozenset(
     {

@@ -43,6 +43,12 @@ async def test_what_is_no_credential_is_401(gateway: Any, header: str | None, pa
     assert gateway.services["catalog"].requests == []
 
 
+async def test_a_key_that_was_not_copied_whole_is_told_to_be_checked(gateway: Any) -> None:
+    answer = await gateway.client().get("/v1/keys", headers={"authorization": "Bearer 9fQx2LmA"})
+    assert answer.status_code == 401
+    assert "begins with lgk_" in answer.json()["detail"]
+
+
 async def test_an_unauthenticated_upload_sees_its_401_while_it_sends(gateway: Any) -> None:
     answer = await gateway.client().post("/v1/loads/a/b", content=bytes(3 << 20))
     assert answer.status_code == 401

@@ -32,10 +32,6 @@ class Described:
     start: int
     end: int
 
-    @property
-    def is_whole(self) -> bool:
-        return self.start == 0 and self.end == self.size
-
 
 @dataclass(frozen=True)
 class Listed:

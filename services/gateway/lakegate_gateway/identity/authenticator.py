@@ -127,6 +127,11 @@ class Authenticator:
     async def _bearer(self, token: str) -> Proof:
         if token.startswith(KEY_PREFIX):
             return await self._key(token)
+        if token.count(".") != 2:  # what is no JWT was hardly meant as one
+            raise Unauthorized(
+                f"The credential is neither an API key, which begins with {KEY_PREFIX}, nor an access token. "
+                "Check that the key was copied whole."
+            )
         try:
             access = self._tokens.verify_access_token(token)
         except InvalidToken as error:
