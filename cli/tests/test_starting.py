@@ -184,6 +184,7 @@ def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Sui
             "flights.csv: committed",
             "dirty.csv",
             "'noon' is not a whole number",
+            "11 errors in 10 rows:",
             "timestamptz",
             "job load.travel.flights",
             "mean_delay_min",
