@@ -313,7 +313,9 @@ async def ingest_url(
     settings: Settings, catalog: Process, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
     """Ingest on a port of its own, shared by all tests that need no special settings."""
-    app = create_app(settings(catalog.url, tmp_path_factory.mktemp("spool")))
+    # It would take over what a test's own process hands back, and has not its spool: so it hardly ever looks.
+    job = JobSettings(sweep_seconds=3600, sse_heartbeat_seconds=0.2)
+    app = create_app(settings(catalog.url, tmp_path_factory.mktemp("spool"), job=job))
     async with serving(app) as url:
         yield url
 
