@@ -309,13 +309,18 @@ def settings(database: Any, identity: Identity, exchange_url: str, warehouse: Pa
 
 
 @pytest.fixture(scope="session")
+def shared_job() -> JobSettings:
+    """For an ingest that outlives a test: it would take over what another test's process hands back to whoever comes
+    next, and has not its spool. So it hardly ever looks."""
+    return JobSettings(sweep_seconds=3600, sse_heartbeat_seconds=0.2)
+
+
+@pytest.fixture(scope="session")
 async def ingest_url(
-    settings: Settings, catalog: Process, tmp_path_factory: pytest.TempPathFactory
+    settings: Settings, catalog: Process, shared_job: JobSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
     """Ingest on a port of its own, shared by all tests that need no special settings."""
-    # It would take over what a test's own process hands back, and has not its spool: so it hardly ever looks.
-    job = JobSettings(sweep_seconds=3600, sse_heartbeat_seconds=0.2)
-    app = create_app(settings(catalog.url, tmp_path_factory.mktemp("spool"), job=job))
+    app = create_app(settings(catalog.url, tmp_path_factory.mktemp("spool"), job=shared_job))
     async with serving(app) as url:
         yield url
 

@@ -28,12 +28,15 @@ def kafka_settings(kafka: Any) -> KafkaSettings:
 
 @pytest.fixture(scope="module")
 async def streaming_url(
-    settings: Any, catalog: Any, kafka_settings: KafkaSettings, tmp_path_factory: pytest.TempPathFactory
+    settings: Any,
+    catalog: Any,
+    kafka_settings: KafkaSettings,
+    shared_job: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[str]:
     """Ingest with a worker, for a module: it sees the streams of every test, and would do the work of their own."""
-    made = settings(
-        catalog.url, tmp_path_factory.mktemp("spool"), kafka=kafka_settings, streams=StreamSettings(**QUICK)
-    )
+    own = StreamSettings(**QUICK)
+    made = settings(catalog.url, tmp_path_factory.mktemp("spool"), kafka=kafka_settings, streams=own, job=shared_job)
     async with serving(create_app(made)) as url:
         yield url
 
@@ -130,11 +133,15 @@ def spool(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 async def producing_url(
-    settings: Any, catalog: Any, kafka_settings: KafkaSettings, tmp_path_factory: pytest.TempPathFactory
+    settings: Any,
+    catalog: Any,
+    kafka_settings: KafkaSettings,
+    shared_job: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[str]:
     """Ingest without a worker: rows wait in Kafka for the workers of the test."""
     own = StreamSettings(**QUICK, worker=False)
-    made = settings(catalog.url, tmp_path_factory.mktemp("spool"), kafka=kafka_settings, streams=own)
+    made = settings(catalog.url, tmp_path_factory.mktemp("spool"), kafka=kafka_settings, streams=own, job=shared_job)
     async with serving(create_app(made)) as url:
         yield url
 
