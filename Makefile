@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests mostly wait, so two processes share them, each with servers of its own; servers given by address are one run's.
+TEST_PROCESSES ?= $(if $(filter LAKEGATE_TEST_%,$(.VARIABLES)),0,2)
 # make demo PORT=8100; a PORT of the environment is somebody else's
 ON_PORT = $(if $(filter command,$(origin PORT)),--port $(PORT))
 PACKAGES := libs/contracts libs/chassis services/gateway services/catalog services/ingest services/lineage cli
@@ -54,7 +56,7 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.demo $(VENV)/.charts test-servers ## Run every test against real servers
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 # Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away. The S3 server is built by Go,
 # beside the first tests (about three minutes, once): where Go is missing or old, by PyPI's wheel of it.

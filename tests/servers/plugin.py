@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from servers.finding import Servers, Source
 from servers.processes import Missing
 
 _SERVERS = pytest.StashKey[Servers]()
+_ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +79,25 @@ def _build_s3() -> None:
         return  # the fixture tries again, and says why not
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests tells the one that reports what it found."""
+    servers = session.config.stash.get(_SERVERS, None)
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if servers is not None and output is not None:
+        output["servers"] = servers.table()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    rows = node.config.stash.setdefault(_ROWS, [])
+    rows += [tuple(row) for row in getattr(node, "workeroutput", {}).get("servers", [])]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     servers = config.stash.get(_SERVERS, None)
-    if servers is None or not servers.table():
+    rows = servers.table() if servers is not None else config.stash.get(_ROWS, [])
+    if not rows:
         return
     terminalreporter.section("servers")
-    for name, origin, note in servers.table():
+    for name, origin, note in dict.fromkeys(sorted(rows)):
         terminalreporter.write_line(f"{name:<10} {origin:<9} {note}", red=origin == "MISSING")

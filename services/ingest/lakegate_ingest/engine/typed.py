@@ -41,8 +41,8 @@ from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, 
 _BUFFER_BYTES = 2 * 1024 * 1024  # as long as DuckDB's longest line; what stays in the cache is a quarter faster
 _STOP = "a value does not fit"
 _DOUBT = "a text may be a number"
-# How DuckDB writes a double, in order of cost.
-_FRACTION = "({v} >= '-' AND {v} < ':' AND (contains({v}, '.') OR contains({v}, 'e')))"
+# How DuckDB writes a double; few texts begin like a number.
+_FRACTION = "(CASE WHEN {v} >= '-' AND {v} < ':' THEN contains({v}, '.') OR contains({v}, 'e') ELSE false END)"
 # What DuckDB takes for numbers of JSON, in any case, and passes on as it is written. Few texts end like one.
 _WORDS = "('nan', 'inf', 'infinity', '-nan', '-inf', '-infinity')"
 _ENDS = " OR ".join(f"suffix({{v}}, '{letter}')" for letter in "nNfFyY")
@@ -213,7 +213,7 @@ def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
     if arrow is None and _read_as(found.format, column) != "VARCHAR":
         return _Choice()
     text = "{v}" if arrow is None else "CAST({v} AS VARCHAR)"
-    return _Choice(text, rule.parsed, _result(column, rule), _odd(column, rule))
+    return _Choice(text, rule.parsed, _result(column, rule), rule.misfit(guessed=column.inferred))
 
 
 def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
@@ -228,17 +228,12 @@ def _json_choice(column: Column, rule: Reading, quotes: bool) -> _Choice:
             return _Choice(doubtful=_DOUBTFUL)
         text = "CASE WHEN left({v}, 1) = '\"' THEN json_extract_string({v}, '$') ELSE {v} END"
         return _Choice("nullif({v}::VARCHAR, 'null')", text, odd=_BARE)
-    odd = _odd(column, rule)
+    more = []
     if isinstance(kind, (IntegerType, LongType)):
-        # With a point it may have been another number: the tolerant path looks at how it is written.
-        odd = f"({odd} OR ({{p}}::VARCHAR <> {{v}} AND {_FRACTION}))"
+        more = [_FRACTION]  # it may have been another number: the tolerant path looks at how it is written
     if isinstance(kind, FloatType):
-        odd = f"({odd} OR NOT isfinite({{p}}))"  # a word that is no JSON, or a text
-    return _Choice("{v}", rule.parsed, _result(column, rule), odd)
-
-
-def _odd(column: Column, rule: Reading) -> str:
-    return f"({rule.odd} OR {rule.rounded})" if column.inferred and rule.rounded != "false" else rule.odd
+        more = ["NOT isfinite({p})"]  # a word that is no JSON, or a text
+    return _Choice("{v}", rule.parsed, _result(column, rule), rule.misfit(*more, guessed=column.inferred))
 
 
 def _result(column: Column, rule: Reading) -> str:

@@ -35,7 +35,8 @@ class Reading:
 
     `parsed` is evaluated once for a value; {c} in it is CAST where the first failure ends all (the fast path), TRY_CAST
     where every value is judged. `value` is what the table gets. `odd` is true for a text that parses but does not fit.
-    `rounded` is true for text which a type that was only guessed would change: 007 as a number.
+    `rounded` is true for text which a type that was only guessed would change: 007 as a number. Both are asked only of
+    values for which `unlike` is true.
     `outside` is true for a value that is of the type already, as in Parquet, and not for Iceberg.
     """
 
@@ -46,6 +47,7 @@ class Reading:
     odd: str = "false"
     value: str = "{p}"
     rounded: str = "false"
+    unlike: str = "true"
     outside: str = "false"
     range: str | None = None  # said instead of `noun` about a whole number that is too large
 
@@ -54,14 +56,30 @@ class Reading:
         """With TRY_CAST: true for a value that is there but does not fit."""
         if self.parsed == "{v}":
             return "false"
-        return f"({{v}} IS NOT NULL AND ({{p}} IS NULL OR {self.odd}))"
+        return f"({{v}} IS NOT NULL AND ({{p}} IS NULL OR {self.misfit(guessed=False)}))"
+
+    def misfit(self, *more: str, guessed: bool) -> str:
+        """Whether a value is odd; of a type that was `guessed`, or rounded; or what `more` says."""
+        asked = [part for part in (self.odd, self.rounded if guessed else "false", *more) if part != "false"]
+        if not asked:
+            return "false"
+        return f"({' OR '.join(asked)})" if self.unlike == "true" else _only_if(self.unlike, *asked)
+
+
+# Conditions are asked of every value, so each is a CASE: one cheap comparison that settles nearly all values, and then
+# the rest for the few others. (DuckDB tries the parts of an AND in any order, and repeats a cast that they share.)
+def _only_if(unlike: str, *rest: str) -> str:
+    """SQL: whether one of `rest` is true, asked only where `unlike` is."""
+    return f"CASE WHEN {unlike} THEN ({' OR '.join(rest)}) ELSE false END"
 
 
 # A number that a guess would rewrite: 007, +491512345678, both behind spaces too. ':' follows '9', and what a space or
 # a plus begins comes before '-'; most numbers need no more than the first comparison.
-LEADING_ZERO = (
-    "({v} < '0:' AND ({v} >= '00' OR ({v} >= '-00' AND {v} < '-0:')"
-    r" OR ({v} < '-' AND regexp_matches({v}, '^\s*([+]|-?0[0-9])'))))"
+LEADING_ZERO = _only_if(
+    "{v} < '0:'",
+    "{v} >= '00'",
+    "({v} >= '-00' AND {v} < '-0:')",
+    r"({v} < '-' AND regexp_matches({v}, '^\s*([+]|-?0[0-9])'))",
 )
 _NUMBER = "TRY_CAST({v} AS DOUBLE)"
 # A cast that rounds changes the digits that count: those between the zeros at either end, whatever the exponent. Text
@@ -70,8 +88,6 @@ _DIGITS = "trim(translate(split_part(lower({v}), 'e', 1), '+-. \t\n\v\f\r', ''),
 _CHANGED = f"trim(translate({{p}}::VARCHAR, '-.', ''), '0') <> {_DIGITS}"
 # What is written as DuckDB would write it needs no second look; that is nearly always so.
 _REWRITTEN = "{p}::VARCHAR <> {v}"
-_WHOLE_ODD = f"({_REWRITTEN} AND {_CHANGED})"
-_WHOLE_ROUNDED = f"({_REWRITTEN} AND {LEADING_ZERO})"
 _WHOLE = "NOT contains({v}, '.') AND NOT contains(lower({v}), 'e')"
 # Behind a colon nothing but an offset has a sign; the expressions only confirm.
 _FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
@@ -95,7 +111,9 @@ _FAR = (
     r" AND regexp_matches({v}, ':[0-9.]*[+-](18:?[0-9:]*[1-9]|19|[2-9]|[0-9]{2}:?[6-9])'))"
 )
 _ZONED_ODD = f"(({{p}} IS NULL AND {{v}} IS NOT NULL) OR {_ZONED_OUTSIDE} OR {_FINER} OR {_WORD} OR {_FAR})"
-_LOCAL_ODD = f"({_LOCAL_OUTSIDE} OR {_FINER} OR {_HAS_OFFSET} OR {_WORD})"
+# A text of this shape that is a time has neither an offset nor a fraction.
+_TO_THE_SECOND = "{v} LIKE '____-__-_____:__:__'"
+_LOCAL_ODD = f"({_LOCAL_OUTSIDE} OR {_only_if(f'NOT {_TO_THE_SECOND}', _FINER, _HAS_OFFSET, _WORD)})"
 _TIME_OUTSIDE = "({p} >= TIME '24:00:00')"
 # DuckDB ignores what stands behind a time and a space.
 _TIME_ODD = (
@@ -104,41 +122,38 @@ _TIME_ODD = (
     r" OR ({v} LIKE '%:% %' AND regexp_matches({v}, ':\S*\s+\S') AND upper(rtrim({v})) NOT LIKE '%:% UTC'))"
 )
 # A date alone has ten characters; in longer text there may be a time, which has to be midnight.
-_DATE_ODD = (
-    f"({_DATE_OUTSIDE} OR {_WORD} OR (length({{v}}) > 10 AND"
-    f" ({{p}}::TIMESTAMP IS DISTINCT FROM TRY_CAST({{v}} AS TIMESTAMP) OR {_FINER} OR {_HAS_OFFSET})))"
-)
+_MIDNIGHT = "{p}::TIMESTAMP IS NOT DISTINCT FROM TRY_CAST({v} AS TIMESTAMP)"
+_DATE_ODD = f"({_DATE_OUTSIDE} OR {_only_if('strlen({v}) > 10', f'NOT ({_MIDNIGHT})', _FINER, _HAS_OFFSET)} OR {_WORD})"
 # From here on a double has not every whole number; text without a point or an exponent is one.
-_HUGE = f"({{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} AND isfinite({{p}}) AND {_WHOLE})"
+_HUGE = f"CASE WHEN {{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} THEN isfinite({{p}}) AND {_WHOLE} ELSE false END"
 
 
 def _float_odd(bits: int) -> str:
     """Text that a float or double with so many bits can't hold: too large, too small, or a whole number in between.
     The casts of whole numbers to DECIMAL are exact. A fraction is taken as near as there is one."""
+    large = f"{{p}} NOT BETWEEN {1 - 2**bits} AND {2**bits - 1}"
     exact = "coalesce(TRY_CAST(CAST({p} AS DOUBLE) AS DECIMAL(38,0)) = TRY_CAST({v} AS DECIMAL(38,0)), false)"
-    return (
-        "(contains({v}, '_') OR (isinf({p}) AND NOT contains(lower({v}), 'inf'))"
-        " OR ({p} = 0 AND strlen({v}) > 4 AND regexp_matches({v}, '^[^eE]*[1-9]'))"
-        f" OR ({{p}} NOT BETWEEN {1 - 2**bits} AND {2**bits - 1} AND isfinite({{p}}) AND {_WHOLE} AND NOT {exact}))"
-    )
+    infinite = "(isinf({p}) AND NOT contains(lower({v}), 'inf'))"
+    too_large = _only_if(large, infinite, f"(isfinite({{p}}) AND {_WHOLE} AND NOT {exact})")
+    too_small = _only_if("{p} = 0", "(strlen({v}) > 4 AND regexp_matches({v}, '^[^eE]*[1-9]'))")
+    return f"(contains({{v}}, '_') OR {too_large} OR {too_small})"
 
 
 def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
     return Reading(sql, arrow, noun, f"{{c}}({{v}} AS {sql})", odd, **more)
 
 
+_WHOLE_NUMBER = {"unlike": _REWRITTEN, "rounded": LEADING_ZERO}
 _SIMPLE: dict[type[IcebergType], Reading] = {
     StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}"),
     BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)"),
-    IntegerType: _plain(
-        "INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _WHOLE_ODD, rounded=_WHOLE_ROUNDED
-    ),
+    IntegerType: _plain("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _CHANGED, **_WHOLE_NUMBER),
     LongType: _plain(
         "BIGINT",
         pa.int64(),
         "a whole number (long)",
-        _WHOLE_ODD,
-        rounded=_WHOLE_ROUNDED,
+        _CHANGED,
+        **_WHOLE_NUMBER,
         range="beyond the range of long (±9223372036854775807)",
     ),
     FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _float_odd(24)),
