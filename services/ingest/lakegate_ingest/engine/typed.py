@@ -118,7 +118,9 @@ def _write(
     fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
     statement = (
         f"COPY ({_query(found, columns, spool, quotes)}) TO {literal(str(out_dir))} "
-        f"(FORMAT parquet, COMPRESSION zstd, FIELD_IDS {{{fields}}}, FILE_SIZE_BYTES {limits.target_file_bytes}, "
+        f"(FORMAT parquet, FIELD_IDS {{{fields}}}, FILE_SIZE_BYTES {limits.target_file_bytes}, "
+        # The level that Arrow takes on the tolerant path. Of flights, 3 makes files 2 % smaller in 17 % more time.
+        "COMPRESSION zstd, COMPRESSION_LEVEL 1, "
         # A dictionary that will not pay is given up early, which saves a tenth of the time.
         "DICTIONARY_SIZE_LIMIT 2000, WRITE_BLOOM_FILTER false, OVERWRITE_OR_IGNORE true)"
     )
