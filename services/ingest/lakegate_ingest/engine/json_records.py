@@ -20,7 +20,10 @@ _GROUP_KEYS = 200
 INEXACT = "[0-9.]{16}|[eE]-[0-9]{3}"  # fifteen digits and a point come through a double; with e-324 nothing does
 _NO_JSON = "'(?i)-?(nan|inf|infinity)'"  # DuckDB takes them for numbers
 # On the text of a value: an object or array that may have such a word in it.
-NESTED_DOUBT = "({v} >= '[' AND ({v} < '\\' OR {v} >= '{') AND regexp_matches({v}, '(?i)[:,[]-?(nan|inf)'))"
+NESTED_DOUBT = (
+    "(CASE WHEN {v} >= '[' AND ({v} < '\\' OR {v} >= '{')"
+    " THEN regexp_matches({v}, '(?i)[:,[]-?(nan|inf)') ELSE false END)"
+)
 _CONTROL = "[\\x00-\\x1f\\x7f]"
 
 

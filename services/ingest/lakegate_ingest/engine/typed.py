@@ -43,12 +43,16 @@ _STOP = "a value does not fit"
 _DOUBT = "a text may be a number"
 # How DuckDB writes a double; few texts begin like a number.
 _FRACTION = "(CASE WHEN {v} >= '-' AND {v} < ':' THEN contains({v}, '.') OR contains({v}, 'e') ELSE false END)"
-# What DuckDB takes for numbers of JSON, in any case, and passes on as it is written. Few texts end like one.
-_WORDS = "('nan', 'inf', 'infinity', '-nan', '-inf', '-infinity')"
+# What DuckDB takes for numbers of JSON, in any case, and passes on as it is written. Few texts end like one. (Of a list
+# behind IN, DuckDB makes a join.)
 _ENDS = " OR ".join(f"suffix({{v}}, '{letter}')" for letter in "nNfFyY")
-_WORD = f"(strlen({{v}}) < 10 AND ({_ENDS}) AND lower({{v}}) IN {_WORDS})"
+_WORD = (
+    f"(CASE WHEN strlen({{v}}) < 10 AND ({_ENDS})"
+    " THEN regexp_full_match({v}, '(?i)-?(nan|inf|infinity)') ELSE false END)"
+)
 _DOUBTFUL = (
-    f"(({_FRACTION} AND regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?')) OR {_WORD} OR {NESTED_DOUBT})"
+    f"(CASE WHEN {_FRACTION} THEN regexp_full_match({{v}}, '-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?') ELSE false END"
+    f" OR {_WORD} OR {NESTED_DOUBT})"
 )
 _BARE = f"({_FRACTION} OR {_WORD} OR {NESTED_DOUBT})"
 _PROBE = "__lakegate_probe"

@@ -324,7 +324,7 @@ def test_parquet_nanoseconds_are_never_cut(load, kind: pa.DataType) -> None:
         (pa.list_(pa.struct([("at", pa.time64("ns"))])), lambda at: [{"at": None}, {"at": at}]),
         (pa.map_(pa.string(), pa.timestamp("ns")), lambda at: [("k", at)]),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, pa.DataType) else "",
 )
 def test_parquet_nanoseconds_inside_nested_values_are_never_cut(load, kind: pa.DataType, wrap) -> None:
     assert load(parquet(n=pa.array([wrap(1_000), None], kind)), format=Format.PARQUET).result.path == "typed"
