@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.json_records import NESTED_DOUBT
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
-from lakegate_ingest.engine.spoolfile import Spool, SpoolFileSystem
+from lakegate_ingest.engine.spoolfile import Pipe, Spool, SpoolFileSystem
 from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, truth_under
 from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, quoted
 
@@ -116,6 +117,7 @@ def _write(
     spool = Spool(
         found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=found.format is Format.NDJSON
     )
+    served = Pipe(spool, work_dir) if found.format.delimited else nullcontext()
     numbers = [column.source for column in columns if json_records and isinstance(column.kind, DoubleType)]
     if numbers:
         spool.truths = TruthCount()
@@ -131,9 +133,12 @@ def _write(
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
         threads = limits.threads if len(columns) <= _WIDE_COLUMNS else 1
-        with connect(work_dir, memory_bytes=limits.memory_bytes, threads=threads) as connection:
-            connection.register_filesystem(SpoolFileSystem({"file": spool}))
+        with connect(work_dir, memory_bytes=limits.memory_bytes, threads=threads) as connection, served:
+            if json_records:
+                connection.register_filesystem(SpoolFileSystem({"file": spool}))
             connection.execute(statement)
+        if spool.failure is not None:
+            raise spool.failure
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))
         if numbers:
             _check_truths(found, columns, numbers, spool, [file.path for file in files])
@@ -142,7 +147,7 @@ def _write(
             raise NotTyped("a column of decimals has a number with more digits than a double holds")
     except BaseException as error:
         shutil.rmtree(out_dir, ignore_errors=True)
-        if isinstance(spool.failure, (EngineError, OSError)):
+        if error is not spool.failure and isinstance(spool.failure, (EngineError, OSError)):
             raise spool.failure from error
         if is_out_of_disk(error):
             raise out_of_disk() from error
@@ -275,8 +280,8 @@ def _reader(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool)
         types = ", ".join(f"c{i}: '{_read_as(found.format, c)}'" for i, c in enumerate(columns))
         nulls = ", ".join(literal(null) for null in dict.fromkeys(("", *found.source.options.null_values)))
         return (
-            f"read_csv('spool://file', auto_detect = false, delim = {literal(found.delimiter)}, quote = '\"', "
-            f"escape = '\"', header = {str(found.source.options.header).lower()}, nullstr = [{nulls}], "
+            f"read_csv({literal(spool.address)}, auto_detect = false, delim = {literal(found.delimiter)}, "
+            f"quote = '\"', escape = '\"', header = {str(found.source.options.header).lower()}, nullstr = [{nulls}], "
             f"buffer_size = {_BUFFER_BYTES}, columns = {{{types}}})"
         )
     # With `columns =` DuckDB would skip unknown keys silently; detecting types from one made-up record, put
@@ -290,13 +295,13 @@ def _reader(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool)
     text = json.dumps(probe).encode()
     if found.format is Format.NDJSON:
         spool.head = text + b"\n"
-        return f"read_ndjson('spool://file', sample_size = 1, maximum_object_size = {_JSON_OBJECT_BYTES})"
+        return f"read_ndjson({literal(spool.address)}, sample_size = 1, maximum_object_size = {_JSON_OBJECT_BYTES})"
     with found.path.open("rb") as file:
         file.seek(found.skip)
         start = file.read(64 * 1024)
     spool.skip = found.skip + start.index(b"[") + 1
     spool.head = b"[" + text + b","
-    return "read_json('spool://file', format = 'array', sample_size = 1)"
+    return f"read_json({literal(spool.address)}, format = 'array', sample_size = 1)"
 
 
 def _data_file(path: Path) -> DataFile:
