@@ -1,4 +1,5 @@
-"""Fixtures `kafka`, `mongodb`, `s3` and `collector`: a real server, or a skip; and the table at the run's end."""
+"""Fixtures `kafka`, `mongodb`, `s3`, `gcs`, `azure` and `collector`: a real server, or a skip; and the table at the
+run's end."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from servers import azure as azure_server
 from servers import kafka as kafka_server
 from servers import mongodb as mongodb_server
 from servers import otlp
@@ -47,6 +49,17 @@ def mongodb(servers: Servers) -> mongodb_server.MongoDB:
 @pytest.fixture(scope="session")
 def s3(servers: Servers) -> s3_server.S3:
     return _get(servers, "s3", s3_server.SOURCES)
+
+
+@pytest.fixture(scope="session")
+def azure(servers: Servers) -> azure_server.Azure:
+    return _get(servers, "azure", azure_server.SOURCES)
+
+
+@pytest.fixture(scope="session", params=["s3", "azure"])
+def object_store(request: pytest.FixtureRequest) -> Any:
+    """A test that takes it is run on a server of every kind of object store."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

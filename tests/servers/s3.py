@@ -8,6 +8,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from lakegate.embedded.ports import free_ports
@@ -32,15 +33,23 @@ class S3:
     region: str
     bucket: str
     control: Control | None
+    checks_signatures: ClassVar[bool] = True
+
+    def location(self, folder: str) -> str:
+        return f"s3://{self.bucket}/{folder}"
+
+    def objects(self) -> dict[str, object]:
+        """The fields of ObjectStoreSettings that reach it."""
+        return {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+        }
 
     def settings(self, service: str) -> dict[str, str]:
         """The environment that lets a service ("CATALOG") reach it."""
-        return {
-            f"{service}_OBJECTS__ENDPOINT": self.endpoint,
-            f"{service}_OBJECTS__REGION": self.region,
-            f"{service}_OBJECTS__ACCESS_KEY_ID": self.access_key,
-            f"{service}_OBJECTS__SECRET_ACCESS_KEY": self.secret_key,
-        }
+        return {f"{service}_OBJECTS__{name.upper()}": str(value) for name, value in self.objects().items()}
 
 
 def from_address(_: Path) -> Found | None:

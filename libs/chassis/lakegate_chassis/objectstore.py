@@ -82,7 +82,7 @@ def open_store(location: str, settings: ObjectStoreSettings) -> ObjectStore:
     client: Any = {
         "timeout": timedelta(seconds=REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "allow_http": (settings.endpoint or "").startswith("http://") or options.pop("allow_http", "") == "true",
+        "allow_http": options.pop("allow_http", "") == "true" or (settings.endpoint or "").startswith("http://"),
     }
     retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=settings.retry_seconds)}
     if parts.scheme not in S3_SCHEMES:

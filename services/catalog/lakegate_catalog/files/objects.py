@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 import obstore.exceptions
+from obstore.store import AzureStore
 
 from lakegate_catalog.files.dialect import S3Error
 from lakegate_chassis.objectstore import PIECE_BYTES
@@ -65,7 +66,9 @@ class Objects:
             options["range"] = {"suffix": min(last or 0, READ_BYTES)}
         else:
             options["range"] = (first, first + READ_BYTES if last is None else min(last + 1, first + READ_BYTES))
-        if first is None and (last or 0) > READ_BYTES:
+        # Azure gives no end of a file: it is asked for by its place
+        by_place = isinstance(self._store, AzureStore) or (last or 0) > READ_BYTES
+        if first is None and by_place:
             described = await self.describe(key, wanted)
             return described, self._pieces(key, described, described.start)
         try:
@@ -134,7 +137,14 @@ class Objects:
         """Everything below a folder, in order where the store has one (S3, GCS and Azure do)."""
         async for batch in obstore.list(self._store, folder, offset=after, chunk_size=1000):
             for item in batch:
-                yield Listed(item["path"], item["size"], item["e_tag"] or "", item["last_modified"])
+                # Azurite does not know where to begin, nor may Azure, by the version of its API
+                if after is None or item["path"] > after:
+                    yield Listed(item["path"], item["size"], _quoted(item["e_tag"]), item["last_modified"])
+
+
+def _quoted(etag: str | None) -> str:
+    """As in a head: Azure's lists have them bare."""
+    return f'"{etag}"' if etag and not etag.endswith('"') else etag or ""
 
 
 def _resolve(wanted: tuple[int | None, int | None] | None, size: int) -> tuple[int, int]:

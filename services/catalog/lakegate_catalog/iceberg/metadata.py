@@ -168,8 +168,14 @@ class Warehouse:
         """Delete these files; one that is gone already is no error."""
         for location in locations:
             self._forget(location)
-        with suppress(FileNotFoundError):
-            await obstore.delete_async(self.store, [self.path(location) for location in locations])
+        paths = [self.path(location) for location in locations]
+        try:
+            await obstore.delete_async(self.store, paths)
+        except FileNotFoundError:
+            # GCS and Azure stop at a file that is gone, and may leave the others
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self.store, path)
 
     async def purge(self, location: str) -> int:
         """Delete everything below a table's location; returns how many files that were."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import obstore
+from obstore.store import AzureStore
 
 from lakegate_chassis.objectstore import PIECE_BYTES
 from lakegate_ingest.commit.objects import delete_keys, store_errors
@@ -138,6 +139,10 @@ class RemoteSpool:
         signer: Any = self.store
         with store_errors():
             return str(obstore.sign(signer, known, key, lifetime))
+
+    def upload_headers(self) -> dict[str, str]:
+        """What a PUT to a signed URL has to say besides: Azure takes none that does not name the kind of blob."""
+        return {"x-ms-blob-type": "BlockBlob"} if isinstance(self.store, AzureStore) else {}
 
     def strays(self) -> dict[UUID, str]:
         """Loads that have files here which are not quite new, with their tenants."""

@@ -23,11 +23,16 @@ class UploadRequest(BaseModel):
 
 
 class Upload(BaseModel):
-    """Send the file with `method` to `url`, straight to the object store; then load it by its id."""
+    """Send the file with `method` and `headers` to `url`, straight to the object store; then load it by its id."""
 
     upload_id: UUID
     method: Literal["PUT"] = "PUT"
     url: str = Field(description="a credential of its own: whoever has it may upload this one file")
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="to be sent with it, or the store refuses: none on S3 and GCS",
+        examples=[{"x-ms-blob-type": "BlockBlob"}],
+    )
     expires_at: datetime = Field(description="when the URL ends")
     kept_until: datetime = Field(description="when a file that nobody loaded is deleted")
     max_bytes: int = Field(description="a larger file is not loaded")

@@ -80,6 +80,7 @@ class Uploads:
         return Upload(
             upload_id=upload_id,
             url=url,
+            headers=store.upload_headers(),
             expires_at=now + lifetime,
             kept_until=kept_until,
             max_bytes=self._body.max_bytes,
