@@ -62,6 +62,12 @@ def object_store(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(scope="session", params=["azure"])
+def foreign_store(request: pytest.FixtureRequest) -> Any:
+    """An object store that does not speak S3, on a server of every kind."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def collector() -> Iterator[otlp.Collector]:
     """A collector of traces, for one test."""
