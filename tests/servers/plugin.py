@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from servers import azure as azure_server
+from servers import gcs as gcs_server
 from servers import kafka as kafka_server
 from servers import mongodb as mongodb_server
 from servers import otlp
@@ -19,6 +21,11 @@ from servers.finding import Servers, Source
 from servers.processes import Missing
 
 _SERVERS = pytest.StashKey[Servers]()
+_BUILT: tuple[tuple[set[str], ModuleType], ...] = (
+    ({"s3", "object_store"}, s3_server),
+    ({"gcs", "object_store", "foreign_store"}, gcs_server),
+    ({"azure", "object_store", "foreign_store"}, azure_server),
+)
 _ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
@@ -52,17 +59,22 @@ def s3(servers: Servers) -> s3_server.S3:
 
 
 @pytest.fixture(scope="session")
+def gcs(servers: Servers) -> gcs_server.GCS:
+    return _get(servers, "gcs", gcs_server.SOURCES)
+
+
+@pytest.fixture(scope="session")
 def azure(servers: Servers) -> azure_server.Azure:
     return _get(servers, "azure", azure_server.SOURCES)
 
 
-@pytest.fixture(scope="session", params=["s3", "azure"])
+@pytest.fixture(scope="session", params=["s3", "gcs", "azure"])
 def object_store(request: pytest.FixtureRequest) -> Any:
     """A test that takes it is run on a server of every kind of object store."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(scope="session", params=["azure"])
+@pytest.fixture(scope="session", params=["gcs", "azure"])
 def foreign_store(request: pytest.FixtureRequest) -> Any:
     """An object store that does not speak S3, on a server of every kind."""
     return request.getfixturevalue(request.param)
@@ -85,17 +97,22 @@ def _get(servers: Servers, name: str, sources: dict[str, Source]):  # type: igno
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin the one build that takes minutes at once, beside the tests that don't need it."""
-    wanted = any("s3" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly and not s3_server.is_at_hand():
-        threading.Thread(target=_build_s3, daemon=True).start()
+    """Begin what takes minutes to build or to fetch at once, beside the tests that don't need it."""
+    if session.config.option.collectonly:
+        return
+    names = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    wanted = [server for fixtures, server in _BUILT if names & fixtures and not server.is_at_hand()]
+    if wanted:
+        threading.Thread(target=_build, args=(wanted,), daemon=True).start()
 
 
-def _build_s3() -> None:
-    try:
-        s3_server.build()
-    except Missing:
-        return  # the fixture tries again, and says why not
+def _build(wanted: list[ModuleType]) -> None:
+    """One after the other: each takes all processors."""
+    for server in wanted:
+        try:
+            server.build()
+        except Missing:
+            continue  # the fixture tries again, and says why not
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
