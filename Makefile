@@ -58,8 +58,8 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 test: $(VENV)/.dev $(VENV)/.demo $(VENV)/.charts test-servers ## Run every test against real servers
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-# Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away. The S3 server is built by Go,
-# beside the first tests (about three minutes, once): where Go is missing or old, by PyPI's wheel of it.
+# Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away. The servers of S3 and GCS are
+# built by Go, beside the first tests (about three minutes each, once): where Go is missing or old, by PyPI's wheel of it.
 .PHONY: test-servers
 test-servers:
 	@command -v java >/dev/null && command -v mvn >/dev/null || { \
@@ -69,6 +69,16 @@ test-servers:
 	      || echo "apt-get failed: tests that need Kafka or MongoDB will be skipped"; \
 	  else \
 	    echo "Java or Maven is not installed: tests that need Kafka or MongoDB are skipped where neither an address nor Docker is there"; \
+	  fi; }
+
+# Azure's emulator comes by npm.
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	    echo "Installing Node and npm for Azure's emulator"; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nodejs npm >/dev/null \
+	      || echo "apt-get failed: tests that need Azure will be skipped"; \
+	  else \
+	    echo "Node or npm is not installed: tests that need Azure are skipped where no address is given"; \
 	  fi; }
 
 # promtool and Prometheus itself, for the rules and the dashboards.

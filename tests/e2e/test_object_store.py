@@ -13,10 +13,9 @@ import httpx
 import obstore
 import pyarrow as pa
 import pytest
-from duckdb_extensions import import_extension
+from engines import duck, made_key, pyiceberg
 from obstore.exceptions import AlreadyExistsError, GenericError, PermissionDeniedError
 from obstore.store import S3Store
-from pyiceberg.catalog.rest import RestCatalog
 from suites import Suite, start_suite
 
 FLIGHTS = 20_000
@@ -43,14 +42,6 @@ def lake(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     suite.stop()
 
 
-def made_key(suite: Suite, *scopes: str) -> dict[str, Any]:
-    with suite.client() as admin:
-        answer = admin.post("/v1/keys", json={"name": "engine", "scopes": list(scopes)})
-    assert answer.status_code == 201, answer.text
-    key: dict[str, Any] = answer.json()
-    return key
-
-
 @pytest.fixture(scope="module")
 def reader(lake: Suite) -> str:
     return str(made_key(lake, *READ)["key"])
@@ -59,21 +50,6 @@ def reader(lake: Suite) -> str:
 @pytest.fixture(scope="module")
 def writer(lake: Suite) -> str:
     return str(made_key(lake, *WRITE)["key"])
-
-
-def pyiceberg(suite: Suite, key: str) -> RestCatalog:
-    return RestCatalog("e2e", uri=f"{suite.url}/iceberg", warehouse="lakehouse", token=key)
-
-
-def duck(suite: Suite, key: str) -> duckdb.DuckDBPyConnection:
-    """DuckDB with its own Iceberg extension, and no other way to the files than the one that it is told."""
-    connection = duckdb.connect()
-    for extension in ("avro", "httpfs", "iceberg"):
-        import_extension(extension)
-        connection.execute(f"LOAD {extension}")
-    connection.execute(f"CREATE SECRET lakegate (TYPE ICEBERG, TOKEN '{key}')")
-    connection.execute(f"ATTACH 'lakehouse' AS lake (TYPE ICEBERG, ENDPOINT '{suite.url}/iceberg', SECRET lakegate)")
-    return connection
 
 
 def access(suite: Suite, key: str, table: str = "flights") -> tuple[dict[str, str], str]:

@@ -168,23 +168,25 @@ class Warehouse:
         """Delete these files; one that is gone already is no error."""
         for location in locations:
             self._forget(location)
-        paths = [self.path(location) for location in locations]
-        try:
-            await obstore.delete_async(self.store, paths)
-        except FileNotFoundError:
-            # GCS and Azure stop at a file that is gone, and may leave the others
-            for path in paths:
-                with suppress(FileNotFoundError):
-                    await obstore.delete_async(self.store, path)
+        await self._delete([self.path(location) for location in locations])
 
     async def purge(self, location: str) -> int:
         """Delete everything below a table's location; returns how many files that were."""
         deleted = 0
         async for batch in obstore.list(self.store, self.path(location) + "/", chunk_size=DELETE_BATCH):
             paths = [item["path"] for item in batch]
-            await obstore.delete_async(self.store, paths)
+            await self._delete(paths)
             deleted += len(paths)
         return deleted
+
+    async def _delete(self, paths: Sequence[str]) -> None:
+        try:
+            await obstore.delete_async(self.store, paths)
+        except FileNotFoundError:
+            # S3 is content with a file that is gone; GCS and Azure stop there, and may leave the others
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self.store, path)
 
     def path(self, location: str) -> str:
         """The key of a location below the warehouse's."""
