@@ -140,7 +140,16 @@ class Gateway:
             identity.append(
                 resources.tokens.for_files(principal, key_id=proof.key_id, credential_id=proof.credential_id)
             )
-        await resources.relay(scope, receive, send, route, identity)
+        if not route.is_events(scope["method"], scope["path"]):
+            await resources.relay(scope, receive, send, route, identity)
+            return
+
+        async def verify() -> None:
+            client = scope.get("client")
+            found = await resources.authenticator.authenticate(header, client[0] if client else "unknown")
+            authorize(found, route, scope["method"], scope["path"])
+
+        await resources.events(scope, receive, send, route, identity, proof, verify)
 
     async def _relay_signed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An S3 request of an Iceberg client. The catalog gets what was signed: the host, and the signature itself."""

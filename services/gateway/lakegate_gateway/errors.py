@@ -10,6 +10,7 @@ Problem
 ├── InvalidScope 422          no such scope, or a pattern that is none
 ├── TooManyRequests 429       too many failed logins
 ├── BadUpstream 502           the service broke off or answered no HTTP: what became of the request is unknown
+├── TooManyEventStreams 503   no room for another stream of server-sent events
 ├── TooManySockets 503        no room for another WebSocket
 ├── UpstreamUnreachable 503   nobody took the request: not a byte of it was sent
 └── UpstreamTimeout 504       no answer in time: what became of the request is unknown
@@ -46,6 +47,7 @@ __all__ = [
     "OAuthError",
     "Problem",
     "TooLarge",
+    "TooManyEventStreams",
     "TooManyRequests",
     "TooManySockets",
     "Unauthorized",
@@ -74,6 +76,10 @@ class NameTaken(Conflict):
 
 class InvalidScope(InvalidRequest):
     slug, title = "invalid-scope", "Invalid scope"
+
+
+class TooManyEventStreams(Unavailable):
+    slug, title = "too-many-event-streams", "Too many event streams are open"
 
 
 class TooManySockets(Unavailable):

@@ -16,17 +16,19 @@ from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import close_pool, open_pool
 from lakegate_gateway.accounts import queries as account_queries
 from lakegate_gateway.accounts.service import Accounts
+from lakegate_gateway.errors import TooManyEventStreams, TooManySockets
 from lakegate_gateway.identity.attempts import Attempts
 from lakegate_gateway.identity.authenticator import Authenticator
 from lakegate_gateway.identity.keyring import KeyRing
 from lakegate_gateway.identity.renewals import Renewals
 from lakegate_gateway.identity.revocations import Revocations
-from lakegate_gateway.identity.sessions import Sessions
+from lakegate_gateway.identity.sessions import Places, Sessions
 from lakegate_gateway.identity.tokens import Tokens
 from lakegate_gateway.identity.verified import VerificationCache
 from lakegate_gateway.keys.service import Keys
 from lakegate_gateway.oauth.service import Issuer
 from lakegate_gateway.openapi import MergedDocument
+from lakegate_gateway.relay.events import EventRelay
 from lakegate_gateway.relay.relay import Relay
 from lakegate_gateway.relay.sockets import SocketRelay
 from lakegate_gateway.relay.upstream import Upstream
@@ -47,6 +49,7 @@ class Resources:
     issuer: Issuer
     authenticator: Authenticator
     relay: Relay
+    events: EventRelay
     sockets: SocketRelay
     clients: dict[str, httpx.AsyncClient]
     openapi: MergedDocument
@@ -70,8 +73,17 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         }
         relay = Relay(upstreams, limits)
         stack.callback(relay.close)
-        sessions = Sessions(limits.sockets, limits.sockets_per_tenant)
-        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, sessions)
+        sessions = Sessions()
+        places = Places(
+            sessions,
+            limits.event_streams,
+            limits.event_streams_per_tenant,
+            kind="event streams",
+            refusal=TooManyEventStreams,
+        )
+        events = EventRelay(relay, places)
+        places = Places(sessions, limits.sockets, limits.sockets_per_tenant, kind="WebSockets", refusal=TooManySockets)
+        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, places)
         stack.push_async_callback(sockets.close)
         verified = VerificationCache()
         # publishing and reading by position are the outbox's, with Kafka too
@@ -98,6 +110,7 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
             issuer=Issuer(pool, tokens, accounts, settings.issuer),
             authenticator=Authenticator(tokens, keys, accounts, verified),
             relay=relay,
+            events=events,
             sockets=sockets,
             clients=clients,
             openapi=MergedDocument(clients, settings.issuer.url),

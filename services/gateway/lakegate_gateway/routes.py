@@ -29,7 +29,8 @@ class Route:
     `namespace` are checked where it matches (`writes_named`: in writes only). `deadline_seconds`: from the last byte
     of the request to the head of the answer. `idle_seconds`: between two pieces of the answer, which may last as
     long as it likes. `body_limit_bytes`: None is the limit of a load, from the settings. `sockets`: WebSockets are
-    relayed, too, and count as writes.
+    relayed, too, and count as writes. `events`: a GET of these paths is a stream of server-sent events, which goes on
+    for minutes: it takes a place of its tenant, and ends with its credential.
     """
 
     prefix: str
@@ -43,12 +44,16 @@ class Route:
     body_limit_bytes: int | None = 8 * MIB
     dialect: Dialect = Dialect.PROBLEM
     sockets: bool = False
+    events: re.Pattern[str] | None = None
 
     def scopes(self, method: str, path: str) -> tuple[Scope, ...]:
         """The scopes of which one is needed. A reader's metrics report is a POST, and yet a read."""
         if method in READS or (self.dialect is Dialect.ICEBERG and path.endswith("/metrics")):
             return self.reads
         return self.writes
+
+    def is_events(self, method: str, path: str) -> bool:
+        return self.events is not None and method == "GET" and self.events.fullmatch(path) is not None
 
     def names(self, method: str, path: str) -> tuple[str | None, str | None]:
         """Tenant and namespace as the path says them; levels of an Iceberg namespace are joined with '.'."""
@@ -87,6 +92,7 @@ ROUTES = (
         deadline_seconds=_LOAD_DEADLINE,
         idle_seconds=_STREAM_IDLE,
         body_limit_bytes=None,
+        events=re.compile(r"/v1/loads/[^/]+/events"),
     ),
     Route("/v1/uploads", "ingest", (Scope.LOADS_WRITE,), (Scope.LOADS_WRITE,), body_limit_bytes=MIB),
     Route(
@@ -100,6 +106,7 @@ ROUTES = (
         idle_seconds=_STREAM_IDLE,
         body_limit_bytes=16 * MIB,
         sockets=True,
+        events=re.compile(r"/v1/streams/[^/]+/[^/]+/tail"),
     ),
     Route(
         "/v1/tables",

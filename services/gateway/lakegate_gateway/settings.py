@@ -66,6 +66,10 @@ class LimitSettings(Section):
     upstream_connections: int = Field(default=1024, ge=1, description="requests under way to one service; then 503")
     sockets: int = Field(default=1024, ge=1, description="WebSockets relayed at once by one replica; then 503")
     sockets_per_tenant: int = Field(default=512, ge=1, description="of these, at most so many of one tenant")
+    event_streams: int = Field(
+        default=1024, ge=1, description="event streams (SSE: tails, progress) relayed at once by one replica; then 503"
+    )
+    event_streams_per_tenant: int = Field(default=256, ge=1, description="of these, at most so many of one tenant")
     socket_message_bytes: int = Field(default=1 * MIB, ge=1024, description="largest message of a WebSocket")
     login_attempts_per_minute: int = Field(
         default=20, ge=1, description="failed logins of one name from one address; then 429"

@@ -66,7 +66,7 @@ async def test_what_was_verified_while_nobody_listened_is_forgotten_when_listeni
     cache = VerificationCache()
     cache.put(b"x", Principal(tenant="t", subject="ada", scopes=()), valid_seconds=3600)
     listening = asyncio.create_task(
-        Revocations(PostgresEventLog(gateway.app.resources.pool), cache, Sessions(1, 1)).follow()
+        Revocations(PostgresEventLog(gateway.app.resources.pool), cache, Sessions()).follow()
     )
     await eventually(lambda: len(cache) == 0)
     listening.cancel()

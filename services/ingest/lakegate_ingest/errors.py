@@ -109,7 +109,7 @@ class QueueFull(Retriable):
 
 
 class TooManyStreams(Retriable):
-    slug, title = "too-many-streams", "Too many downloads or progress streams at once"
+    slug, title = "too-many-streams", "Too many downloads, progress streams, tails or sockets at once"
 
 
 class CatalogUnavailable(Retriable):

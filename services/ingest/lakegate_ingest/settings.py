@@ -89,6 +89,7 @@ class JobSettings(Section):
         default=600.0, gt=0, description="a progress stream is ended after so long; clients connect again by themselves"
     )
     sse_max_clients: int = Field(default=256, ge=1, description="progress streams open at once")
+    sse_max_clients_per_tenant: int = Field(default=128, ge=1, description="of these, at most so many of one tenant")
     idempotency_hours: int = Field(default=24, ge=1, description="how long an Idempotency-Key is remembered")
 
 
@@ -252,6 +253,7 @@ class StreamSettings(Section):
     max_sockets: int = Field(default=256, ge=1, description="WebSocket producers at once")
     max_sockets_per_tenant: int = Field(default=128, ge=1, description="of these, at most so many of one tenant")
     max_tails: int = Field(default=64, ge=1, description="tails (SSE) at once")
+    max_tails_per_tenant: int = Field(default=32, ge=1, description="of these, at most so many of one tenant")
     tail_seconds: float = Field(
         default=600.0, gt=0, description="a tail is ended after so long; clients connect again by themselves"
     )

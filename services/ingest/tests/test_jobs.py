@@ -64,8 +64,10 @@ async def test_following_a_load_that_has_ended_gives_its_end_at_once(api: Any) -
     assert await events_of(api.client, load_id) == [("failed", answer.json())]
 
 
-async def test_progress_streams_are_bounded(settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str) -> None:
-    job = JobSettings(sse_max_clients=1)
+async def test_progress_streams_of_a_tenant_are_bounded(
+    settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    job = JobSettings(sse_max_clients_per_tenant=1)
     async with serving(create_app(settings(gate.url, tmp_path / "spool", job=job))) as url:
         api = make(url, tenant)
         gate.on(*LOAD_TABLE, "hold")
@@ -74,7 +76,8 @@ async def test_progress_streams_are_bounded(settings: Any, gate: Any, tmp_path: 
             chunks = first.aiter_bytes()
             assert await anext(chunks)
             second = await api.client.get(f"/v1/loads/{load_id}/events")
-        assert second.status_code == 503
+        assert (second.status_code, second.json()["type"]) == (503, "/problems/too-many-streams")
+        assert "Your tenant has 1 progress streams" in second.json()["detail"]
         gate.released.set()
         assert (await api.ended(load_id))["state"] == "completed"
 

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from lakegate_chassis.problems import Problem
+from lakegate_chassis.problems import Problem, Unavailable
 from lakegate_contracts.identity import Principal
-from lakegate_gateway.errors import Forbidden, TooManySockets, Unauthorized
+from lakegate_gateway.errors import Forbidden, Unauthorized
 
 VERIFY_SECONDS = 60.0
 # The database is away: the connections of all would go at once, and come back at once.
@@ -59,34 +59,19 @@ class Session:
 
 
 class Sessions:
-    """Those of this replica: bounded, for each tenant, too."""
+    """Those of this replica, of every kind."""
 
-    def __init__(self, most: int, most_per_tenant: int) -> None:
-        self._most = most
-        self._most_per_tenant = most_per_tenant
+    def __init__(self) -> None:
         self._open: set[Session] = set()
-        self._of_tenant: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
-        """Raises TooManySockets."""
-        tenant = principal.tenant
-        if len(self._open) >= self._most:
-            raise TooManySockets("Too many WebSockets are open here. Try again shortly.", retry_after=5)
-        if self._of_tenant[tenant] >= self._most_per_tenant:
-            raise TooManySockets(
-                f"Your tenant has {self._most_per_tenant:,} WebSockets open here, and no more places.", retry_after=5
-            )
+    def opened(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
         session = Session(principal, key_id)
         self._open.add(session)
-        self._of_tenant[tenant] += 1
         try:
             yield session
         finally:
             self._open.discard(session)
-            self._of_tenant[tenant] -= 1
-            if not self._of_tenant[tenant]:
-                del self._of_tenant[tenant]
 
     def doubt_key(self, key_id: UUID) -> None:
         self._doubt(lambda session: session.key_id == key_id)
@@ -101,3 +86,36 @@ class Sessions:
         for session in self._open:
             if concerned(session):
                 session.doubt()
+
+
+class Places:
+    """How many sessions of one kind there may be: here, and of one tenant. `refusal` is for one too many."""
+
+    def __init__(
+        self, sessions: Sessions, most: int, most_per_tenant: int, *, kind: str, refusal: type[Unavailable]
+    ) -> None:
+        self._sessions = sessions
+        self._most = most
+        self._most_per_tenant = most_per_tenant
+        self._kind = kind
+        self._refusal = refusal
+        self._of_tenant: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
+        """Raises `refusal`."""
+        tenant = principal.tenant
+        if self._of_tenant.total() >= self._most:
+            raise self._refusal(f"Too many {self._kind} are open here. Try again shortly.", retry_after=5)
+        if self._of_tenant[tenant] >= self._most_per_tenant:
+            raise self._refusal(
+                f"Your tenant has {self._most_per_tenant:,} {self._kind} open here, and no more places.", retry_after=5
+            )
+        self._of_tenant[tenant] += 1
+        try:
+            with self._sessions.opened(principal, key_id) as session:
+                yield session
+        finally:
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]

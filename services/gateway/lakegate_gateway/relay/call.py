@@ -14,7 +14,7 @@ from lakegate_gateway.dialects import render
 from lakegate_gateway.errors import BadUpstream, ClientTooSlow, TooLarge, UpstreamUnreachable
 from lakegate_gateway.metrics import REPEATS
 from lakegate_gateway.relay.connection import Broken, CircuitOpen, Connection, Saturated, Unreachable
-from lakegate_gateway.relay.exchange import Answering, Budget, ClientGone, Exchange, Sending
+from lakegate_gateway.relay.exchange import Answering, Budget, ClientGone, Exchange, Sending, Void
 from lakegate_gateway.relay.headers import Outgoing, Pair, outgoing, request_head
 from lakegate_gateway.relay.upstream import Upstream
 from lakegate_gateway.routes import Route
@@ -98,6 +98,8 @@ class Call(Exchange):
 
     async def give_up(self, reason: Exception) -> str:
         """Answer `reason` if it can be; else break the connection, so that the client sees a cut answer as cut."""
+        if isinstance(reason, Void):
+            return await self._end(reason)
         if not isinstance(reason, Problem):
             return "client_gone"
         log.warning("relay_gave_up", upstream=self.route.upstream, slug=reason.slug, detail=reason.detail)
@@ -105,6 +107,15 @@ class Call(Exchange):
             return "cut"
         await self.refuse(reason)
         return reason.slug
+
+    async def _end(self, void: Void) -> str:
+        """End a stream of events as its service would: the client asks for another one, and is told why not."""
+        log.info("event_stream_revoked", problem=void.problem.slug)
+        if not self._answer_started:
+            await self.refuse(void.problem)
+        elif self.answering is not Answering.TO_CLIENT:  # a client that takes nothing is not waited for
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        return "revoked"
 
     def stop(self) -> None:
         """End what runs beside the exchange."""

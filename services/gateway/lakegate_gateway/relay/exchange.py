@@ -6,13 +6,21 @@ import asyncio
 from dataclasses import dataclass
 from enum import IntEnum
 
-from lakegate_gateway.errors import ClientTooSlow, UpstreamTimeout
+from lakegate_gateway.errors import ClientTooSlow, Problem, UpstreamTimeout
 from lakegate_gateway.routes import Route
 from lakegate_gateway.settings import LimitSettings
 
 
 class ClientGone(Exception):
     """The client hung up: nobody is left to answer."""
+
+
+class Void(Exception):
+    """The credential is no longer good with which a stream of events was asked for."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 class Sending(IntEnum):

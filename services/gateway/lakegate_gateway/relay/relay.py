@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from lakegate_chassis.metrics import UPSTREAM_CALLS
-from lakegate_chassis.problems import Problem
+from lakegate_chassis.problems import Problem, unforeseen
 from lakegate_gateway.relay.call import Call
-from lakegate_gateway.relay.exchange import Budget
+from lakegate_gateway.relay.exchange import Budget, Void
 from lakegate_gateway.relay.headers import Pair
 from lakegate_gateway.relay.upstream import Upstream
 from lakegate_gateway.routes import Route
@@ -36,15 +36,25 @@ class Relay:
         self._loop = asyncio.get_running_loop()
 
     async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, route: Route, identity: Sequence[Pair]
-    ) -> None:
-        """Relay one request. `identity` is added to its headers, in place of what the client sent of them."""
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        identity: Sequence[Pair],
+        void: Callable[[], Awaitable[Problem]] | None = None,
+    ) -> str:
+        """Relay one request. `identity` is added to its headers, in place of what the client sent of them.
+
+        Returns the outcome in a word. What `void` comes to ends the answer in its middle.
+        """
         call = Call(scope, receive, send, route, self._limits, self._loop)
         self.budget.earn()
         self._under_way.add(call)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(TICK_SECONDS, self._tick)
+        watch = self._loop.create_task(_end_when(call, void)) if void is not None else None
         try:
             outcome = await call.run(self.upstreams[route.upstream], identity, self.budget)
         except asyncio.CancelledError:
@@ -53,9 +63,12 @@ class Relay:
             call.task.uncancel()
             outcome = await call.give_up(call.interruption)
         finally:
+            if watch is not None:
+                watch.cancel()
             call.stop()
             self._under_way.discard(call)
         self._count(route.upstream, outcome)
+        return outcome
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send, route: Route, problem: Problem) -> None:
         """Answer a request that goes nowhere, in the route's dialect; what it still sends is discarded, bounded."""
@@ -85,3 +98,11 @@ class Relay:
         """Close the idle connections to the services."""
         for upstream in self.upstreams.values():
             upstream.close()
+
+
+async def _end_when(call: Call, void: Callable[[], Awaitable[Problem]]) -> None:
+    try:
+        problem = await void()
+    except Exception as error:  # noqa: BLE001 - a stream that nobody watches any more must not go on
+        problem = unforeseen(error)
+    call.interrupt(Void(problem))

@@ -24,7 +24,7 @@ from lakegate_chassis.logs import log
 from lakegate_chassis.problems import MEDIA_TYPE, Problem, problem_response
 from lakegate_gateway.errors import BadUpstream, TooManySockets, UpstreamUnreachable
 from lakegate_gateway.identity.authenticator import Proof
-from lakegate_gateway.identity.sessions import Sessions
+from lakegate_gateway.identity.sessions import Places
 from lakegate_gateway.identity.verified import Verified
 from lakegate_gateway.relay.headers import Pair
 from lakegate_gateway.routes import Route
@@ -48,10 +48,10 @@ _UNSENDABLE = (1004, 1005, ABNORMAL, 1015)  # RFC 6455 7.4.1: never on the wire
 class SocketRelay:
     """Bounded in number, and in the size of a message."""
 
-    def __init__(self, upstreams: Mapping[str, str], message_bytes: int, sessions: Sessions) -> None:
+    def __init__(self, upstreams: Mapping[str, str], message_bytes: int, places: Places) -> None:
         self._upstreams = upstreams
         self._message_bytes = message_bytes
-        self._sessions = sessions
+        self._places = places
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(
@@ -68,7 +68,7 @@ class SocketRelay:
         """Relay one socket from its handshake to its end; `verify` raises Problem once it must not go on."""
         client = WebSocket(scope, receive, send)
         try:
-            with self._sessions.place(proof.principal, proof.key_id) as session, OPEN.track_inprogress():
+            with self._places.place(proof.principal, proof.key_id) as session, OPEN.track_inprogress():
                 async with AsyncExitStack() as stack:
                     upstream = await self._connect(client, route, identity, stack)
                     if upstream is not None:

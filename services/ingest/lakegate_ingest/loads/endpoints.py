@@ -172,8 +172,7 @@ async def cancel_load(load_id: UUID, principal: Caller, resources: R) -> Load:
 async def follow_load(load_id: UUID, request: Request, principal: Caller, resources: R) -> StreamingResponse:
     """Server-sent events: `progress` until the load has ended, then `completed` (receipt) or `failed` (problem)."""
     load = await resources.loads.row(principal, load_id)
-    resources.followers.check_room()
-    events = resources.followers.follow(resources.loads, principal, load, request.app.state.health)
+    events = await resources.followers.follow(resources.loads, principal, load, request.app.state.health)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 

@@ -19,6 +19,8 @@ from lakegate_ingest import engine
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.tokens import TokenExchange
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.metrics import STREAM_SOCKETS
+from lakegate_ingest.places import Places
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.streams.commits import StreamCommitter
 from lakegate_ingest.streams.door import Door
@@ -30,7 +32,6 @@ from lakegate_ingest.streams.pump import Pump
 from lakegate_ingest.streams.repeats import Repeats
 from lakegate_ingest.streams.scratch import Scratch
 from lakegate_ingest.streams.service import StreamService
-from lakegate_ingest.streams.sockets import Sockets
 from lakegate_ingest.streams.states import States
 from lakegate_ingest.streams.sweeping import Sweep
 from lakegate_ingest.streams.tables import Tables
@@ -46,7 +47,7 @@ class Front:
     service: StreamService
     states: States
     tails: Tails
-    sockets: Sockets
+    sockets: Places
 
 
 @asynccontextmanager
@@ -82,7 +83,7 @@ async def open_front(
             service=service,
             states=States(pool, catalog, connections, producer),
             tails=Tails(pool, connections, producer, own),
-            sockets=Sockets(own.max_sockets, own.max_sockets_per_tenant),
+            sockets=Places(own.max_sockets, own.max_sockets_per_tenant, STREAM_SOCKETS, kind="WebSocket producers"),
         )
     finally:
         await transactions.close()

@@ -6,9 +6,6 @@ Answers come in the order of the messages. A few messages may be under way at on
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -16,8 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from lakegate_chassis.health import Health
 from lakegate_chassis.logs import log
 from lakegate_chassis.problems import Problem, problem_body, unforeseen
-from lakegate_ingest.errors import TooManyStreams
-from lakegate_ingest.metrics import STREAM_REQUESTS, STREAM_SOCKETS
+from lakegate_ingest.metrics import STREAM_REQUESTS
 from lakegate_ingest.streams.requests import Producing
 from lakegate_ingest.streams.service import StreamService
 
@@ -28,28 +24,6 @@ GOING_AWAY = 1001
 TRY_AGAIN = 1012
 
 Answers = asyncio.Queue[asyncio.Task[bytes] | None]
-
-
-class Sockets:
-    """Counts the open ones of this process."""
-
-    def __init__(self, most: int, most_per_tenant: int) -> None:
-        self._most = most
-        self._most_per_tenant = most_per_tenant
-        self._open: Counter[str] = Counter()
-
-    @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
-        """Raises TooManyStreams."""
-        if self._open.total() >= self._most or self._open[tenant] >= self._most_per_tenant:
-            raise TooManyStreams("Too many WebSocket producers are connected here. Try again shortly.")
-        self._open[tenant] += 1
-        try:
-            with STREAM_SOCKETS.track_inprogress():
-                yield
-        finally:
-            self._open[tenant] -= 1
-            self._open += Counter()  # without those that are at nought
 
 
 async def serve(socket: WebSocket, wanted: Producing, service: StreamService, health: Health) -> None:

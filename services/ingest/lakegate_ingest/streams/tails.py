@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -15,8 +15,9 @@ from aiokafka import TopicPartition
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
 from lakegate_chassis.health import Health
 from lakegate_chassis.postgres import tenant_transaction
-from lakegate_ingest.errors import BadCursor, BadStreamSchema, TooManyStreams, Unacknowledged
+from lakegate_ingest.errors import BadCursor, BadStreamSchema, Unacknowledged
 from lakegate_ingest.metrics import STREAM_TAILS
+from lakegate_ingest.places import Places
 from lakegate_ingest.settings import StreamSettings
 from lakegate_ingest.streams import queries
 from lakegate_ingest.streams.avro import AvroReader, BadAvro, is_framed, split_frame
@@ -28,7 +29,7 @@ MOST_EVENT_ID_CHARS = 4096
 
 
 class Tails:
-    """Counts the open ones of this process; each has a consumer of its own, outside of groups."""
+    """Bounded in number; each has a consumer of its own, outside of groups."""
 
     def __init__(
         self, pool: asyncpg.Pool, connections: Connections, producer: StreamProducer, settings: StreamSettings
@@ -37,24 +38,18 @@ class Tails:
         self._producer = producer
         self._connections = connections
         self._settings = settings
-        self._open = 0
+        self._places = Places(settings.max_tails, settings.max_tails_per_tenant, STREAM_TAILS, kind="tails")
 
     async def open(
         self, stream: StreamRow, health: Health, *, after: str | None, earliest: bool
     ) -> AsyncIterator[bytes]:
         """`after` is the id of the last event that the client has. Raises TooManyStreams, BadCursor, Unacknowledged."""
         known = _positions(after)
-        if self._open >= self._settings.max_tails:
-            raise TooManyStreams("Too many tails are open here. Try again shortly.")
-        tail = self._tail(stream, health, known, earliest)
-        # up to the first comment: whatever can't be had is a problem then, and no broken stream
-        return _resumed(await anext(tail), tail)
+        return await self._places.begun(stream.tenant, self._tail(stream, health, known, earliest))
 
     async def _tail(
         self, stream: StreamRow, health: Health, known: dict[int, int], earliest: bool
-    ) -> AsyncIterator[bytes]:
-        self._open += 1
-        STREAM_TAILS.inc()
+    ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.tail_seconds
         readers: dict[int, AvroReader | None] = {}
@@ -87,9 +82,6 @@ class Tails:
             yield b"retry: 1000\n\n"  # the client connects again, to whoever is there then
         except ConnectionError as error:
             raise Unacknowledged("The brokers can't be reached. Try again shortly.") from error
-        finally:
-            self._open -= 1
-            STREAM_TAILS.dec()
 
     async def _event(self, stream: StreamRow, record: Any, readers: dict[int, AvroReader | None]) -> bytes:
         place = {"partition": record.partition, "offset": record.offset, "time_ms": record.timestamp}
@@ -121,12 +113,6 @@ def _decoded(reader: AvroReader | None, data: bytes) -> bytes | None:
         return reader.json(data) if reader is not None else None
     except BadAvro:
         return None
-
-
-async def _resumed(first: bytes, tail: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for part in tail:
-        yield part
 
 
 def _event_id(positions: dict[int, int]) -> bytes:

@@ -8,14 +8,11 @@ from typing import Any
 
 import fastavro
 import orjson
-import pytest
 from aiokafka import AIOKafkaProducer
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
-from lakegate_ingest.errors import TooManyStreams
 from lakegate_ingest.streams.avro import frame
-from lakegate_ingest.streams.sockets import Sockets
 
 
 def lines(*rows: Any) -> bytes:
@@ -221,15 +218,29 @@ async def test_limits_are_problems(
     assert (busy.status_code, busy.json()["type"], busy.headers["retry-after"]) == (503, "/problems/stream-busy", "1")
 
 
-def test_no_tenant_takes_the_socket_places_of_all() -> None:
-    sockets = Sockets(3, 2)
-    with sockets.place("a"), sockets.place("a"):
-        with pytest.raises(TooManyStreams), sockets.place("a"):
-            pass
-        with sockets.place("b"), pytest.raises(TooManyStreams), sockets.place("c"):
-            pass
-    with sockets.place("a"):
-        pass
+async def test_a_tail_too_many_of_a_tenant_is_a_problem_and_a_closed_one_makes_room(
+    streams: Any, settings: Any, catalog: Any, kafka_settings: Any, make: Any, spool: Any
+) -> None:
+    await streams.send("shop.places", lines({"id": 1}))
+    small = settings(catalog.url, spool, kafka=kafka_settings)
+    limits = {"max_tails": 3, "max_tails_per_tenant": 1, "worker": False}
+    small = small.model_copy(update={"streams": small.streams.model_copy(update=limits)})
+    async with serving(create_app(small)) as url:
+        client = make(url, streams.tenant).client
+        tail, params = streams.path("shop.places", "/tail"), {"begin": "earliest"}
+        async with client.stream("GET", tail, params=params) as first:
+            assert first.status_code == 200
+            await anext(first.aiter_bytes())
+            refused = await client.get(tail)
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/too-many-streams")
+            assert "Your tenant has 1 tails" in refused.json()["detail"]
+            assert refused.headers["retry-after"] == "5"
+
+        async def fits() -> bool:
+            async with client.stream("GET", tail, params=params) as another:
+                return bool(another.status_code == 200)
+
+        await eventually(fits)
 
 
 async def test_without_kafka_the_setting_is_named(api: Any) -> None:
