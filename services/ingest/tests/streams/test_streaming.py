@@ -230,7 +230,8 @@ async def test_a_tail_too_many_of_a_tenant_is_a_problem_and_a_closed_one_makes_r
         tail, params = streams.path("shop.places", "/tail"), {"begin": "earliest"}
         async with client.stream("GET", tail, params=params) as first:
             assert first.status_code == 200
-            await anext(first.aiter_bytes())
+            pieces = first.aiter_bytes()  # let go, it would close the answer
+            assert await anext(pieces)
             refused = await client.get(tail)
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/too-many-streams")
             assert "Your tenant has 1 tails" in refused.json()["detail"]
