@@ -124,6 +124,24 @@ def test_rows_stream_into_a_table_and_are_seen_on_the_way(suite_on_kafka: Suite)
         assert lake.get("/v1/streams/shop/clicks").json()["lag"] == 0
 
 
+def test_a_tail_ends_with_the_key_that_it_was_opened_with(suite_on_kafka: Suite) -> None:
+    with suite_on_kafka.client() as lake:
+        assert lake.post("/v1/streams/shop/watched", content='{"id": 1}').status_code == 202
+        wanted = {"name": "watcher", "scopes": ["datasets:read@shop"]}
+        made = lake.post("/v1/keys", json=wanted).json()
+        path, params = "/v1/streams/shop/watched/tail", {"begin": "earliest"}
+        with (
+            suite_on_kafka.client(made["key"]) as watcher,
+            watcher.stream("GET", path, params=params) as tail,
+        ):
+            lines = tail.iter_lines()
+            row = next(line for line in lines if line.startswith("data: "))
+            assert json.loads(row.removeprefix("data: "))["row"] == {"id": 1}
+            assert lake.delete(f"/v1/keys/{made['id']}").status_code == 204
+            assert not [line for line in lines if line.startswith("data: ")]  # to its end, ten minutes too early
+            assert watcher.get(path).status_code == 401
+
+
 def test_the_broker_dies_and_what_was_loaded_meanwhile_arrives(suite_on_kafka: Suite, kafka: Any) -> None:
     if kafka.control is None:
         pytest.skip("hurts the broker: only on one of our own")

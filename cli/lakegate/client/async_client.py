@@ -140,7 +140,7 @@ class AsyncClient(Operations):
                         return
 
     async def tail(self, table: str, *, earliest: bool = False) -> AsyncIterator[StreamedRow]:
-        """Rows of a stream as they arrive; ends when the server ends it, after ten minutes."""
+        """Rows of a stream as they arrive; ends when the server ends it: after ten minutes, or with its key."""
         async with self._stream(stream_tail(table, earliest=earliest)) as response:
             lines = EventLines()
             async for line in response.aiter_lines():

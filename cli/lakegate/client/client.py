@@ -156,7 +156,7 @@ class Client(Operations):
                         return
 
     def tail(self, table: str, *, earliest: bool = False) -> Iterator[StreamedRow]:
-        """Rows of a stream as they arrive; ends when the server ends it, after ten minutes."""
+        """Rows of a stream as they arrive; ends when the server ends it: after ten minutes, or with its key."""
         with self._stream(stream_tail(table, earliest=earliest)) as response:
             lines = EventLines()
             for line in response.iter_lines():
