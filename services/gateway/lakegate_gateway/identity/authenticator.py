@@ -31,6 +31,11 @@ class Proof(NamedTuple):
     key_id: UUID | None = None
     credential_id: UUID | None = None
 
+    @property
+    def ends(self) -> float:
+        """By the monotonic clock, of a proof that is fresh."""
+        return time.monotonic() + self.seconds
+
 
 class Authenticator:
     """Verifies credentials, each at most once in ten seconds."""

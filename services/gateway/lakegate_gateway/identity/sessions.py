@@ -1,14 +1,15 @@
 """Connections that outlive a request, and whether the credential that each was opened with is still good.
 
 A revocation is told to every replica by an event; the connections that it may concern are then verified again. So is
-each of them now and then, for what no event tells of: a key or token whose time is over, a revocation while the log
-could not be read.
+each of them when its key or token ends, and now and then, for what no event told: a revocation while the log could not
+be read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -25,11 +26,12 @@ MOST_RETRIES = 6
 
 
 class Session:
-    """One such connection. `principal` and `key_id` are of its credential."""
+    """One such connection. `principal`, `key_id` and `ends` (by the monotonic clock) are of its credential."""
 
-    def __init__(self, principal: Principal, key_id: UUID | None) -> None:
+    def __init__(self, principal: Principal, key_id: UUID | None, ends: float) -> None:
         self.principal = principal
         self.key_id = key_id
+        self._ends = ends
         self._doubted = asyncio.Event()
 
     def doubt(self) -> None:
@@ -39,9 +41,8 @@ class Session:
         """Wait until `verify` refuses; with what."""
         failures = 0
         while True:
-            pause = VERIFY_SECONDS if not failures else RETRY_SECONDS
             try:
-                async with asyncio.timeout(pause * random.uniform(0.75, 1.25)):  # noqa: S311 - jitter
+                async with asyncio.timeout(self._pause(failures)):
                     await self._doubted.wait()
             except TimeoutError:
                 pass  # its turn has come
@@ -57,6 +58,12 @@ class Session:
             else:
                 failures = 0
 
+    def _pause(self, failures: int) -> float:
+        pause = (VERIFY_SECONDS if not failures else RETRY_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        left = self._ends - time.monotonic()
+        # a token is good for some seconds beyond its end, by which clocks may differ
+        return min(pause, left if left > 0 else RETRY_SECONDS)
+
 
 class Sessions:
     """Those of this replica, of every kind."""
@@ -65,8 +72,8 @@ class Sessions:
         self._open: set[Session] = set()
 
     @contextmanager
-    def opened(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
-        session = Session(principal, key_id)
+    def opened(self, principal: Principal, key_id: UUID | None, ends: float) -> Iterator[Session]:
+        session = Session(principal, key_id, ends)
         self._open.add(session)
         try:
             yield session
@@ -102,7 +109,7 @@ class Places:
         self._of_tenant: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, principal: Principal, key_id: UUID | None) -> Iterator[Session]:
+    def place(self, principal: Principal, key_id: UUID | None, ends: float) -> Iterator[Session]:
         """Raises `refusal`."""
         tenant = principal.tenant
         if self._of_tenant.total() >= self._most:
@@ -113,7 +120,7 @@ class Places:
             )
         self._of_tenant[tenant] += 1
         try:
-            with self._sessions.opened(principal, key_id) as session:
+            with self._sessions.opened(principal, key_id, ends) as session:
                 yield session
         finally:
             self._of_tenant[tenant] -= 1

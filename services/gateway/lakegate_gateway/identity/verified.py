@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,12 +20,16 @@ _HITS, _MISSES = CACHE_LOOKUPS.labels(_CACHE, "hit"), CACHE_LOOKUPS.labels(_CACH
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`until` is by the monotonic clock; `key_id` is of the API key, or `credential_id` of the password or secret."""
+    """`key_id` is of the API key, or `credential_id` of the password or secret.
+
+    `until` it is kept, `ends` the credential itself: both by the monotonic clock.
+    """
 
     principal: Principal
     until: float
     key_id: UUID | None = None
     credential_id: UUID | None = None
+    ends: float = math.inf
 
 
 class VerificationCache:
@@ -62,7 +67,9 @@ class VerificationCache:
         key_id: UUID | None = None,
         credential_id: UUID | None = None,
     ) -> Verified:
-        entry = Verified(principal, time.monotonic() + min(valid_seconds, KEEP_SECONDS), key_id, credential_id)
+        now = time.monotonic()
+        until = now + min(valid_seconds, KEEP_SECONDS)
+        entry = Verified(principal, until, key_id, credential_id, ends=now + valid_seconds)
         self._entries[digest] = entry
         while len(self._entries) > self._max:
             self._entries.popitem(last=False)

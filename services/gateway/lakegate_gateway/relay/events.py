@@ -47,7 +47,7 @@ class EventRelay:
     ) -> None:
         """Relay one stream to its end; `verify` raises Problem once it must not go on."""
         try:
-            with self._places.place(proof.principal, proof.key_id) as session, OPEN.track_inprogress():
+            with self._places.place(proof.principal, proof.key_id, proof.ends) as session, OPEN.track_inprogress():
                 outcome = await self._relay(scope, receive, send, route, identity, lambda: session.ended(verify))
         except TooManyEventStreams as problem:
             STREAMS.labels("refused").inc()

@@ -68,7 +68,7 @@ class SocketRelay:
         """Relay one socket from its handshake to its end; `verify` raises Problem once it must not go on."""
         client = WebSocket(scope, receive, send)
         try:
-            with self._places.place(proof.principal, proof.key_id) as session, OPEN.track_inprogress():
+            with self._places.place(proof.principal, proof.key_id, proof.ends) as session, OPEN.track_inprogress():
                 async with AsyncExitStack() as stack:
                     upstream = await self._connect(client, route, identity, stack)
                     if upstream is not None:
