@@ -35,7 +35,7 @@ from lakegate_ingest.engine.model import (
     WriteResult,
 )
 from lakegate_ingest.engine.quarantine import SCHEMA as QUARANTINE_SCHEMA
-from lakegate_ingest.engine.quarantine import top_reasons
+from lakegate_ingest.engine.quarantine import WRITING, top_reasons
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
@@ -268,7 +268,7 @@ class _Load:
             self._start("tolerant")
             schema = arrow_schema(plan, [self.inputs[index] for index in failed])
             good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
-            bad = ParquetSink(self.quarantine_dir, "rejects", QUARANTINE_SCHEMA, self.limits.target_file_bytes)
+            bad = ParquetSink(self.quarantine_dir, "rejects", QUARANTINE_SCHEMA, self.limits.target_file_bytes, WRITING)
             with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
                 for index in failed:
                     found = self.inputs[index]

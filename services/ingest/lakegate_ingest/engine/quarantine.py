@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +24,10 @@ _FIELDS: list[Any] = [
     pa.field("row", pa.dictionary(pa.int32(), pa.string()), nullable=False),
 ]
 SCHEMA = pa.schema(_FIELDS)
+# How the files are written. Hardly any value, reason or row comes twice, and none is looked for by its bounds.
+WRITING: Mapping[str, Any] = MappingProxyType(
+    {"use_dictionary": ["file", "column"], "write_statistics": ["row_id", "line", "column"]}
+)
 MAX_REASONS = 100
 _SHOWN_CHARACTERS = 60
 
