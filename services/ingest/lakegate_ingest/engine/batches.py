@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
+from lakegate_ingest.engine.batch import Batch, Broken, Records, Split, among, positions_of
 from lakegate_ingest.engine.counting import too_long
 from lakegate_ingest.engine.delimited import delimited_batch
+from lakegate_ingest.engine.duck import Session
 from lakegate_ingest.engine.elements import Elements, ElementSplitter
 from lakegate_ingest.engine.errors import TruncatedParquet
 from lakegate_ingest.engine.inference import is_bytes
@@ -37,9 +37,9 @@ class ParquetRows:
     table: pa.Table
     first_row: int
 
-    def records(self) -> tuple[list[bytes], list[int]]:
-        raws = [json.dumps(row, default=str).encode() for row in objects(nanoseconds_as_text(self.table))]
-        return raws, list(range(self.first_row, self.first_row + len(raws)))
+    def split(self) -> Split:
+        raws = [json.dumps(row, default=str) for row in objects(nanoseconds_as_text(self.table))]
+        return Split(pa.array(raws, pa.string()), self.first_row, breaks="")
 
 
 def blocks_of(found: Input, limits: EngineLimits, on_read: Callable[[int], None]) -> Iterator[Records]:
@@ -86,7 +86,7 @@ def batch_of(
     block: Records,
     found: Input,
     names: Sequence[str],
-    connection: duckdb.DuckDBPyConnection,
+    session: Session,
     *,
     kinds: bool = False,
     exact: Exact = NOTHING_EXACT,
@@ -96,11 +96,11 @@ def batch_of(
     if found.format.delimited:
         return delimited_batch(block, found, names)
     if isinstance(block, ParquetRows):
-        return _parquet_batch(block, names, connection)
-    return json_batch(block, names, connection, kinds=kinds, exact=exact)
+        return _parquet_batch(block, names, session)
+    return json_batch(block, names, session, kinds=kinds, exact=exact)
 
 
-def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.DuckDBPyConnection) -> Batch:
+def _parquet_batch(block: ParquetRows, names: Sequence[str], session: Session) -> Batch:
     fields = []
     for position, name in enumerate(names):
         column = f"r.{quoted(name)}"
@@ -117,10 +117,8 @@ def _parquet_batch(block: ParquetRows, names: Sequence[str], connection: duckdb.
             broken.setdefault(row, Broken(row, TOO_PRECISE, name, value))
     rows = block.table
     if broken:
-        rows = rows.filter(pa.array([row not in broken for row in range(rows.num_rows)], pa.bool_()))
-    connection.register("rows", rows)
-    table = connection.execute(f"SELECT {', '.join(fields)} FROM rows AS r").to_arrow_table()
-    connection.unregister("rows")
+        rows = rows.filter(pc.invert(among(rows.num_rows, list(broken))))
+    table = session.ask(f"SELECT {', '.join(fields)} FROM rows AS r", "rows", rows)
     gone = tuple(broken[row] for row in sorted(broken))
     return Batch(table, positions_of(table.num_rows, gone), gone, block)
 

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from lakegate_ingest.engine.errors import OutOfDisk
+
+_MOST_PLANS = 50  # a load has a few for each of its files
 
 
 @contextmanager
@@ -29,6 +32,53 @@ def connect(work_dir: Path, *, memory_bytes: int, threads: int) -> Iterator[duck
         yield connection
     finally:
         connection.close()
+
+
+class Session:
+    """A connection that is asked the same of one table after another: planning takes as long as 10,000 rows."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._feeds: dict[str, _Feed] = {}
+        self._plans: dict[str, str] = {}
+
+    def ask(self, statement: str, name: str, table: pa.Table) -> pa.Table:
+        """The answer to `statement`, which reads `table` under the `name`."""
+        feed = self._feeds.get(name)
+        if feed is None or feed.schema != table.schema or len(self._plans) == _MOST_PLANS:
+            self._forget()
+            feed = self._feeds[name] = _Feed(table.schema)
+            self._connection.register(name, feed)
+        feed.table = table
+        try:
+            if statement not in self._plans:
+                plan = f"plan{len(self._plans)}"
+                self._connection.execute(f"PREPARE {plan} AS {statement}")
+                self._plans[statement] = plan
+            return self._connection.execute(f"EXECUTE {self._plans[statement]}").to_arrow_table()
+        finally:
+            feed.table = None
+
+    def _forget(self) -> None:
+        for plan in self._plans.values():
+            self._connection.execute(f"DEALLOCATE {plan}")
+        self._plans.clear()
+
+
+class _Feed:
+    """What a planned statement reads: the table that is there when it runs."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.table: pa.Table | None = None
+
+    def __arrow_c_schema__(self) -> object:
+        return self.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        assert self.table is not None
+        stream: object = self.table.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+        return stream
 
 
 def is_out_of_disk(error: BaseException) -> bool:

@@ -6,6 +6,9 @@ import codecs
 import json
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from lakegate_ingest.engine.batch import Split
 from lakegate_ingest.engine.errors import InvalidEncoding, InvalidJson, LineTooLong
 
 _SPACE = " \t\n\r"
@@ -18,8 +21,8 @@ class Elements:
     raws: list[bytes]
     lines: list[int]
 
-    def records(self) -> tuple[list[bytes], list[int]]:
-        return self.raws, self.lines
+    def split(self) -> Split:
+        return Split(pa.array(self.raws, pa.string()), 0, pa.array(self.lines, pa.int64()), breaks="")
 
 
 class ElementSplitter:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 from pyiceberg.types import (
     BinaryType,
@@ -26,6 +25,7 @@ from pyiceberg.types import (
 )
 
 from lakegate_ingest.engine.batch import Batch
+from lakegate_ingest.engine.duck import Session
 from lakegate_ingest.engine.types import INFERRED, inference_tests, on
 
 # How the JSON of a value begins for the type at the same place in INFERRED: "12" stays text, 12 is a number.
@@ -68,7 +68,7 @@ class Evidence:
 def study(
     batch: Batch,
     names: Sequence[str],
-    connection: duckdb.DuckDBPyConnection,
+    session: Session,
     known: Mapping[str, Evidence] | None = None,
 ) -> list[Evidence]:
     """Evidence for each of `names`, which are the columns c0, c1, … of the batch (and k0, k1, … for JSON).
@@ -84,10 +84,9 @@ def study(
         allowed = before.allows if before is not None and before.values else evidence.allows
         alike.setdefault(tuple(allowed), []).append(position)
     for possible, positions in alike.items():
-        connection.register("texts", _stacked(batch.table, positions))
-        for position, values, *allows in connection.execute(_statement(batch.table, possible)).fetchall():
+        answers = session.ask(_statement(batch.table, possible), "texts", _stacked(batch.table, positions))
+        for position, values, *allows in zip(*answers.to_pydict().values(), strict=True):
             found[position].add(values, allows)
-        connection.unregister("texts")
     return found
 
 
@@ -114,7 +113,8 @@ def _statement(table: pa.Table, possible: Sequence[bool]) -> str:
         tests.append(
             f"bool_and(CASE WHEN c IS NOT NULL THEN coalesce({guard}{on(test, 'c')}, false) END)" if maybe else "false"
         )
-    return f"SELECT position, count(c), {', '.join(tests)} FROM texts GROUP BY position"
+    allows = ", ".join(f"{test} AS allows{place}" for place, test in enumerate(tests))
+    return f"SELECT position, count(c) AS filled, {allows} FROM texts GROUP BY position"
 
 
 def kind_of_arrow(kind: pa.DataType) -> IcebergType:

@@ -12,7 +12,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakegate_ingest.engine.batch import Batch, Broken, Records, positions_of
+from lakegate_ingest.engine.batch import Batch, Broken, Records, among, positions_of
+from lakegate_ingest.engine.duck import Session
 from lakegate_ingest.engine.types import literal, on
 
 _VALID = "json_valid(line)"
@@ -42,48 +43,65 @@ NOTHING_EXACT = Exact()
 def json_batch(
     block: Records,
     names: Sequence[str],
-    connection: duckdb.DuckDBPyConnection,
+    session: Session,
     *,
     kinds: bool,
     exact: Exact = NOTHING_EXACT,
 ) -> Batch:
     """Columns c0, c1, …; with `kinds` also k0, k1, …: the first character of each value as JSON.
 
-    A record whose keys are not just as many as its values (one is null, occurs twice or was not asked for)
-    is looked at again; all others cost one look at their text.
+    Where all records have just the keys asked for, reading them costs one look at each, and counting their keys
+    another. Records with more keys are looked at again; where some have fewer, those with a null or with a key twice.
     """
-    raws, _ = block.records()
-    lines = pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())})
-    connection.register("lines", lines)
+    texts = block.split().texts
+    lines = pa.table({"line": texts})
+    reasons: dict[int, str] = {}
+    kept: Any = None  # which records `lines` are; None: all
     try:
-        found = _extract(names, connection, kinds, exact, guarded=False)
-    except duckdb.InvalidInputException:  # one line that is no JSON fails it; asking each first costs half the speed
-        found = _extract(names, connection, kinds, exact, guarded=True)
-    finally:
-        connection.unregister("lines")
+        found = _extract(names, lines, session, kinds, exact, strict=True)
+    except duckdb.InvalidInputException:  # a record that is no object, or lacks a key
+        valid = session.ask(f"SELECT {_VALID} AS valid FROM lines", "lines", lines)["valid"].combine_chunks()
+        if not pc.all(valid).as_py():
+            invalid: Any = pc.indices_nonzero(pc.invert(valid))
+            reasons = dict.fromkeys(invalid.to_pylist(), "the line is not valid JSON")
+            kept = pc.indices_nonzero(valid)
+            lines = lines.filter(valid)
+        found = _extract(names, lines, session, kinds, exact, strict=False)
     odd = pc.indices_nonzero(found["odd"].combine_chunks())
-    bad_keys, unknown = _look_again(lines, odd, names, connection) if len(odd) else ({}, ())
-    table, not_json = _as_written(found.drop_columns(["kind", "odd", "inexact"]), found["inexact"], raws, names, exact)
-    bad_keys |= not_json
-    if not bad_keys and pc.all(pc.equal(found["kind"], pa.scalar("OBJECT"))).as_py():
-        return Batch(table, None, (), block, unknown)
-    reasons = [bad_keys.get(index) or _reason(str(kind)) for index, kind in enumerate(found["kind"].to_pylist())]
-    broken = tuple(Broken(index, reason) for index, reason in enumerate(reasons) if reason)
-    table = table.filter(pa.array([not reason for reason in reasons], pa.bool_()))
+    bad, unknown = _look_again(lines, odd, names, session) if len(odd) else ({}, ())
+    table, not_json = _as_written(
+        found.drop_columns(["object", "odd", "inexact"]), found["inexact"], lines, names, exact
+    )
+    bad |= not_json | _no_objects(lines, found["object"], session)
+    if bad:
+        table = table.filter(pc.invert(among(lines.num_rows, list(bad))))
+        places = kept.take(pa.array(list(bad), pa.int64())).to_pylist() if kept is not None else bad
+        reasons |= dict(zip(places, bad.values(), strict=True))
+    broken = tuple(Broken(index, reasons[index]) for index in sorted(reasons))
     return Batch(table, positions_of(table.num_rows, broken), broken, block, unknown)
 
 
+def _no_objects(lines: pa.Table, is_object: Any, session: Session) -> dict[int, str]:
+    """Why the records that are no objects are no rows."""
+    rows = pc.indices_nonzero(pc.invert(is_object).combine_chunks())
+    if not len(rows):
+        return {}
+    found = session.ask("SELECT json_type(line) AS kind FROM others", "others", lines.take(rows))
+    return {row: _reason(str(kind)) for row, kind in zip(rows.to_pylist(), found["kind"].to_pylist(), strict=True)}
+
+
 def _as_written(
-    table: pa.Table, inexact: Any, raws: Sequence[bytes], names: Sequence[str], exact: Exact
+    table: pa.Table, inexact: Any, lines: pa.Table, names: Sequence[str], exact: Exact
 ) -> tuple[pa.Table, dict[int, str]]:
     """`table` with the numbers of the records that are `inexact` as they are written, and why some are no rows."""
     written: dict[int, dict[int, str]] = {}
     reasons: dict[int, str] = {}
-    for index in pc.indices_nonzero(inexact.combine_chunks()).to_pylist():
+    places: Any = pc.indices_nonzero(inexact.combine_chunks())
+    for index, text in zip(places.to_pylist(), lines.take(places)["line"].to_pylist(), strict=True):
         try:
-            record = json.loads(raws[index], parse_float=_Number, parse_int=str, parse_constant=_refuse)
+            record = json.loads(str(text), parse_float=_Number, parse_int=str, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            reasons[index] = _reason("INVALID")
+            reasons[index] = "the line is not valid JSON"
             continue
         for position, name in enumerate(names if isinstance(record, dict) else ()):
             value = record.get(name)
@@ -91,10 +109,10 @@ def _as_written(
                 written.setdefault(position, {})[index] = str(value)
     for position, texts in written.items():
         column = table[f"c{position}"].combine_chunks()
-        mask = pc.is_in(pa.array(range(len(column)), pa.int64()), value_set=pa.array(sorted(texts), pa.int64()))
         values = pa.array([texts[index] for index in sorted(texts)], column.type)
         place = table.column_names.index(f"c{position}")
-        table = table.set_column(place, f"c{position}", pc.replace_with_mask(column, mask, values))
+        replaced = pc.replace_with_mask(column, among(len(column), sorted(texts)), values)
+        table = table.set_column(place, f"c{position}", replaced)
     return table, reasons
 
 
@@ -108,14 +126,10 @@ def _refuse(word: str) -> str:
     raise ValueError(word)
 
 
-def keys_of(block: Records, connection: duckdb.DuckDBPyConnection) -> list[str]:
+def keys_of(block: Records, session: Session) -> list[str]:
     """The keys of all objects of a block, in order of appearance."""
-    raws, _ = block.records()
-    connection.register("lines", pa.table({"line": pa.array(raws, pa.binary()).cast(pa.string())}))
-    keys = connection.execute(
-        f"SELECT unnest(json_keys(line)) AS key FROM lines WHERE CASE WHEN {_VALID} THEN json_type(line) = 'OBJECT' END"
-    ).to_arrow_table()
-    connection.unregister("lines")
+    statement = f"SELECT unnest(json_keys(line)) AS key FROM lines WHERE {_VALID}"
+    keys = session.ask(statement, "lines", pa.table({"line": block.split().texts}))
     usable = [str(key) for key in pc.unique(keys["key"]).to_pylist() if not re.search(_CONTROL, str(key))]
     return _without_case_twins(usable, ())
 
@@ -132,44 +146,42 @@ def _without_case_twins(keys: Sequence[str], known: Iterable[str]) -> list[str]:
 
 
 def _extract(
-    names: Sequence[str], connection: duckdb.DuckDBPyConnection, kinds: bool, exact: Exact, *, guarded: bool
+    names: Sequence[str], lines: pa.Table, session: Session, kinds: bool, exact: Exact, *, strict: bool
 ) -> pa.Table:
-    """Columns kind, odd, inexact, c0, …; some keys at a time, for DuckDB's memory and its limit on expressions."""
+    """Columns object, odd, inexact, c0, …; some keys at a time, for DuckDB's memory and its limit on expressions.
+    With `strict`, raises duckdb.InvalidInputException where a record is no object, lacks a key or has one twice."""
     columns: dict[str, Any] = {}
     present: Any = None
     inexact: Any = None
     for start in range(0, max(len(names), 1), _GROUP_KEYS):
-        part = connection.execute(
-            _statement(names[start : start + _GROUP_KEYS], kinds, exact, first=start, guarded=guarded)
-        ).to_arrow_table()
+        statement = _statement(names[start : start + _GROUP_KEYS], kinds, exact, first=start, strict=strict)
+        part = session.ask(statement, "lines", lines)
         present = part["present"] if present is None else pc.add(present, part["present"])
         inexact = part["inexact"] if inexact is None else pc.or_(inexact, part["inexact"])
-        columns |= {name: part[name] for name in part.column_names if start == 0 or name not in ("kind", "keys")}
+        columns |= {name: part[name] for name in part.column_names if start == 0 or name not in ("object", "keys")}
     odd = pc.not_equal(pc.fill_null(columns.pop("keys"), 0), present)
     del columns["present"], columns["inexact"]
     return pa.table({"odd": odd, "inexact": inexact, **columns})
 
 
-def _statement(names: Sequence[str], kinds: bool, exact: Exact, *, first: int, guarded: bool) -> str:
-    paths = ", ".join(literal(_pointer(name)) for name in names)
-    values = f"{'json_extract' if kinds else 'json_extract_string'}(line, [{paths}]::VARCHAR[])"
-    kind, keys = "json_type(line)", "len(json_keys(line))"
-    if guarded:
-        kind = f"CASE WHEN {_VALID} THEN {kind} ELSE 'INVALID' END"
-        keys = f"CASE WHEN {_VALID} THEN {keys} END"
-        values = f"CASE WHEN {_VALID} THEN {values} END"
+def _statement(names: Sequence[str], kinds: bool, exact: Exact, *, first: int, strict: bool) -> str:
+    structure = literal(json.dumps(dict.fromkeys(names, "JSON" if kinds else "VARCHAR"), ensure_ascii=False))
+    values = f"{'from_json_strict' if strict else 'from_json'}(line, {structure})" if names else "NULL"
+    is_object = "CASE WHEN keys = 0 THEN json_type(line) = 'OBJECT' ELSE true END AS object"
     columns = []
     places = range(first, first + len(names))
     for position in places:
-        value = f"v[{position - first + 1}]"
+        value = f"struct_extract_at(v, {position - first + 1})"
         if kinds:
             columns.append(f"nullif({value}::VARCHAR, 'null') AS j{position}")
         else:
             columns.append(f"{value} AS c{position}")
     doubts = [] if kinds else [_doubt(f"c{place}", name, exact) for place, name in zip(places, names, strict=True)]
-    present = " + ".join(f"({'j' if kinds else 'c'}{position} IS NOT NULL)::INT" for position in places)
-    inner = f"SELECT line, {kind} AS kind, {keys} AS keys, {values} AS v FROM lines"
-    middle = f"SELECT {', '.join(['line', 'kind', 'keys', *columns])} FROM ({inner})"
+    present = f"CASE WHEN object THEN {len(names)} ELSE 0 END"
+    if not strict:
+        present = " + ".join(f"({'j' if kinds else 'c'}{position} IS NOT NULL)::INT" for position in places) or "0"
+    inner = f"SELECT line, len(json_keys(line)) AS keys, {values} AS v FROM lines"
+    middle = f"SELECT {', '.join(['line', is_object, 'keys', *columns])} FROM ({inner})"
     outer = [f"c{position}" for position in places]
     if kinds:
         outer = [
@@ -178,7 +190,7 @@ def _statement(names: Sequence[str], kinds: bool, exact: Exact, *, first: int, g
             for position in places
         ]
     inexact = f"coalesce({' OR '.join(doubts) or 'false'}, false) AS inexact"
-    return f"SELECT {', '.join(['kind', 'keys', inexact, f'{present or 0} AS present', *outer])} FROM ({middle})"
+    return f"SELECT {', '.join(['object', 'keys', inexact, f'({present})::INT AS present', *outer])} FROM ({middle})"
 
 
 def _doubt(value: str, name: str, exact: Exact) -> str:
@@ -194,15 +206,15 @@ def _doubt(value: str, name: str, exact: Exact) -> str:
 
 
 def _look_again(
-    lines: pa.Table, odd: Any, names: Sequence[str], connection: duckdb.DuckDBPyConnection
+    lines: pa.Table, odd: Any, names: Sequence[str], session: Session
 ) -> tuple[dict[int, str], tuple[str, ...]]:
     """Of the records `odd`: why those with an impossible key are no rows, and the keys that were not asked for."""
-    connection.register("odd", lines.take(odd))
-    found = connection.execute(
+    found = session.ask(
         "SELECT keys, coalesce(len(keys) <> len(list_distinct(keys)), false) AS twice FROM "
-        f"(SELECT CASE WHEN {_VALID} THEN json_keys(line) END AS keys FROM odd)"
-    ).to_arrow_table()
-    connection.unregister("odd")
+        "(SELECT json_keys(line) AS keys FROM odd)",
+        "odd",
+        lines.take(odd),
+    )
     reasons = dict.fromkeys(
         odd.filter(found["twice"].combine_chunks()).to_pylist(), "the object has the same key twice"
     )
@@ -226,10 +238,6 @@ def _look_again(
 
 
 def _reason(kind: str) -> str:
-    if kind == "OBJECT":
-        return ""
-    if kind == "INVALID":
-        return "the line is not valid JSON"
     what = {"ARRAY": "an array", "VARCHAR": "a string", "NULL": "null", "BOOLEAN": "true or false"}
     return f"the line is not a JSON object but {what.get(kind, 'a number')}"
 

@@ -20,7 +20,7 @@ from pyiceberg.types import IcebergType
 from lakegate_ingest.engine.batches import sample_of
 from lakegate_ingest.engine.columns import Plan, make_plan, match, positional_names
 from lakegate_ingest.engine.counting import RecordCounter
-from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
+from lakegate_ingest.engine.duck import Session, connect, is_out_of_disk, out_of_disk
 from lakegate_ingest.engine.errors import CountMismatch, HeaderOnly, LoadCancelled, OutOfMemory
 from lakegate_ingest.engine.inference import Evidence, kind_of_arrow
 from lakegate_ingest.engine.inputs import Input, await_all, check_names, check_width, open_input
@@ -154,9 +154,10 @@ class _Load:
             return [Evidence(name, values=1) for name in found.arrow.names]
         block = sample_of(found, self.limits, self.cancelled)
         with connect(self.work_dir, memory_bytes=self.limits.memory_bytes, threads=1) as connection:
-            names = found.names if found.names is not None else keys_of(block, connection)
+            session = Session(connection)
+            names = found.names if found.names is not None else keys_of(block, session)
             check_width(names, self.limits)
-            evidence, _ = look_at(block, found, connection, self.limits, {name: self._expected(name) for name in names})
+            evidence, _ = look_at(block, found, session, self.limits, {name: self._expected(name) for name in names})
         return evidence
 
     def _expected(self, name: str) -> Evidence:

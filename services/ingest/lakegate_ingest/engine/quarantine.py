@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakegate_ingest.engine.batch import Broken
+from lakegate_ingest.engine.batch import Broken, Split
 
 # `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
 # `column` and `value` are null when the whole row is at fault. `row` is the raw text.
@@ -35,10 +35,9 @@ _SHOWN_CHARACTERS = 60
 class Errors:
     """The errors of one block, gathered by column, then put in file order."""
 
-    def __init__(self, file: str, raws: Sequence[bytes], lines: Sequence[int]) -> None:
+    def __init__(self, file: str, split: Split) -> None:
         self._file = file
-        self._lines = pa.array(lines, pa.int64())
-        self._rows = pa.array(raws, pa.binary()).cast(pa.string())
+        self._split = split
         self._parts: list[pa.Table] = []
         self.reasons: Counter[str] = Counter()
 
@@ -88,12 +87,12 @@ class Errors:
         indices = found["index"].combine_chunks()
         unique = pc.unique(indices)
         codes = pc.index_in(indices, value_set=unique)
-        rows = pa.DictionaryArray.from_arrays(codes, self._rows.take(unique))
+        rows = pa.DictionaryArray.from_arrays(codes, self._split.raw(unique))
         return pa.table(
             [
                 indices,
                 pa.repeat(pa.scalar(self._file), len(indices)),
-                self._lines.take(indices),
+                self._split.lines(indices),
                 found["column"].combine_chunks(),
                 found["value"].combine_chunks(),
                 found["reason"].combine_chunks(),

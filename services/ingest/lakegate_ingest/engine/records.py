@@ -6,11 +6,17 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakegate_ingest.engine.batch import Split
 from lakegate_ingest.engine.counting import too_long, unclosed
 from lakegate_ingest.engine.errors import InvalidEncoding
 
 _READ_BYTES = 2 * 1024 * 1024
+_NEWLINE = pa.scalar(10, pa.uint8())
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +28,28 @@ class Block:
     end: int
     quoted: re.Pattern[bytes] | None  # set when line breaks may stand inside quotes
 
-    def records(self) -> tuple[list[bytes], list[int]]:
-        """Each record's raw bytes without its line break, and the line it begins on. Blank lines are none."""
-        if self.quoted is not None and b'"' in self.data:
-            return _split_quoted(self.data, self.first_line, self.quoted)
+    def split(self) -> Split:
+        """Blank lines are no records."""
         data = self.data
+        if self.quoted is not None and b'"' in data:
+            return _split_quoted(data, self.first_line, self.quoted)
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
             data = data.replace(b"\r", b"\n") if self.quoted is not None else data
-        lines = data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        numbers = range(self.first_line, self.first_line + len(lines))
-        if all(lines):
-            return lines, list(numbers)
-        kept = [(line, number) for line, number in zip(lines, numbers, strict=True) if line]
-        return [line for line, _ in kept], [number for _, number in kept]
+        return _split_lines(data, self.first_line)
+
+
+def _split_lines(data: bytes, first_line: int) -> Split:
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    characters: Any = pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
+    ends = pc.indices_nonzero(pc.equal(characters, _NEWLINE))
+    offsets: Any = pa.concat_arrays([pa.array([0], pa.int32()), pc.add(ends, 1).cast(pa.int32())])
+    texts = pa.StringArray.from_buffers(len(ends), offsets.buffers()[1], pa.py_buffer(data))
+    filled = pc.greater(pc.binary_length(texts), pa.scalar(1, pa.int32()))
+    if pc.all(filled).as_py():
+        return Split(texts, first_line)
+    return Split(texts.filter(filled), first_line, pc.indices_nonzero(filled))
 
 
 def record_pattern(delimiter: str) -> re.Pattern[bytes]:
@@ -74,18 +86,19 @@ def without_padding(record: bytes, fields: re.Pattern[bytes], delimiter: bytes) 
     return delimiter.join(parts)
 
 
-def _split_quoted(data: bytes, line: int, pattern: re.Pattern[bytes]) -> tuple[list[bytes], list[int]]:
-    records, numbers = [], []
+def _split_quoted(data: bytes, first_line: int, pattern: re.Pattern[bytes]) -> Split:
+    records, places = [], []
+    place = 0
     for match in pattern.finditer(data):
         start, end = match.span()
         body_end = match.start(1)
         if body_end > start:
             records.append(data[start:body_end])
-            numbers.append(line)
-        line += count_breaks(data[start:end])
+            places.append(place)
+        place += count_breaks(data[start:end])
         if end == len(data):
             break
-    return records, numbers
+    return Split(pa.array(records, pa.string()), first_line, pa.array(places, pa.int64()), breaks="")
 
 
 def count_breaks(data: bytes) -> int:

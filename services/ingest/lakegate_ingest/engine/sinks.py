@@ -14,8 +14,8 @@ from lakegate_ingest.engine.model import DataFile
 
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 16 * 1024 * 1024
-# A dictionary that will not pay is given up early: files of half the size, in half the time. (Arrow would go on to 1 MB,
-# and leave what it has by then in the dictionary.) The index lets readers skip pages.
+# A dictionary that will not pay is given up early: files of half the size, in half the time. (Arrow would go on to
+# 1 MB of it.) The index lets readers skip pages.
 DATA: Mapping[str, Any] = MappingProxyType({"dictionary_pagesize_limit": 16 * 1024, "write_page_index": True})
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.types import DecimalType, IntegerType, LongType, StringType
@@ -23,7 +22,7 @@ from pyiceberg.types import DecimalType, IntegerType, LongType, StringType
 from lakegate_ingest.engine.batch import Batch, Records
 from lakegate_ingest.engine.batches import batch_of, blocks_of
 from lakegate_ingest.engine.columns import Column
-from lakegate_ingest.engine.duck import connect
+from lakegate_ingest.engine.duck import Session, connect
 from lakegate_ingest.engine.inference import Evidence, study
 from lakegate_ingest.engine.inputs import Input, check_width
 from lakegate_ingest.engine.json_records import Exact, keys_of
@@ -78,20 +77,19 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
         self._stack.close()
 
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        if not hasattr(self._local, "connection"):
+    def _session(self) -> Session:
+        if not hasattr(self._local, "session"):
             share = self._limits.memory_bytes // self._limits.threads
             with self._lock:
-                self._local.connection = self._stack.enter_context(
-                    connect(self._work_dir, memory_bytes=share, threads=1)
-                )
-        connection: duckdb.DuckDBPyConnection = self._local.connection
-        return connection
+                connection = self._stack.enter_context(connect(self._work_dir, memory_bytes=share, threads=1))
+            self._local.session = Session(connection)
+        session: Session = self._local.session
+        return session
 
-    def map(self, work: Callable[[Records, duckdb.DuckDBPyConnection], T], blocks: Iterator[Records]) -> Iterator[T]:
+    def map(self, work: Callable[[Records, Session], T], blocks: Iterator[Records]) -> Iterator[T]:
         running: deque[Future[T]] = deque()
         for block in blocks:
-            running.append(self._pool.submit(lambda block: work(block, self._connection()), block))
+            running.append(self._pool.submit(lambda block: work(block, self._session()), block))
             if len(running) > self._limits.threads:
                 yield running.popleft().result()
         while running:
@@ -103,8 +101,8 @@ def survey(
 ) -> tuple[list[Evidence], int]:
     """Evidence from every value of `found`, and how many of its records are no rows."""
 
-    def look(block: Records, connection: duckdb.DuckDBPyConnection) -> tuple[list[Evidence], int]:
-        return look_at(block, found, connection, limits, merged)
+    def look(block: Records, session: Session) -> tuple[list[Evidence], int]:
+        return look_at(block, found, session, limits, merged)
 
     merged: dict[str, Evidence] = {}
     folded: set[str] = set()
@@ -124,18 +122,18 @@ def survey(
 def look_at(
     block: Records,
     found: Input,
-    connection: duckdb.DuckDBPyConnection,
+    session: Session,
     limits: EngineLimits,
     known: Mapping[str, Evidence] | None = None,
 ) -> tuple[list[Evidence], int]:
     """Evidence from one block, and how many of its records are no rows."""
-    names = found.names if found.names is not None else list(known or ()) or keys_of(block, connection)
-    batch = batch_of(block, found, names, connection, kinds=True)
+    names = found.names if found.names is not None else list(known or ()) or keys_of(block, session)
+    batch = batch_of(block, found, names, session, kinds=True)
     if batch.unknown:
         names = [*names, *batch.unknown]
         check_width(names, limits)
-        batch = batch_of(block, found, names, connection, kinds=True)
-    return study(batch, names, connection, known), len(batch.broken)
+        batch = batch_of(block, found, names, session, kinds=True)
+    return study(batch, names, session, known), len(batch.broken)
 
 
 def write_tolerant(
@@ -178,11 +176,12 @@ class Judge:
         )
         self._statements: list[str] = []
         self._judged: list[int] = []
-        for start in range(0, len(columns), _GROUP_COLUMNS):
-            group = range(start, min(start + _GROUP_COLUMNS, len(columns)))
-            self._statements.append(self._statement(group))
+        self._as_they_are = [place for place, column in enumerate(columns) if _is_text(column)]
+        others = [place for place, column in enumerate(columns) if not _is_text(column)]
+        for start in range(0, len(others), _GROUP_COLUMNS):
+            self._statements.append(self._statement(others[start : start + _GROUP_COLUMNS]))
 
-    def _statement(self, group: range) -> str:
+    def _statement(self, group: Sequence[int]) -> str:
         """Casts each value once, and judges the outcome beside the text."""
         parsed: list[str] = []
         values: list[str] = []
@@ -206,25 +205,25 @@ class Judge:
         arrow = self._found.arrow
         return parquet_reading(column.kind, arrow.field(column.source).type if arrow is not None else None)
 
-    def __call__(self, block: Records, connection: duckdb.DuckDBPyConnection) -> Judged:
-        batch = batch_of(block, self._found, self._names, connection, exact=self._exact)
+    def __call__(self, block: Records, session: Session) -> Judged:
+        batch = batch_of(block, self._found, self._names, session, exact=self._exact)
         if batch.unknown:
             raise UnknownKeys(", ".join(batch.unknown))
-        connection.register("batch", batch.table)
-        judged = pa.table({})
-        for statement in self._statements:
-            part = connection.execute(statement).to_arrow_table()
-            judged = pa.table([*judged.columns, *part.columns], names=[*judged.column_names, *part.column_names])
-        connection.unregister("batch")
-        is_bad: Any = pa.chunked_array([pa.repeat(pa.scalar(False), batch.table.num_rows)])
-        for position in self._judged:
-            is_bad = pc.or_(is_bad, judged[f"b{position}"])
+        parts = [session.ask(statement, "batch", batch.table) for statement in self._statements]
+        columns = {name: part[name] for part in parts for name in part.column_names}
+        flags = {position: columns.pop(f"b{position}").combine_chunks() for position in self._judged}
+        columns |= {f"c{position}": batch.table[f"c{position}"] for position in self._as_they_are}
+        rows = pa.table(columns)
+        is_bad: Any = pa.repeat(pa.scalar(False), batch.table.num_rows)
+        for flag in flags.values():
+            is_bad = pc.or_(is_bad, flag)
         any_bad = bool(pc.any(is_bad).as_py())
-        rows = judged.filter(pc.invert(is_bad)) if any_bad else judged
+        if any_bad:
+            rows = rows.slice(0, 0) if pc.all(is_bad).as_py() else rows.filter(pc.invert(is_bad))
         good = self._conform(rows)
         if not any_bad and not batch.broken:
             return Judged(batch.records, good, None, Counter())
-        errors = self._errors(batch, judged)
+        errors = self._errors(batch, flags)
         return Judged(batch.records, good, errors.table(), errors.reasons)
 
     def _conform(self, rows: pa.Table) -> pa.Table:
@@ -239,12 +238,11 @@ class Judge:
                 arrays.append(pa.nulls(rows.num_rows, field.type))
         return pa.table(arrays, schema=self._schema)
 
-    def _errors(self, batch: Batch, judged: pa.Table) -> Errors:
-        raws, lines = batch.source.records()
-        errors = Errors(self._found.source.name, raws, lines)
+    def _errors(self, batch: Batch, flags: Mapping[int, Any]) -> Errors:
+        errors = Errors(self._found.source.name, batch.source.split())
         errors.add_broken(batch.broken)
-        for position in self._judged:
-            where = pc.indices_nonzero(judged[f"b{position}"].combine_chunks())
+        for position, flag in flags.items():
+            where = pc.indices_nonzero(flag)
             if len(where):
                 column = self._columns[position]
                 rule = self._rule(column)
@@ -253,6 +251,11 @@ class Judge:
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
                 errors.add_values(indices, column.source, values, rule.noun, rule.range)
         return errors
+
+
+def _is_text(column: Column) -> bool:
+    """Text that may be empty needs no judgement."""
+    return isinstance(column.kind, StringType) and not column.field.required
 
 
 def _as(column: Any, kind: pa.DataType) -> Any:
