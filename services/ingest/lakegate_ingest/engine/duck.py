@@ -55,7 +55,9 @@ class Session:
                 plan = f"plan{len(self._plans)}"
                 self._connection.execute(f"PREPARE {plan} AS {statement}")
                 self._plans[statement] = plan
-            return self._connection.execute(f"EXECUTE {self._plans[statement]}").to_arrow_table()
+            answer = self._connection.execute(f"EXECUTE {self._plans[statement]}")
+            # Room for as many rows is made at once, for each column.
+            return answer.to_arrow_table(max(table.num_rows, 1))
         finally:
             feed.table = None
 

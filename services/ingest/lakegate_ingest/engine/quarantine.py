@@ -68,11 +68,14 @@ class Errors:
         if missing:
             self.reasons[f"{column}: empty, but required"] += missing
         call = pc.call_function  # the typed wrappers know no mix of arrays and constants
-        shown = pc.utf8_slice_codeunits(values, 0, _SHOWN_CHARACTERS)
-        long = call("greater", [call("utf8_length", [values]), pa.scalar(_SHOWN_CHARACTERS, pa.int32())])
-        shown = pc.if_else(long, call("binary_join_element_wise", [shown, "…", ""]), shown)
+        shown = values
+        if (pc.max(call("binary_length", [values])).as_py() or 0) > _SHOWN_CHARACTERS:
+            shown = pc.utf8_slice_codeunits(values, 0, _SHOWN_CHARACTERS)
+            long = call("greater", [call("utf8_length", [values]), pa.scalar(_SHOWN_CHARACTERS, pa.int32())])
+            shown = pc.if_else(long, call("binary_join_element_wise", [shown, "…", ""]), shown)
         reason = call("binary_join_element_wise", ["'", shown, f"' is {what}", ""])
-        reason = pc.fill_null(reason, "is empty, but the table requires a value")
+        if missing:
+            reason = pc.fill_null(reason, "is empty, but the table requires a value")
         names = pa.repeat(pa.scalar(column), len(values))
         self._parts.append(self._part(indices, names, values, reason))
 

@@ -219,7 +219,7 @@ class Judge:
             is_bad = pc.or_(is_bad, flag)
         any_bad = bool(pc.any(is_bad).as_py())
         if any_bad:
-            rows = rows.slice(0, 0) if pc.all(is_bad).as_py() else rows.filter(pc.invert(is_bad))
+            rows = rows.schema.empty_table() if pc.all(is_bad).as_py() else rows.filter(pc.invert(is_bad))
         good = self._conform(rows)
         if not any_bad and not batch.broken:
             return Judged(batch.records, good, None, Counter())
