@@ -76,7 +76,7 @@ def sample_of(found: Input, limits: EngineLimits, cancelled: threading.Event) ->
             cut = len(data) if at_end else last_record_end(data, pattern)
             check_utf8(data[:cut], found.line)
             if cut or at_end:
-                return Block(data[:cut], found.line, found.body + cut, pattern)
+                return Block(data[:cut], found.line, found.body + cut, pattern, (found.delimiter or ",").encode())
         if size > limits.max_line_bytes:
             raise too_long(limits.max_line_bytes, found.line)
         size *= 4
