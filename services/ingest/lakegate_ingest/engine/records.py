@@ -64,7 +64,9 @@ def _split_lines(data: bytes, first_line: int, masked: bytes | None = None) -> S
     places: Any = None
     if masked is not None:
         last = pc.is_in(ends, value_set=_breaks_in(masked))
-        places = pa.concat_arrays([pa.array([0], pa.uint64()), pc.add(pc.indices_nonzero(last), 1)[:-1]])
+        places = pa.concat_arrays(
+            [pa.array([0], pa.int64()), pc.add(pc.indices_nonzero(last), 1).cast(pa.int64())[:-1]]
+        )
         ends = ends.filter(last)
     offsets: Any = pa.concat_arrays([pa.array([0], pa.int32()), pc.add(ends, 1).cast(pa.int32())])
     texts = pa.StringArray.from_buffers(len(ends), offsets.buffers()[1], pa.py_buffer(data))
