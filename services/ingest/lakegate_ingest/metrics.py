@@ -34,6 +34,9 @@ QUEUED = Gauge("lakegate_ingest_queued_loads", "Loads that wait for a worker")
 RECEIVING = Gauge("lakegate_ingest_receiving_loads", "Bodies being received")
 RUNNING = Gauge("lakegate_ingest_running_loads", "Loads being read or committed")
 SPOOL_BYTES = Gauge("lakegate_ingest_spool_bytes", "Bytes of received files in the spool")
+SPOOL_REUSABLE = Gauge(
+    "lakegate_ingest_spool_reusable_bytes", "Bytes of files of loads that have ended, kept to be written over"
+)
 SPOOL_MAX = Gauge("lakegate_ingest_spool_max_bytes", "Bytes that the spool may hold (INGEST_SPOOL__QUOTA_BYTES)")
 CATALOG_UP = Gauge("lakegate_ingest_catalog_up", "1 when the catalog answered the last sweep's question, else 0")
 PROGRESS_STREAMS = Gauge("lakegate_ingest_progress_streams", "Open progress streams (SSE)")

@@ -25,7 +25,7 @@ from lakegate_ingest.loads.live import LiveLoads
 from lakegate_ingest.loads.recovery import Recovery, SpoolOwner
 from lakegate_ingest.loads.retention import LoadRetention
 from lakegate_ingest.loads.service import LoadService
-from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES, SPOOL_MAX
+from lakegate_ingest.metrics import QUEUED, RECEIVING, RUNNING, SPOOL_BYTES, SPOOL_MAX, SPOOL_REUSABLE
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.tables.service import RowService
@@ -60,8 +60,10 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
 
     Raises SpoolInUse.
     """
-    spool = await asyncio.to_thread(Spool, settings.spool.dir, settings.spool.quota_bytes)
+    sizes = (settings.spool.quota_bytes, settings.spool.reuse_bytes)
+    spool = await asyncio.to_thread(Spool, settings.spool.dir, *sizes)
     owner = SpoolOwner(settings.spool.dir)
+    await asyncio.to_thread(spool.reuse.forget_former)
     pool = await open_pool(settings.postgres, "ingest")
     background = Background()
     event_log = open_event_log(pool, settings.kafka, background)
@@ -143,4 +145,5 @@ def _watch(live: LiveLoads, spool: Spool) -> None:
     QUEUED.set_function(lambda: live.in_state("queued"))
     RUNNING.set_function(lambda: live.in_state("reading", "committing"))
     SPOOL_BYTES.set_function(lambda: spool.used_bytes)
+    SPOOL_REUSABLE.set_function(lambda: spool.reuse.kept_bytes)
     SPOOL_MAX.set(spool.quota_bytes)

@@ -91,7 +91,7 @@ def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: 
     skip = 3 if head.startswith(codecs.BOM_UTF8) else 0
     if not source.options.format.delimited:
         return Input(source, path, skip, skip, 1, None, None)
-    return _open_delimited(source, path, head, skip, limits)
+    return _open_delimited(source, path, head, skip, limits, cancelled)
 
 
 def await_all(arrival: Arrival | None, cancelled: threading.Event) -> None:
@@ -144,14 +144,18 @@ def _transcode(source: Source, encoding: str, work_dir: Path) -> Path:
                 return target
 
 
-def _open_delimited(source: Source, path: Path, head: bytes, skip: int, limits: EngineLimits) -> Input:
+def _open_delimited(
+    source: Source, path: Path, head: bytes, skip: int, limits: EngineLimits, cancelled: threading.Event
+) -> Input:
     options = source.options
     delimiter = options.field_delimiter or sniff_delimiter(head[skip:])
     if len(delimiter.encode()) != 1 or delimiter in '"\r\n':
         raise WrongDelimiter("The delimiter must be one ASCII character other than a quote or a line break.")
     pattern = record_pattern(delimiter)
+    needed = max(len(head), skip + limits.max_line_bytes if _long_header(head, pattern) else 0)
+    _await(source.arrival, needed, cancelled)
     with path.open("rb") as file:
-        start = file.read(max(len(head), skip + limits.max_line_bytes if _long_header(head, pattern) else 0))
+        start = file.read(needed)
     offset = skip + len(start[skip:]) - len(start[skip:].lstrip(b"\r\n"))
     found = pattern.match(start, offset)
     end = found.end() if found else offset

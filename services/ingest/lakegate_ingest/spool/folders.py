@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 from lakegate_ingest.errors import SpoolBusy, SpoolFull
+from lakegate_ingest.spool.reuse import Reuse
 
 
 class Spool:
-    """Folders named by load id. Counts the bytes of received files; thread-safe, since files are written in threads."""
+    """Folders named by load id. Counts the bytes of received files; thread-safe, since files are written in threads.
 
-    def __init__(self, directory: Path, quota_bytes: int) -> None:
+    Up to `reuse_bytes` of files of loads that have ended wait to be written over, see Reuse; they count to the quota.
+    """
+
+    def __init__(self, directory: Path, quota_bytes: int, reuse_bytes: int = 0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.quota_bytes = quota_bytes
+        self.reuse = Reuse(directory, min(reuse_bytes, quota_bytes // 4))
         self._used: dict[UUID, int] = {}
         self._lock = threading.Lock()
         for load_id in self.on_disk():
-            self._used[load_id] = sum(file.stat().st_size for file in self.path(load_id).rglob("*") if file.is_file())
+            self._used[load_id] = sum(_sizes(self.path(load_id)))
 
     @property
     def used_bytes(self) -> int:
@@ -64,7 +71,10 @@ class Spool:
     def grow(self, load_id: UUID, size_bytes: int) -> None:
         """Count what is about to be written. Raises SpoolFull beyond the quota."""
         with self._lock:
-            if sum(self._used.values()) + size_bytes > self.quota_bytes:
+            used = sum(self._used.values()) + size_bytes
+            if used + self.reuse.kept_bytes > self.quota_bytes:
+                self.reuse.clear()
+            if used > self.quota_bytes:
                 raise SpoolFull(
                     f"The spool has reached its quota of {self.quota_bytes:,} bytes. Nothing was loaded; try later."
                 )
@@ -72,6 +82,17 @@ class Spool:
 
     def remove(self, load_id: UUID) -> None:
         """Delete the folder and give its bytes back; quiet when it is gone already. Blocks: call it in a thread."""
+        self.reuse.keep_from(self.path(load_id))
         shutil.rmtree(self.path(load_id), ignore_errors=True)
         with self._lock:
             self._used.pop(load_id, None)
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Of the files below, as long as they are there: another process may be removing them."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield (Path(parent) / name).stat().st_size
+            except FileNotFoundError:
+                continue

@@ -83,6 +83,7 @@ async def receive_body(
         sink = FileSink(
             spool=spool, load_id=load_id, path=folder / "in-0", name=headers.file_name or DEFAULT_NAME,
             content_type=headers.content_type, limits=limits, opener=opener, transport=transport,
+            expected_bytes=headers.content_length if headers.content_encoding is None else None,
         )  # fmt: skip
         try:
             received = await _pump(stream, sink, limits, executor, lambda size: on_batch(size, sink))

@@ -50,7 +50,10 @@ class SpooledFile:
 
 
 class FileSink:
-    """One file on its way to the spool. `transport` undoes Content-Encoding; without one, magic bytes tell."""
+    """One file on its way to the spool. `transport` undoes Content-Encoding; without one, magic bytes tell.
+
+    `expected_bytes` is what the client said it will send: then an old file of the spool may be written over.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class FileSink:
         limits: BodySettings,
         opener: Opener,
         transport: Decoder | None = None,
+        expected_bytes: int | None = None,
     ) -> None:
         self._spool = spool
         self._load_id = load_id
@@ -82,7 +86,7 @@ class FileSink:
         self._counter: Counter | None = None
         self._followers: list[Callable[[int], None]] = []
         self._on_disk = 0
-        self._fd = _open(path)
+        self._fd = _open(path, is_there=spool.reuse.take(path, expected_bytes))
 
     def feed(self, chunks: Sequence[bytes]) -> None:
         """Take what was received; raises BodyError and SpoolFull."""
@@ -144,7 +148,7 @@ class FileSink:
             for chunk in chunks:
                 self._counter.feed(chunk)
         try:
-            _write_all(self._fd, chunks)
+            self._write_all(chunks)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise SpoolFull(
@@ -154,6 +158,15 @@ class FileSink:
         self._on_disk = self._size_bytes
         for advance in self._followers:
             advance(self._on_disk)
+
+    def _write_all(self, chunks: Sequence[bytes]) -> None:
+        try:
+            _write_all(self._fd, chunks)
+        except OSError as error:
+            if error.errno not in NO_SPACE or not self._spool.reuse.clear():
+                raise
+            os.lseek(self._fd, self._on_disk, os.SEEK_SET)
+            _write_all(self._fd, chunks)
 
     def _begin(self) -> None:
         """The head is there: name the format, and count from the first byte on."""
@@ -172,6 +185,7 @@ class FileSink:
         self._decoder_now().finish()
         if self._head is not None:
             self._begin()
+        os.ftruncate(self._fd, self._size_bytes)
         self.abort()
         return self._described()
 
@@ -222,9 +236,9 @@ def checked_name(name: str, max_chars: int) -> str:
     return label
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, *, is_there: bool) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | (0 if is_there else os.O_CREAT | os.O_EXCL), 0o600)
     except OSError as error:
         if error.errno in NO_SPACE:
             raise SpoolFull("The disk of the spool has no space left. Nothing was loaded; try again later.") from error
