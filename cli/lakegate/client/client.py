@@ -31,7 +31,7 @@ class Client(Operations):
 
     `key` is an API key or an OAuth access token; `url` the gateway's root; `record_traces` asks it to record the trace
     of each call, whose id receipts and problems name. Every method raises the errors of
-    lakegate.client.errors and no others on purpose.
+    lakegate.client.errors, InvalidName (a ValueError) for a table's name that can't be one, and no others on purpose.
 
         with Client("http://127.0.0.1:8080", key) as lake:
             receipt = lake.push("flights.csv", "travel.flights")

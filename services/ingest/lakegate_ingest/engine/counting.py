@@ -84,7 +84,8 @@ class RecordCounter:
 
     @property
     def malformed(self) -> bool:
-        """Whether a quoted field has text behind its closing quote: then some readers join the two."""
+        """Whether a quoted field has text behind its closing quote, which some readers join to it, or spaces before its
+        opening one, which some skip."""
         return isinstance(self._counter, _Quoted) and self._counter.malformed
 
     def finish(self) -> int:
@@ -224,8 +225,8 @@ class _Quoted:
 
 
 def _without_quoted(body: bytes, is_open: bool, delimiter: bytes) -> tuple[bytes, bool, bool]:
-    """`body` with each quoted part replaced by one quote; whether the last one is still open; whether one goes on
-    behind its closing quote."""
+    """`body` with each quoted part replaced by one quote; whether the last one is still open; whether there is a quote
+    that readers disagree on."""
     parts = body.split(b'"')
     ends_open = is_open ^ (len(parts) % 2 == 0)
     outside = b'"'.join(parts[1::2] if is_open else parts[::2])
@@ -269,7 +270,9 @@ def _without_quoted_exactly(body: bytes, is_open: bool, delimiter: bytes) -> tup
         malformed |= end_of_field.match(body, start) is None
         found = opening.search(body, start)
     pieces.append(body[start:])
-    return b"".join(pieces), ends_open, malformed
+    outside = b"".join(pieces)
+    malformed |= re.search(rb"(?:^|%b) +\"" % re.escape(delimiter), outside, re.MULTILINE) is not None
+    return outside, ends_open, malformed
 
 
 class _Elements:

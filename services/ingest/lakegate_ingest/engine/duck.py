@@ -55,9 +55,10 @@ class Session:
                 plan = f"plan{len(self._plans)}"
                 self._connection.execute(f"PREPARE {plan} AS {statement}")
                 self._plans[statement] = plan
-            answer = self._connection.execute(f"EXECUTE {self._plans[statement]}")
-            # Room for as many rows is made at once, for each column.
-            return answer.to_arrow_table(max(table.num_rows, 1))
+            with legible():
+                answer = self._connection.execute(f"EXECUTE {self._plans[statement]}")
+                # Room for as many rows is made at once, for each column.
+                return answer.to_arrow_table(max(table.num_rows, 1))
         finally:
             feed.table = None
 
@@ -83,9 +84,22 @@ class _Feed:
         return stream
 
 
+@contextmanager
+def legible() -> Iterator[None]:
+    """DuckDB quotes the beginning of a record, cut where it may be within a character: its Python binding can't decode
+    the message then, and raises that in place of the error. Raises duckdb.InvalidInputException."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise duckdb.InvalidInputException(bytes(error.object).decode(errors="replace")) from error
+
+
 def is_out_of_disk(error: BaseException) -> bool:
-    """No space, or a limit on the size of a file or on the quota: DuckDB and Arrow tell by their message."""
-    return any(said in str(error) for said in ("No space left on device", "File too large", "Disk quota exceeded"))
+    """No space, or a limit on the size of a file or on the quota: DuckDB and Arrow tell by their message. Other errors
+    than those of input and output may quote a value that says so."""
+    return isinstance(error, (OSError, duckdb.IOException)) and any(
+        said in str(error) for said in ("No space left on device", "File too large", "Disk quota exceeded")
+    )
 
 
 def out_of_disk() -> OutOfDisk:

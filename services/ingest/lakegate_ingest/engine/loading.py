@@ -87,7 +87,7 @@ def write(
                 "The load needs more memory than one load may use. Nothing was kept. Send narrower or shorter rows, or "
                 "fewer columns; or ask the operator for more memory (INGEST_ENGINE__MEMORY_BYTES)."
             ) from error
-        if isinstance(error, (OSError, pa.ArrowException, duckdb.Error)) and is_out_of_disk(error):
+        if is_out_of_disk(error):
             raise out_of_disk() from error
         raise
     finally:
@@ -187,7 +187,11 @@ class _Load:
                 elif key not in kinds or not self._has_parquet():
                     kinds[key] = merged[key].kind
         if not any(names):
-            raise HeaderOnly("The file has no columns: every record is empty. Send objects with at least one key.")
+            if self.inputs[0].format.delimited:
+                raise HeaderOnly("There is no row under the header. Send a file with at least one row.")
+            raise HeaderOnly(
+                "No record of the file is a JSON object with at least one key. Send objects, one a line or in an array."
+            )
         return make_plan(self.inputs, names, kinds, self.schema, self.on_new_column, self.last_column_id)
 
     def _has_parquet(self) -> bool:
@@ -246,7 +250,7 @@ class _Load:
                     raise NotTyped(f"{result.rows} rows were read of {self._records(found)}")
                 if self._malformed(found):
                     shutil.rmtree(folder, ignore_errors=True)
-                    raise NotTyped("text follows a closing quote")
+                    raise NotTyped("text before or behind a quoted field")
             except NotTyped as error:
                 self.notes.append(f"{found.source.name}: {error}")
                 failed.append(index)

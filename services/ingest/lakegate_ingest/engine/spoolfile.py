@@ -62,7 +62,7 @@ class Spool:
 
 
 class Pipe:
-    """A named pipe that gives a spool's bytes to one reader.
+    """A named pipe that gives a spool's bytes, which have no `head`, to one reader.
 
     When the reader has ended, `spool.failure` tells whether it was given all there is.
     """
@@ -116,7 +116,6 @@ class Pipe:
         room = select.poll()
         room.register(out, select.POLLOUT)
         buffer = memoryview(bytearray(_MOVED_BYTES))
-        self._give(out, memoryview(spool.head), room)
         position = spool.skip
         with spool.path.open("rb", buffering=0) as file:
             file.seek(position)
@@ -177,9 +176,8 @@ class _Open:
     """The part of a Python file that DuckDB calls.
 
     DuckDB's reader of JSON lines asks for ranges from several threads at once, each as a seek and a read on one file.
-    In between the other thread may run, so there (`positional`) every thread has a place of its own. Its readers of CSV
-    and of a JSON array go on where another thread has stopped or sought, and take turns by a lock of their own: there
-    the place is shared.
+    In between the other thread may run, so there (`positional`) every thread has a place of its own. Its reader of a
+    JSON array goes on where another thread has stopped or sought, under a lock of its own: there the place is shared.
     """
 
     mode = "rb"

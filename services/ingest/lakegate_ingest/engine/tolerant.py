@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,10 +53,7 @@ class Judged:
 class Tally:
     records: int = 0
     written: int = 0
-    reasons: Counter[str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.reasons = Counter()
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 class Workers:
@@ -230,12 +227,12 @@ class Judge:
         """The table's columns in its order; those that the file lacks are null."""
         places = {column.field.name: position for position, column in enumerate(self._columns)}
         arrays = []
-        for field in self._schema:
-            if field.name in places:
-                column = rows[f"c{places[field.name]}"]
-                arrays.append(column if column.type == field.type else _as(column, field.type))
+        for wanted in self._schema:
+            if wanted.name in places:
+                column = rows[f"c{places[wanted.name]}"]
+                arrays.append(column if column.type == wanted.type else _as(column, wanted.type))
             else:
-                arrays.append(pa.nulls(rows.num_rows, field.type))
+                arrays.append(pa.nulls(rows.num_rows, wanted.type))
         return pa.table(arrays, schema=self._schema)
 
     def _errors(self, batch: Batch, flags: Mapping[int, Any]) -> Errors:

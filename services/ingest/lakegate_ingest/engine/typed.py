@@ -28,7 +28,7 @@ from pyiceberg.types import (
 )
 
 from lakegate_ingest.engine.columns import Column
-from lakegate_ingest.engine.duck import connect, is_out_of_disk, out_of_disk
+from lakegate_ingest.engine.duck import connect, is_out_of_disk, legible, out_of_disk
 from lakegate_ingest.engine.errors import EngineError
 from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
@@ -136,7 +136,8 @@ def _write(
         with connect(work_dir, memory_bytes=limits.memory_bytes, threads=threads) as connection, served:
             if json_records:
                 connection.register_filesystem(SpoolFileSystem({"file": spool}))
-            connection.execute(statement)
+            with legible():
+                connection.execute(statement)
         if spool.failure is not None:
             raise spool.failure
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))

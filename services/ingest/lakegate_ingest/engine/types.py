@@ -88,6 +88,9 @@ _DIGITS = "trim(translate(split_part(lower({v}), 'e', 1), '+-. \t\n\v\f\r', ''),
 _CHANGED = f"trim(translate({{p}}::VARCHAR, '-.', ''), '0') <> {_DIGITS}"
 # What is written as DuckDB would write it needs no second look; that is nearly always so.
 _REWRITTEN = "{p}::VARCHAR <> {v}"
+# DuckDB takes more for a number: "- " for 0, "1e " for 1, "1e0_1" for 10, 0x1F for 31.
+_WRITTEN = r"regexp_full_match({v}, '\s*[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?\s*')"
+_WHOLE_ODD = f"({_CHANGED} OR NOT {_WRITTEN})"
 _WHOLE = "NOT contains({v}, '.') AND NOT contains(lower({v}), 'e')"
 # Behind a colon nothing but an offset has a sign; the expressions only confirm.
 _FINER = r"(contains({v}, '.') AND regexp_matches({v}, '\.[0-9]{6}[0-9]*[1-9]'))"
@@ -115,17 +118,18 @@ _ZONED_ODD = f"(({{p}} IS NULL AND {{v}} IS NOT NULL) OR {_ZONED_OUTSIDE} OR {_F
 _TO_THE_SECOND = "{v} LIKE '____-__-_____:__:__'"
 _LOCAL_ODD = f"({_LOCAL_OUTSIDE} OR {_only_if(f'NOT {_TO_THE_SECOND}', _FINER, _HAS_OFFSET, _WORD)})"
 _TIME_OUTSIDE = "({p} >= TIME '24:00:00')"
-# DuckDB ignores what stands behind a time and a space.
-_TIME_ODD = (
-    f"({_TIME_OUTSIDE} OR contains({{v}}, '-') OR contains({{v}}, '/') OR contains({{v}}, '+') OR {_FINER}"
-    " OR ({p} = TIME '00:00:00' AND contains(lower({v}), 'epoch'))"
-    r" OR ({v} LIKE '%:% %' AND regexp_matches({v}, ':\S*\s+\S') AND upper(rtrim({v})) NOT LIKE '%:% UTC'))"
-)
-# A date alone has ten characters; in longer text there may be a time, which has to be midnight.
+# DuckDB ignores what stands behind a time, be it PM; there are few columns of times, so each value is asked in full.
+_CLOCK = r"\s*[0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}([.][0-9]*)?)?\s*([zZ]|[uU][tT][cC])?\s*"
+_TIME_ODD = f"({_TIME_OUTSIDE} OR NOT regexp_full_match({{v}}, '{_CLOCK}') OR {_FINER})"
+# Behind a date there may be a time, which has to be midnight, or anything: that is no time.
 _MIDNIGHT = "{p}::TIMESTAMP IS NOT DISTINCT FROM TRY_CAST({v} AS TIMESTAMP)"
-_DATE_ODD = f"({_DATE_OUTSIDE} OR {_only_if('strlen({v}) > 10', f'NOT ({_MIDNIGHT})', _FINER, _HAS_OFFSET)} OR {_WORD})"
+_DATE_ODD = f"({_DATE_OUTSIDE} OR {_only_if(_REWRITTEN, f'NOT ({_MIDNIGHT})', _FINER, _HAS_OFFSET, _WORD)})"
 # From here on a double has not every whole number; text without a point or an exponent is one.
 _HUGE = f"CASE WHEN {{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} THEN isfinite({{p}}) AND {_WHOLE} ELSE false END"
+
+
+# Of a text that became 0: another digit than 0 before the exponent.
+_TOO_SMALL = "(strlen({v}) > 4 AND regexp_matches({v}, '^[^eE]*[1-9]'))"
 
 
 def _float_odd(bits: int) -> str:
@@ -134,9 +138,11 @@ def _float_odd(bits: int) -> str:
     large = f"{{p}} NOT BETWEEN {1 - 2**bits} AND {2**bits - 1}"
     exact = "coalesce(TRY_CAST(CAST({p} AS DOUBLE) AS DECIMAL(38,0)) = TRY_CAST({v} AS DECIMAL(38,0)), false)"
     infinite = "(isinf({p}) AND NOT contains(lower({v}), 'inf'))"
-    too_large = _only_if(large, infinite, f"(isfinite({{p}}) AND {_WHOLE} AND NOT {exact})")
-    too_small = _only_if("{p} = 0", "(strlen({v}) > 4 AND regexp_matches({v}, '^[^eE]*[1-9]'))")
-    return f"(contains({{v}}, '_') OR {too_large} OR {too_small})"
+    no_word = r"(isnan({p}) AND NOT regexp_full_match({v}, '\s*[+-]?[nN][aA][nN]\s*'))"
+    too_large = _only_if(large, infinite, no_word, f"(isfinite({{p}}) AND {_WHOLE} AND NOT {exact})")
+    too_small = _only_if("{p} = 0", _TOO_SMALL)
+    two_signs = _only_if("{v} < '-'", r"regexp_matches({v}, '^\s*[+]\s*[+-]')")
+    return f"(contains({{v}}, '_') OR {too_large} OR {too_small} OR {two_signs})"
 
 
 def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
@@ -147,12 +153,12 @@ _WHOLE_NUMBER = {"unlike": _REWRITTEN, "rounded": LEADING_ZERO}
 _SIMPLE: dict[type[IcebergType], Reading] = {
     StringType: Reading("VARCHAR", pa.string(), "text (string)", "{v}"),
     BooleanType: _plain("BOOLEAN", pa.bool_(), "true or false (boolean)"),
-    IntegerType: _plain("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _CHANGED, **_WHOLE_NUMBER),
+    IntegerType: _plain("INTEGER", pa.int32(), "a whole number within ±2147483647 (int)", _WHOLE_ODD, **_WHOLE_NUMBER),
     LongType: _plain(
         "BIGINT",
         pa.int64(),
         "a whole number (long)",
-        _CHANGED,
+        _WHOLE_ODD,
         **_WHOLE_NUMBER,
         range="beyond the range of long (±9223372036854775807)",
     ),
@@ -203,7 +209,7 @@ def _decimal(precision: int, scale: int) -> Reading:
         f"(strpos({{v}}, '.') BETWEEN 1 AND length({{v}}) - {scale + 1} OR contains(lower({{v}}), 'e')"
         " OR contains({v}, '_'))"
     )
-    odd = f"({surprising} AND {_CHANGED})"
+    odd = _only_if(f"{surprising} OR {{p}} = 0", _CHANGED, f"NOT {_WRITTEN}")
     noun = f"a number with at most {precision - scale} digits before the point and {scale} after it (decimal)"
     return _plain(sql, pa.decimal128(precision, scale), noun, odd)
 
@@ -238,6 +244,7 @@ INFERRED: tuple[IcebergType, ...] = (
 )
 # Plain comparisons, not regular expressions: on a first load that must be widened they run over every value.
 _TOO_LONG = on(_HUGE, "{v}", _NUMBER)
+_NO_TIME = on(_MIDNIGHT, "{v}", "TRY_CAST({v} AS DATE)")
 _DAY = "({v} >= '0' AND {v} < ':' AND substr({v}, 5, 1) IN ('-', '/'))"
 _REST = "substr({v}, 11)"
 _NAME = "substr({v}, 12)"  # behind the T
@@ -254,8 +261,8 @@ def inference_tests() -> tuple[str, ...]:
         "lower({v}) IN ('true', 'false')",
         "TRY_CAST({v} AS BIGINT)::VARCHAR = trim({v})",
         f"{_NUMBER} IS NOT NULL AND NOT isinf({_NUMBER}) AND NOT {LEADING_ZERO} AND NOT {_TOO_LONG}"
-        " AND NOT contains({v}, '_')",
-        f"{_DAY} AND length({{v}}) <= 10 AND TRY_CAST({{v}} AS DATE) {_DATES}",
+        f" AND NOT contains({{v}}, '_') AND NOT ({_NUMBER} = 0 AND {_TOO_SMALL})",
+        f"{_DAY} AND length({{v}}) <= 10 AND TRY_CAST({{v}} AS DATE) {_DATES} AND {_NO_TIME}",
         f"{_DAY} AND NOT {_OFFSET} AND TRY_CAST({{v}} AS TIMESTAMP) {_LOCALS} AND NOT {_FINER}",
         f"{_DAY} AND {_OFFSET} AND contains({{v}}, ':') AND {_UNNAMED} AND NOT {_FAR}"
         f" AND TRY_CAST({{v}} AS TIMESTAMPTZ) {_ZONED} AND NOT {_FINER}",
