@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bench.rollout_cluster import kubectl
-from bench.rollout_load import Load
+from bench.rollout_load import READS, Load
 
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
 COMPONENT = "app.kubernetes.io/component"
@@ -132,7 +132,7 @@ async def main() -> None:
     cluster = Cluster(options.namespace, options.release)
     failed = 0
     for name in options.only:
-        load = Load(options.url, "/v1/datasets?limit=1", {"Authorization": f"Bearer {options.key}"})
+        load = Load(options.url, READS, {"Authorization": f"Bearer {options.key}"})
         await load.prepare()
         work = [*(load.read(0.05) for _ in range(6)), load.write(0), load.tell(0), load.follow()]
         clients = [asyncio.create_task(client) for client in (*work, load.commit(options.key))]

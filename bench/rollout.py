@@ -3,10 +3,10 @@
 Keep-alive clients ask the active Service (or --url, an Ingress for instance) all the time; every answer that was not
 hoped for and every broken connection is a failed request, and is never tried again. Meanwhile: rollouts there and back,
 aborted ones, one of an image that does not exist, one of an image that ends at once, and two whose driver is killed
-with SIGKILL in every phase. IMAGE holds Python, the chassis and the CLI. With a key, the suite that is installed also
-gets loads, slow uploads that are followed by server-sent events, OpenLineage and Iceberg commits by PyIceberg: each
-acknowledged row has to be in its table once, each run in lineage. Where the warehouse is a folder, PyIceberg has to
-reach it at the same path.
+with SIGKILL in every phase; with --canary, and a --url that an HTTPRoute serves, also three that begin with a share.
+IMAGE holds Python, the chassis and the CLI. With a key, the suite that is installed also gets loads, slow uploads that
+are followed by server-sent events, OpenLineage and Iceberg commits by PyIceberg: each acknowledged row has to be in its
+table once, each run in lineage. Where the warehouse is a folder, PyIceberg has to reach it at the same path.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import os
 import sys
 import time
 
+from bench.rollout_canary import Shares
 from bench.rollout_cluster import apply, base, colour, kubectl
-from bench.rollout_load import Load
+from bench.rollout_load import READS, Load
 
 QUICK = ["--watch-seconds", "6", "--drain-seconds", "2", "--load-requests", "200"]
 
@@ -87,6 +88,18 @@ class Bench:
         await driver.communicate()
         self.note(f"aborted in {phase}", self.outcome(), time.monotonic() - began)
 
+    async def ended_in_canary(self, name: str, request: str, *words: str) -> None:
+        """Begin, let the first weight hold for a while, then ask for the end of it."""
+        began = time.monotonic()
+        driver = await self._begin("start", *QUICK, *words, "--canary-seconds", "120", *self.here)
+        await self.reach("canary")
+        await asyncio.sleep(15)
+        code, text = await self.command(request)
+        if code:
+            raise SystemExit(text)
+        await driver.communicate()
+        self.note(name, self.outcome(), time.monotonic() - began)
+
     async def reach(self, phase: str) -> None:
         # in a thread, since the clients share this loop
         while await asyncio.to_thread(self.phase) != phase:  # noqa: ASYNC110 - another process changes it
@@ -141,6 +154,11 @@ async def main() -> None:
     parser.add_argument("--readers", type=int, default=8)
     parser.add_argument("--writers", type=int, default=2, help="with --key: that load, and as many that tell lineage")
     parser.add_argument("--pause", type=float, default=0.02, help="seconds between two requests of a reader")
+    parser.add_argument(
+        "--canary", action="store_true", help="three more by weights of the HTTPRoute, which --url asks"
+    )
+    parser.add_argument("--broken", action=argparse.BooleanOptionalAction, default=True, help="images that are no good")
+    parser.add_argument("--kills", action=argparse.BooleanOptionalAction, default=True, help="drivers that are killed")
     parser.add_argument("--broken-image", default="localhost/lakegate-rollout:0.1.0", help="with --key: ends at once")
     options = parser.parse_args()
     if (options.image is None) == (options.key is None):
@@ -170,7 +188,7 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
             "get", "service", "lakegate", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}"
         )
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
-    load = Load(url, "/v1/datasets?limit=1" if options.key else "/v1/echo", headers)
+    load = Load(url, READS if options.key else ("/v1/echo",), headers)
     work = [load.read(options.pause) for _ in range(options.readers)]
     if options.key:
         await load.prepare()
@@ -202,6 +220,31 @@ async def scenarios(bench: Bench, options: argparse.Namespace) -> None:
         await bench.step(f"and back {number + 1}", "undo", "--watch-seconds", "6")
     for phase in ("preparing", "watching", "testing", "handover", "confirming")[: options.aborts]:
         await bench.abort_in(phase)
+    if options.canary:
+        await canaries(bench, options)
+    if options.broken:
+        await broken_images(bench, options)
+    if options.kills:
+        await bench.killed_in_every_phase(abort_in="watching")
+        await bench.killed_in_every_phase()
+
+
+async def canaries(bench: Bench, options: argparse.Namespace) -> None:
+    """By two weights to the end, by one until somebody promotes it, by one until somebody aborts it."""
+    words = ["--canary", "20", "--canary", "60"]
+    for name, request in (("canary 20%, 60%", ""), ("canary promoted at 20%", "promote"), ("canary aborted", "abort")):
+        shares, stop = Shares(bench.namespace), asyncio.Event()
+        watched = asyncio.create_task(shares.watch(stop))
+        if not request:
+            await bench.start(name, *words, "--canary-seconds", "15")
+        else:
+            await bench.ended_in_canary(name, request, *words)
+        stop.set()
+        await watched
+        print("\n".join(shares.lines()), flush=True)
+
+
+async def broken_images(bench: Bench, options: argparse.Namespace) -> None:
     rests = "blue" if bench.serves() == "green" else "green"
     gateway = f"deployment/lakegate-{rests}-gateway"
     broken = {"an image that does not exist": "localhost/no-such-image:1"}
@@ -211,8 +254,6 @@ async def scenarios(bench: Bench, options: argparse.Namespace) -> None:
         kubectl("set", "image", gateway, f"*={image}", "-n", bench.namespace)
         await bench.start(name, "--prepare-seconds", "20", wanted=3)
         kubectl("rollout", "undo", gateway, "-n", bench.namespace)
-    await bench.killed_in_every_phase(abort_in="watching")
-    await bench.killed_in_every_phase()
 
 
 if __name__ == "__main__":

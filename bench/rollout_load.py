@@ -7,6 +7,7 @@ is a failed request. What was acknowledged is counted, and looked for when the r
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
@@ -25,6 +26,8 @@ NAMESPACE = "bench"
 ROWS = 3
 # A table's metadata grow with every commit: after so many, another table is begun.
 TABLE_COMMITS = 200
+# What readers ask for in turn: relayed to catalog, lineage, ingest, and the catalog's Iceberg side.
+READS = ("/v1/datasets?limit=1", "/v1/runs?limit=1", "/v1/loads?limit=1", "/iceberg/v1/config?warehouse=lakehouse")
 # An upload is longer than a colour that goes takes new requests, and shorter than it waits for those it has.
 UPLOAD_SECONDS = 10.0
 
@@ -34,7 +37,7 @@ class Load:
     """Clients of one gateway. `stamp` makes this run's rows, jobs and tables its own."""
 
     url: str
-    path: str
+    paths: tuple[str, ...]
     headers: dict[str, str]
     stamp: str = field(default_factory=lambda: f"r{int(time.time()):x}")
     answers: Counter[str] = field(default_factory=Counter)
@@ -60,10 +63,12 @@ class Load:
             answer.raise_for_status()
 
     async def read(self, pause_seconds: float) -> None:
-        """A read that the gateway relays."""
+        """Reads that the gateway relays, each of another path."""
         async with self.client() as client:
-            while not self.stop.is_set():
-                await self._ask("read", client.get(self.path), 200)
+            for path in itertools.cycle(self.paths):
+                if self.stop.is_set():
+                    break
+                await self._ask("read", client.get(path), 200)
                 await asyncio.sleep(pause_seconds)
 
     async def write(self, number: int) -> None:

@@ -75,8 +75,10 @@ class Want:
 
 @dataclass(frozen=True)
 class Weigh:
+    """The preview's share of the route; None: it is not named there."""
+
     route: Route
-    share: int
+    share: int | None
     colour: str
 
 

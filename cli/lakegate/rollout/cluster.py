@@ -69,8 +69,8 @@ class Cluster(Protocol):
         """Say whose consumers are to run, under the next generation."""
         ...
 
-    def weigh(self, seen: Route, share: int, colour: str) -> None:
-        """Send this share, in percent, to the colour's preview Service; 0 takes that out of the route."""
+    def weigh(self, seen: Route, share: int | None, colour: str) -> None:
+        """Send this share, in percent, to the colour's preview Service; None takes that out of the route."""
         ...
 
     def holder(self) -> Holder | None:

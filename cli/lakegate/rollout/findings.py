@@ -52,7 +52,10 @@ class Report:
 
 @dataclass
 class Findings:
-    """`short_since`: since when the new colour is not whole. `asked` counts vain attempts, by pod and generation."""
+    """`short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
+
+    `asked` counts vain attempts, by pod and generation.
+    """
 
     smoke_attempts: int = 0
     smoke_passed: bool = False
@@ -63,6 +66,8 @@ class Findings:
     checked_at: datetime | None = None
     short_since: datetime | None = None
     stuck_since: datetime | None = None
+    share: int | None = None
+    share_since: datetime | None = None
     reports: dict[str, Report] = field(default_factory=dict)
     asked: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -71,6 +76,13 @@ class Findings:
         self.short_since = (self.short_since or now) if world.missing(colour, floors) else None
         troubled = any(pod.trouble for pod in world.pods_of(colour) if not pod.ending)
         self.stuck_since = (self.stuck_since or now) if troubled else None
+        share = world.route.share if world.route is not None else None
+        if self.share_since is None or share != self.share:
+            self.share, self.share_since = share, now
+
+    def share_seconds(self, now: datetime) -> float:
+        """How long the preview has had its share of the route, as far as this driver knows."""
+        return (now - self.share_since).total_seconds() if self.share_since is not None else 0.0
 
     def tries(self, pod: Pod, wanted: Wanted) -> int:
         """How often the pod was told in vain."""

@@ -149,7 +149,7 @@ class KubernetesCluster:
             [{"op": "add", "path": "/data", "value": {objects.CONSUMERS_KEY: value}}],
         )
 
-    def weigh(self, seen: Route, share: int, colour: str) -> None:
+    def weigh(self, seen: Route, share: int | None, colour: str) -> None:
         path = f"{self._routes}/{segment(seen.name)}"
         document = self._api.call("GET", path)
         if document["metadata"]["resourceVersion"] != seen.resource_version:
@@ -160,8 +160,11 @@ class KubernetesCluster:
         for number in seen.rules:
             refs = [ref for ref in document["spec"]["rules"][number]["backendRefs"] if ref["name"] != preview]
             stable = next(ref for ref in refs if ref["name"] == self.names.service)
-            stable["weight"] = 100 - share
-            if share:
+            if share is None:
+                # as the chart writes it: its next upgrade finds nothing that somebody else has set
+                stable.pop("weight", None)
+            else:
+                stable["weight"] = 100 - share
                 refs.append({**stable, "name": preview, "port": port, "weight": share})
             operations.append({"op": "replace", "path": f"/spec/rules/{number}/backendRefs", "value": refs})
         self._patch(path, seen.resource_version, operations)

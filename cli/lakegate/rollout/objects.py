@@ -180,6 +180,6 @@ def route(document: Document, service: str, preview: str) -> Route:
     return Route(
         name=document["metadata"]["name"],
         resource_version=document["metadata"]["resourceVersion"],
-        share=max(shares, default=0),
+        share=max(shares, default=None),
         rules=ours,
     )

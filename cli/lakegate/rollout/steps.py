@@ -26,7 +26,7 @@ from lakegate.rollout.actions import (
 )
 from lakegate.rollout.findings import Findings
 from lakegate.rollout.states import Phase, Request, Rollout
-from lakegate.rollout.world import World
+from lakegate.rollout.world import Route, World
 
 Decide = Callable[[Rollout, World, Findings, datetime], Step]
 
@@ -34,6 +34,9 @@ _BEFORE = (Phase.PENDING, Phase.PREPARING, Phase.TESTING, Phase.CANARY, Phase.WA
 # How often a pod is told in vain what its consumers are to do, where the way goes on without it: one that matters
 # until about a minute of time-outs has passed, another a few times. The file tells them, too.
 _MOST_TRIES, _FEW_TRIES = 20, 5
+# A proxy may learn of a share before it knows the backend, or lose the backend before the share: requests fail then. So
+# the preview stands in the route without a share for so long, before its first and after its last.
+_ROUTE_SECONDS = 5.0
 
 
 def decide(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -170,16 +173,20 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     if trouble:
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
     share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
+    if route.share is None:
+        return Weigh(route, 0, rollout.to_colour)
+    if route.share == 0 and findings.share_seconds(now) < _ROUTE_SECONDS:
+        return Wait("the proxies to know the preview")
     if route.share != share:
         return Weigh(route, share, rollout.to_colour)
     if rollout.requested is Request.PROMOTE:
         return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
     enough = findings.traffic.requests >= options.watch_requests
-    if enough and rollout.seconds_in_phase(now) >= options.canary_seconds:
+    if enough and findings.share_seconds(now) >= options.canary_seconds:
         if rollout.canary_step + 1 < len(options.canary):
             return Remember(rollout.into(Phase.CANARY, now, canary_step=rollout.canary_step + 1))
         return Remember(_after_canary(rollout.noted(f"canary: {findings.traffic.requests} requests"), now))
-    if rollout.seconds_in_phase(now) >= 2 * options.canary_seconds + options.load_seconds:
+    if rollout.seconds_in_phase(now) >= 2 * options.canary_seconds + options.load_seconds and not enough:
         return _turn_back(rollout, world, now, f"canary: only {findings.traffic.requests} requests to judge by")
     return _look_at_traffic(findings, now, f"{share}% for {options.canary_seconds:g} s")
 
@@ -273,6 +280,8 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
     old = rollout.from_colour
     if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
         return Wait("connections of the old colour to end")
+    if world.route is not None and world.route.share is not None:
+        return _out_of_the_route(rollout, world.route, findings, now)
     for workload in world.workloads_of(old) if old else ():
         if workload.replicas > 0:
             why = world.missing(rollout.to_colour, rollout.floors)
@@ -284,6 +293,15 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
         if scaler.restore is not None:
             return Release(scaler)
     return Finish(rollout.into(Phase.PROMOTED, now))
+
+
+def _out_of_the_route(rollout: Rollout, route: Route, findings: Findings, now: datetime) -> Step:
+    """The preview, in two steps: first it has no share, then it is not named any more."""
+    if route.share:
+        return Weigh(route, 0, rollout.to_colour)
+    if findings.share_seconds(now) < _ROUTE_SECONDS:
+        return Wait("the proxies to send nothing to the preview")
+    return Weigh(route, None, rollout.to_colour)
 
 
 def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -329,6 +347,8 @@ def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime
 def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
         return Wait("connections of the new colour to end")
+    if world.route is not None and world.route.share is not None:
+        return _out_of_the_route(rollout, world.route, findings, now)
     for workload in world.workloads_of(rollout.to_colour):
         if workload.replicas > 0:
             return Scale(workload, 0)

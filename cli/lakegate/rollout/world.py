@@ -89,11 +89,11 @@ class Active:
 
 @dataclass(frozen=True)
 class Route:
-    """The share of the preview Service in percent; `rules` are those that lead to the active Service."""
+    """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service."""
 
     name: str
     resource_version: str
-    share: int
+    share: int | None
     rules: tuple[int, ...]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from kube.simulation import NAMES, Clock, Simulation
 
@@ -50,6 +52,11 @@ def run_to(cluster: Simulation, clock: Clock, rollout: Rollout, phase: Phase, id
             return started
         started.turn()
     raise AssertionError(f"never {phase}")
+
+
+def preview_weights(cluster: Simulation) -> list[int]:
+    refs = cluster.server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+    return [ref["weight"] for ref in refs if ref["name"] != NAMES.service]
 
 
 def minimum(cluster: Simulation, colour: str) -> int:
@@ -248,18 +255,49 @@ def test_the_first_colour_is_selected_without_an_old_one(cluster: Simulation, cl
 def test_a_canary_raises_the_weight_and_takes_it_out_again() -> None:
     cluster = Simulation(route=True)
     clock = Clock(cluster)
-    weights: list[int] = []
+    written: list[tuple[list[int], datetime]] = []
 
     def note(kind: str, name: str) -> None:
         if kind == "httproutes":
-            refs = cluster.server.get(kind, name)["spec"]["rules"][0]["backendRefs"]
-            weights.append(sum(ref["weight"] for ref in refs if ref["name"] != NAMES.service))
+            written.append((preview_weights(cluster), clock.now()))
 
     cluster.server.after_write = note
     rollout = begin(cluster, clock, QUICK.model_copy(update={"canary": (10, 50), "route": "lakegate"}))
     over = run(cluster, clock, rollout)
     assert over.phase is Phase.PROMOTED
-    assert weights == [10, 50, 0]
+    assert [weights for weights, _ in written] == [[0], [10], [50], [0], []]
+    # a proxy that does not know the preview yet, or no more, would fail what is sent there
+    at = [when for _, when in written]
+    assert at[1] - at[0] >= timedelta(seconds=5)
+    assert at[4] - at[3] >= timedelta(seconds=5)
+    # the first share, too, is held for as long as was asked for
+    assert at[2] - at[1] >= timedelta(seconds=QUICK.canary_seconds)
+    # as the chart has it, so that its next upgrade conflicts with nothing
+    (stable,) = cluster.server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+    assert "weight" not in stable
+
+
+def test_an_upgrade_of_the_base_in_a_canary_takes_the_share_and_it_is_given_again() -> None:
+    cluster = Simulation(route=True)
+    clock = Clock(cluster)
+    rollout = begin(cluster, clock, QUICK.model_copy(update={"canary": (10,), "route": "lakegate"}))
+    started = run_to(cluster, clock, rollout, Phase.CANARY)
+    while preview_weights(cluster) != [10]:
+        started.turn()
+    route = cluster.server.get("httproutes", "lakegate")
+    del route["spec"]["rules"][0]["backendRefs"][1:]
+    cluster.server.put("httproutes", route)
+    given: list[list[int]] = []
+
+    def note(kind: str, name: str) -> None:
+        if kind == "httproutes":
+            given.append(preview_weights(cluster))
+
+    cluster.server.after_write = note
+    over = started.run(3600)
+    assert over is not None
+    assert over.phase is Phase.PROMOTED
+    assert given == [[0], [10], [0], []]
 
 
 def test_a_bad_canary_never_gets_the_selector() -> None:
