@@ -19,7 +19,8 @@ from lakegate.rollout.errors import ApiAway, Conflict, NotFound, Refused
 from lakegate.rollout.job import JobOptions, job
 from lakegate.rollout.kubernetes import KubernetesCluster
 from lakegate.rollout.objects import Unreadable
-from lakegate.rollout.states import HistoryEntry, Phase, Rollout
+from lakegate.rollout.states import HistoryEntry, Options, Phase, Rollout
+from lakegate.rollout.world import Route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROLLOUT = Rollout(id="one", from_colour="blue", to_colour="green", started_at=NOW, phase_at=NOW)
@@ -34,6 +35,7 @@ PATHS = {
     "endpointslices": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
     "events": "/api/v1/namespaces/{}/events",
     "jobs": "/apis/batch/v1/namespaces/{}/jobs",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes",
 }
 KINDS = {
     "services": ("v1", "Service"),
@@ -41,6 +43,7 @@ KINDS = {
     "deployments": ("apps/v1", "Deployment"),
     "horizontalpodautoscalers": ("autoscaling/v2", "HorizontalPodAutoscaler"),
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
+    "httproutes": ("gateway.networking.k8s.io/v1", "HTTPRoute"),
 }
 
 
@@ -303,3 +306,40 @@ def test_half_of_what_is_there_is_nothing_to_decide_on() -> None:
         server.put("pods", {"metadata": {"name": f"pod-{number}", "labels": GREEN}, "spec": {"containers": []}})
     with pytest.raises(Refused, match="more than 500"):
         KubernetesCluster(DirectApi(server), Names("test")).look()
+
+
+def test_a_share_of_the_route_is_given_and_taken_and_leaves_no_trace(
+    cluster: KubernetesCluster, server: Server
+) -> None:
+    rules = [
+        {"backendRefs": [{"name": "lakegate", "port": 80}]},
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/other"}}],
+            "backendRefs": [{"name": "other", "port": 80}],
+        },
+    ]
+    try:
+        before = server.create("httproutes", "lakegate", spec={"rules": rules})["spec"]
+    except NotFound:
+        pytest.skip("this cluster has no Gateway API")
+    server.create("services", "lakegate-green-gateway", spec={"ports": [{"name": "http", "port": 8080}]})
+    options = Options(canary=(20,), route="lakegate")
+    cluster.remember(cluster.active(), ROLLOUT.model_copy(update={"options": options}))
+
+    def seen() -> Route:
+        route = cluster.look().route
+        assert route is not None
+        return route
+
+    assert (seen().share, seen().rules) == (None, (0,))
+    for share in (0, 20):
+        outdated = seen()
+        cluster.weigh(seen(), share, "green")
+        assert seen().share == share
+        refs = server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+        found = {(ref["name"], ref["port"]): ref["weight"] for ref in refs}
+        assert found == {("lakegate", 80): 100 - share, ("lakegate-green-gateway", 8080): share}
+        with pytest.raises(Conflict):
+            cluster.weigh(outdated, 50, "green")
+    cluster.weigh(seen(), None, "green")
+    assert server.get("httproutes", "lakegate")["spec"] == before
