@@ -118,7 +118,7 @@ class ApiServer:
                     return 200, {"metadata": rest, "items": _copy(found[:most])}
             self.before_write(kind, name)
             with self._lock:
-                answer = self._write(method, kind, name, match.groupdict().get("sub"), body)
+                answer = self._write(method, kind, name, match.groupdict().get("sub"), body, query.get("fieldManager"))
             self.after_write(kind, name)
             return answer
         except Refusal as refusal:
@@ -144,7 +144,9 @@ class ApiServer:
         kinds = self.served[version].items()
         return 200, {"resources": [{"kind": kind, "name": name, "namespaced": True} for kind, name in kinds]}
 
-    def _write(self, method: str, kind: str, name: str, sub: str | None, body: Any) -> tuple[int, Document]:
+    def _write(
+        self, method: str, kind: str, name: str, sub: str | None, body: Any, manager: str | None
+    ) -> tuple[int, Document]:
         if method == "POST":
             metadata = body["metadata"]
             if "name" not in metadata:
@@ -164,6 +166,8 @@ class ApiServer:
         if sub == "scale":
             known["spec"]["replicas"] = patched["spec"].get("replicas", 0)
             patched = known
+        if manager is not None and patched.get("spec") != self.get(kind, name).get("spec"):
+            _own(patched, manager)
         stored = self.put(kind, patched)
         return 200, _copy(_scale(stored) if sub == "scale" else stored)
 
@@ -257,6 +261,13 @@ def _is_in(document: Document, namespace: str | None) -> bool:
 
 def _copy(document: Any) -> Any:
     return orjson.loads(orjson.dumps(document))
+
+
+def _own(document: Document, manager: str) -> None:
+    """As far as it is looked at: that somebody has changed the object, and not what."""
+    entries = document["metadata"].setdefault("managedFields", [])
+    if not any(entry["manager"] == manager for entry in entries):
+        entries.append({"manager": manager, "operation": "Update"})
 
 
 def _scale(deployment: Document) -> Document:

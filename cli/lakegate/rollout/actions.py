@@ -82,4 +82,11 @@ class Weigh:
     colour: str
 
 
-Step = Wait | Check | Tell | Remember | Select | Finish | Scale | Hold | Release | Want | Weigh
+@dataclass(frozen=True)
+class Disown:
+    """Whoever wrote the route may change its rules again."""
+
+    route: Route
+
+
+Step = Wait | Check | Tell | Remember | Select | Finish | Scale | Hold | Release | Want | Weigh | Disown

@@ -73,6 +73,10 @@ class Cluster(Protocol):
         """Send this share, in percent, to the colour's preview Service; None takes that out of the route."""
         ...
 
+    def disown(self, seen: Route) -> None:
+        """Be the owner of no rule of the route: helm, for one, refuses to apply what another owns."""
+        ...
+
     def holder(self) -> Holder | None:
         """None when there is no Lease yet."""
         ...

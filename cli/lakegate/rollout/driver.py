@@ -15,6 +15,7 @@ from typing import Protocol
 from lakegate.rollout import metrics
 from lakegate.rollout.actions import (
     Check,
+    Disown,
     Finish,
     Hold,
     Release,
@@ -188,6 +189,8 @@ class Driver:
             case Weigh(route=route, share=share, colour=colour):
                 self._write(lambda: cluster.weigh(route, share, colour))
                 log.info("weight", extra={"route": route.name, "share": share})
+            case Disown(route=route):
+                self._write(lambda: cluster.disown(route))
         return None
 
     def _write(self, write: Callable[[], None]) -> None:

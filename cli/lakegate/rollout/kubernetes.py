@@ -91,7 +91,8 @@ class KubernetesCluster:
 
     def _patch(self, path: str, resource_version: str, operations: Operations) -> dict[str, Any]:
         test = {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version}
-        return self._api.call("PATCH", path, body=[test, *operations], patch=True)
+        query = {"fieldManager": objects.MANAGER}
+        return self._api.call("PATCH", path, query=query, body=[test, *operations], patch=True)
 
     def remember(
         self,
@@ -167,6 +168,13 @@ class KubernetesCluster:
                 stable["weight"] = 100 - share
                 refs.append({**stable, "name": preview, "port": port, "weight": share})
             operations.append({"op": "replace", "path": f"/spec/rules/{number}/backendRefs", "value": refs})
+        self._patch(path, seen.resource_version, operations)
+
+    def disown(self, seen: Route) -> None:
+        path = f"{self._routes}/{segment(seen.name)}"
+        # the last one first, since each shifts those behind it; another version has other entries, and is refused
+        numbers = reversed(objects.owned(self._api.call("GET", path)))
+        operations: Operations = [{"op": "remove", "path": f"/metadata/managedFields/{number}"} for number in numbers]
         self._patch(path, seen.resource_version, operations)
 
     def holder(self) -> Holder | None:

@@ -22,6 +22,8 @@ STATE = "lakegate.io/rollout"
 HISTORY = "lakegate.io/rollout-history"
 OWN_MINIMUM = "lakegate.io/own-minimum"
 MANAGEMENT = "management"
+# whose a field is that a driver has changed
+MANAGER = "lakegate-rollout"
 CONSUMERS_KEY = "consumers"
 
 # what keeps a container from ever starting, or makes it end again and again
@@ -168,6 +170,12 @@ def wanted(config_map: Document) -> Wanted:
     return Wanted(read.colour, read.generation, version)
 
 
+def owned(document: Document) -> list[int]:
+    """Where in `managedFields` it says what we have changed."""
+    entries = document["metadata"].get("managedFields") or []
+    return [number for number, entry in enumerate(entries) if entry.get("manager") == MANAGER]
+
+
 def route(document: Document, service: str, preview: str) -> Route:
     """Rules of other Services are none of ours."""
     rules = document["spec"].get("rules") or []
@@ -182,4 +190,5 @@ def route(document: Document, service: str, preview: str) -> Route:
         resource_version=document["metadata"]["resourceVersion"],
         share=max(shares, default=None),
         rules=ours,
+        ours=bool(owned(document)),
     )

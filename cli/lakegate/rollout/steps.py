@@ -12,6 +12,7 @@ from datetime import datetime
 
 from lakegate.rollout.actions import (
     Check,
+    Disown,
     Finish,
     Hold,
     Release,
@@ -280,8 +281,9 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
     old = rollout.from_colour
     if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
         return Wait("connections of the old colour to end")
-    if world.route is not None and world.route.share is not None:
-        return _out_of_the_route(rollout, world.route, findings, now)
+    leave = _out_of_the_route(rollout, world.route, findings, now)
+    if leave is not None:
+        return leave
     for workload in world.workloads_of(old) if old else ():
         if workload.replicas > 0:
             why = world.missing(rollout.to_colour, rollout.floors)
@@ -295,8 +297,12 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
     return Finish(rollout.into(Phase.PROMOTED, now))
 
 
-def _out_of_the_route(rollout: Rollout, route: Route, findings: Findings, now: datetime) -> Step:
-    """The preview, in two steps: first it has no share, then it is not named any more."""
+def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings, now: datetime) -> Step | None:
+    """The preview: first it has no share, then it is not named, then the rules are whose they were."""
+    if route is None or (route.share is None and not route.ours):
+        return None
+    if route.share is None:
+        return Disown(route)
     if route.share:
         return Weigh(route, 0, rollout.to_colour)
     if findings.share_seconds(now) < _ROUTE_SECONDS:
@@ -347,8 +353,9 @@ def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime
 def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
         return Wait("connections of the new colour to end")
-    if world.route is not None and world.route.share is not None:
-        return _out_of_the_route(rollout, world.route, findings, now)
+    leave = _out_of_the_route(rollout, world.route, findings, now)
+    if leave is not None:
+        return leave
     for workload in world.workloads_of(rollout.to_colour):
         if workload.replicas > 0:
             return Scale(workload, 0)

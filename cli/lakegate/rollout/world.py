@@ -89,12 +89,16 @@ class Active:
 
 @dataclass(frozen=True)
 class Route:
-    """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service."""
+    """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service.
+
+    `ours`: the API server takes us for the owner of the rules, and refuses them to whoever applies others.
+    """
 
     name: str
     resource_version: str
     share: int | None
     rules: tuple[int, ...]
+    ours: bool = False
 
 
 @dataclass(frozen=True)

@@ -342,4 +342,10 @@ def test_a_share_of_the_route_is_given_and_taken_and_leaves_no_trace(
         with pytest.raises(Conflict):
             cluster.weigh(outdated, 50, "green")
     cluster.weigh(seen(), None, "green")
+    after = server.get("httproutes", "lakegate")
+    assert after["spec"] == before
+    # what applies the chart again would be refused rules that are somebody else's
+    assert seen().ours
+    cluster.disown(seen())
+    assert not seen().ours
     assert server.get("httproutes", "lakegate")["spec"] == before
