@@ -154,9 +154,8 @@ async def main() -> None:
     parser.add_argument("--readers", type=int, default=8)
     parser.add_argument("--writers", type=int, default=2, help="with --key: that load, and as many that tell lineage")
     parser.add_argument("--pause", type=float, default=0.02, help="seconds between two requests of a reader")
-    parser.add_argument(
-        "--canary", action="store_true", help="three more by weights of the HTTPRoute, which --url asks"
-    )
+    parser.add_argument("--streams", action="store_true", help="with --key, and Kafka: rows for a stream, too")
+    parser.add_argument("--canary", action="store_true", help="three more by weights of the HTTPRoute that --url asks")
     parser.add_argument("--broken", action=argparse.BooleanOptionalAction, default=True, help="images that are no good")
     parser.add_argument("--kills", action=argparse.BooleanOptionalAction, default=True, help="drivers that are killed")
     parser.add_argument("--broken-image", default="localhost/lakegate-rollout:0.1.0", help="with --key: ends at once")
@@ -195,6 +194,8 @@ async def run(bench: Bench, options: argparse.Namespace) -> None:
         work += [load.write(number) for number in range(options.writers)]
         work += [load.tell(number) for number in range(options.writers)]
         work += [load.follow(), load.commit(options.key)]
+    if options.streams:
+        work.append(load.produce())
     clients = [asyncio.create_task(client) for client in work]
     began = time.monotonic()
     try:

@@ -28,6 +28,8 @@ ROWS = 3
 TABLE_COMMITS = 200
 # What readers ask for in turn: relayed to catalog, lineage, ingest, and the catalog's Iceberg side.
 READS = ("/v1/datasets?limit=1", "/v1/runs?limit=1", "/v1/loads?limit=1", "/iceberg/v1/config?warehouse=lakehouse")
+# for what is acknowledged before it is there
+CATCH_UP_SECONDS = 30.0
 # An upload is longer than a colour that goes takes new requests, and shorter than it waits for those it has.
 UPLOAD_SECONDS = 10.0
 
@@ -77,12 +79,27 @@ class Load:
             count = 0
             while not self.stop.is_set():
                 table, name = f"{self.stamp}_loads{number}_{count // TABLE_COMMITS}", f"{number}-{count}"
-                rows = "".join(f"{name},{row}\n" for row in range(ROWS))
-                sent = client.post(f"/v1/loads/{NAMESPACE}/{table}?name=rows.csv", content=f"name,row\n{rows}")
+                sent = client.post(f"/v1/loads/{NAMESPACE}/{table}?name=rows.csv", content=_csv(name))
                 if await self._ask("load", sent, 201):
                     self.written.setdefault(table, set()).add(name)
                 count += 1
                 await asyncio.sleep(0.4)
+
+    async def produce(self) -> None:
+        """Three rows at a time to the stream of a table, which Kafka acknowledges and a worker commits."""
+        table = f"{self.stamp}_streams"
+        async with self.client() as client:
+            first = client.post(f"/v1/loads/{NAMESPACE}/{table}?name=rows.csv", content=_csv("first"))
+            if not await self._ask("load", first, 201):
+                return
+            names = self.written.setdefault(table, {"first"})
+            for count in itertools.count():
+                if self.stop.is_set():
+                    break
+                rows = [{"name": str(count), "row": row} for row in range(ROWS)]
+                if await self._ask("produce", client.post(f"/v1/streams/{NAMESPACE}/{table}", json=rows), 202):
+                    names.add(str(count))
+                await asyncio.sleep(0.1)
 
     async def tell(self, number: int) -> None:
         """OpenLineage: START and COMPLETE of a run."""
@@ -198,6 +215,8 @@ class Load:
         """What was acknowledged against what is there: one line each, and one for each difference."""
         said = []
         kinds = {"loads": f"{self.stamp}_loads", "uploads": self.uploads, "appends": f"{self.stamp}_commits"}
+        if f"{self.stamp}_streams" in self.written:
+            kinds["streams"] = f"{self.stamp}_streams"
         async with self.client() as client:
             for kind, prefix in kinds.items():
                 tables = {table: names for table, names in self.written.items() if table.startswith(prefix)}
@@ -205,6 +224,11 @@ class Load:
                 found: Counter[tuple[str, str]] = Counter()
                 for table in tables:
                     found += await self._rows(client, table)
+                # the worker has as long for the last rows of a stream as lineage for its last events
+                until = time.monotonic() + CATCH_UP_SECONDS
+                while kind == "streams" and found.total() < sum(wanted.values()) and time.monotonic() < until:
+                    await asyncio.sleep(1)
+                    found = await self._rows(client, *tables)
                 said += compared(f"rows of {kind}", wanted, found)
             said += compared(
                 "runs in lineage", dict.fromkeys(((r,) for r in self.runs), 1), await self._completed(client)
@@ -223,7 +247,7 @@ class Load:
     async def _completed(self, client: httpx.AsyncClient) -> Counter[tuple[str]]:
         """Runs that lineage knows as completed; it has half a minute to catch up with its events."""
         found: Counter[tuple[str]] = Counter()
-        until = time.monotonic() + 30
+        until = time.monotonic() + CATCH_UP_SECONDS
         todo = set(self.runs)
         limit = asyncio.Semaphore(8)
 
@@ -263,6 +287,10 @@ def compared(what: str, wanted: Mapping[Any, int], found: Counter[Any]) -> list[
         f"{len(lost)} lost, {len(doubled)} doubled, {len(untold)} not acknowledged"
     ]
     return [*said, *(f"  lost: {name}" for name in lost[:10]), *(f"  doubled: {name}" for name in doubled[:10])]
+
+
+def _csv(name: str) -> str:
+    return "name,row\n" + "".join(f"{name},{row}\n" for row in range(ROWS))
 
 
 class Engine:
