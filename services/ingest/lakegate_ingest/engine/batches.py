@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.types import IcebergType
 
 from lakegate_ingest.engine.batch import Batch, Broken, Records, Split, among, positions_of
 from lakegate_ingest.engine.counting import too_long
@@ -21,6 +22,7 @@ from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input, first_rows
 from lakegate_ingest.engine.json_records import NOTHING_EXACT, Exact, json_batch
 from lakegate_ingest.engine.model import EngineLimits, Format
+from lakegate_ingest.engine.plain import as_text, plain
 from lakegate_ingest.engine.precision import TOO_PRECISE, nanoseconds_as_text, objects, too_precise
 from lakegate_ingest.engine.records import Block, check_utf8, last_record_end, read_blocks, record_pattern
 from lakegate_ingest.engine.types import quoted
@@ -90,23 +92,27 @@ def batch_of(
     *,
     kinds: bool = False,
     exact: Exact = NOTHING_EXACT,
+    into: Mapping[str, IcebergType] | None = None,
 ) -> Batch:
     """`block` as text columns, one for each of `names`; with `kinds` and JSON, also k0, … with the JSON types.
-    `exact` matters to JSON only: whose numbers have to be as they are written."""
+    `exact` matters to JSON only: whose numbers have to be as they are written. `into` matters to Parquet only: the
+    types of the columns of the table."""
     if found.format.delimited:
         return delimited_batch(block, found, names)
     if isinstance(block, ParquetRows):
-        return _parquet_batch(block, names, session)
+        return _parquet_batch(block, names, session, into or {})
     return json_batch(block, names, session, kinds=kinds, exact=exact)
 
 
-def _parquet_batch(block: ParquetRows, names: Sequence[str], session: Session) -> Batch:
+def _parquet_batch(
+    block: ParquetRows, names: Sequence[str], session: Session, into: Mapping[str, IcebergType]
+) -> Batch:
     fields = []
     for position, name in enumerate(names):
         column = f"r.{quoted(name)}"
         kind = block.table.schema.field(name).type
         nested = pa.types.is_nested(kind)
-        text = f"to_json({column})::VARCHAR" if nested else f"CAST({column} AS VARCHAR)"
+        text = f"to_json({column})::VARCHAR" if nested else as_text(column, kind, into.get(name))
         if is_bytes(kind):
             text = f"hex({column})"
         fields.append(f"CASE WHEN {column} IS NOT NULL THEN {text} END AS c{position}")
@@ -130,7 +136,8 @@ def _parquet_blocks(found: Input, on_read: Callable[[int], None]) -> Iterator[Pa
             total = max(file.metadata.num_rows, 1)
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
                 on_read(found.size_bytes * (row - 1) // total)
-                yield ParquetRows(pa.Table.from_batches([batch]), row)
+                table = pa.table([plain(column) for column in batch.columns], names=batch.schema.names)
+                yield ParquetRows(table, row)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise TruncatedParquet(

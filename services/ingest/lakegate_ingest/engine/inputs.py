@@ -20,6 +20,7 @@ from lakegate_ingest.engine.errors import (
     DuplicateColumn,
     EmptyBody,
     EmptyColumnName,
+    IncompatibleColumn,
     InvalidEncoding,
     LoadCancelled,
     TooManyColumns,
@@ -28,6 +29,7 @@ from lakegate_ingest.engine.errors import (
     WrongDelimiter,
 )
 from lakegate_ingest.engine.model import EngineLimits, Format, ReadOptions, Source
+from lakegate_ingest.engine.plain import plain_type
 from lakegate_ingest.engine.records import count_breaks, field_pattern, last_record_end, record_pattern, without_padding
 
 # Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
@@ -251,7 +253,8 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
     if source.path.stat().st_size == 0:
         raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
     try:
-        schema = pq.read_schema(source.path)
+        with pq.ParquetFile(source.path) as file:
+            schema, stored = file.schema_arrow, file.schema
     except (pa.ArrowInvalid, OSError) as error:
         raise TruncatedParquet(
             f"'{source.name}' has no valid Parquet footer, so it was cut short or is damaged ({error}). "
@@ -259,6 +262,13 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
         ) from error
     check_width(schema.names, limits)
     check_names(list(schema.names), Format.PARQUET)
+    for place in range(len(stored)):
+        if stored.column(place).converted_type == "INTERVAL":
+            raise IncompatibleColumn(
+                f"The column '{stored.column(place).path}' of '{source.name}' is an interval: tables have no type for "
+                "it. Cast it before sending: to whole numbers with the units in the columns' names, or to text."
+            )
+    schema = pa.schema([field.with_type(plain_type(field.type)) for field in schema])
     for field in schema:
         _check_nested(field.type, field.name)
     return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)

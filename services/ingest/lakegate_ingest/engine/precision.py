@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakegate_ingest.engine.plain import plain, plain_type
+
 TOO_PRECISE = "more precise than a microsecond"
 
 
@@ -96,9 +98,9 @@ def _as_text(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> pa.Dat
 def first_too_precise(path: Path) -> str | None:
     """The first column of the file that has such a value. Reads only the columns in nanoseconds."""
     with pq.ParquetFile(path) as file:
-        names = [field.name for field in file.schema_arrow if _holds_nanoseconds(field.type)]
+        names = [field.name for field in file.schema_arrow if _holds_nanoseconds(plain_type(field.type))]
         for batch in file.iter_batches(columns=names, use_threads=False) if names else ():
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if pc.any(too_precise(column)).as_py():
+                if pc.any(too_precise(plain(column))).as_py():
                     return name
     return None

@@ -167,6 +167,7 @@ class Judge:
         self._columns = columns
         self._schema = schema
         self._names = [column.source for column in columns]
+        self._kinds = {column.source: column.kind for column in columns}
         self._exact = Exact(
             frozenset(c.source for c in columns if isinstance(c.kind, (IntegerType, LongType, DecimalType))),
             frozenset(c.source for c in columns if isinstance(c.kind, StringType)),
@@ -203,7 +204,7 @@ class Judge:
         return parquet_reading(column.kind, arrow.field(column.source).type if arrow is not None else None)
 
     def __call__(self, block: Records, session: Session) -> Judged:
-        batch = batch_of(block, self._found, self._names, session, exact=self._exact)
+        batch = batch_of(block, self._found, self._names, session, exact=self._exact, into=self._kinds)
         if batch.unknown:
             raise UnknownKeys(", ".join(batch.unknown))
         parts = [session.ask(statement, "batch", batch.table) for statement in self._statements]

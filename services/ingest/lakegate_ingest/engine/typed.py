@@ -34,6 +34,7 @@ from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.json_records import NESTED_DOUBT
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
+from lakegate_ingest.engine.plain import as_text
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
 from lakegate_ingest.engine.spoolfile import Pipe, Spool, SpoolFileSystem
 from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, truth_under
@@ -224,7 +225,7 @@ def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
         return _Choice("to_json({v})::VARCHAR")
     if arrow is None and _read_as(found.format, column) != "VARCHAR":
         return _Choice()
-    text = "{v}" if arrow is None else "CAST({v} AS VARCHAR)"
+    text = "{v}" if arrow is None else as_text("{v}", arrow, column.kind)
     return _Choice(text, rule.parsed, _result(column, rule), rule.misfit(guessed=column.inferred))
 
 
