@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema
-from pyiceberg.types import IcebergType
+from pyiceberg.types import DoubleType, FloatType, IcebergType, IntegerType, LongType, StringType
 
 from lakegate_ingest.engine.batches import sample_of
 from lakegate_ingest.engine.columns import Plan, make_plan, match, positional_names
@@ -183,7 +183,7 @@ class _Load:
                     merged[key] = Evidence(key, item.values, list(item.allows))
                 if found.arrow is not None:
                     kind = kind_of_arrow(found.arrow.field(item.name).type)
-                    kinds[key] = kind if kinds.get(key, kind) == kind else merged[key].kind
+                    kinds[key] = _wider(kinds.get(key, kind), kind)
                 elif key not in kinds or not self._has_parquet():
                     kinds[key] = merged[key].kind
         if not any(names):
@@ -366,6 +366,16 @@ class _Load:
                 file.path.unlink(missing_ok=True)
         typed.clear()
         self.rows_before = 0
+
+
+def _wider(one: IcebergType, other: IcebergType) -> IcebergType:
+    """What a column of two Parquet files becomes that has another type in each: as Iceberg widens, else text."""
+    if one == other:
+        return one
+    for kinds in ({IntegerType(), LongType()}, {FloatType(), DoubleType()}):
+        if {one, other} <= kinds:
+            return max(kinds, key=lambda kind: kind in (LongType(), DoubleType()))
+    return StringType()
 
 
 @contextmanager
