@@ -216,17 +216,17 @@ def test_an_interval_is_refused_for_tables_have_none(load, tmp_path, value: str)
 @pytest.mark.parametrize(
     ("kinds", "type_", "values"),
     [
-        ((pa.float32(), pa.float64()), "double", {0.5, 2.0}),
-        ((pa.int64(), pa.int32()), "long", {0, 2}),
-        ((pa.int64(), pa.float64()), "string", {"0", "2.0"}),
-        ((pa.bool_(), pa.int64()), "string", {"false", "2"}),
+        ((pa.float32(), pa.float64()), "double", [0.5, 2.0]),
+        ((pa.int64(), pa.int32()), "long", [0, 2]),
+        ((pa.int64(), pa.float64()), "string", ["0", "2.0"]),
+        ((pa.bool_(), pa.int64()), "string", ["2", "false"]),
     ],
     ids=str,
 )
-def test_a_new_column_of_two_files_takes_what_both_have(load, kinds, type_: str, values: set[Any]) -> None:
+def test_a_new_column_of_two_files_takes_what_both_have(load, kinds, type_: str, values: list[Any]) -> None:
     first = {pa.float32(): 0.5, pa.bool_(): False}.get(kinds[0], 0)
     files = [parquet(f=pa.array([value], kind)) for value, kind in zip((first, 2), kinds, strict=True)]
     loaded = load(*files, format=Format.PARQUET)
     assert loaded.rejects == []
     assert loaded.types["f"] == type_
-    assert {row["f"] for row in loaded.rows} == values
+    assert sorted(row["f"] for row in loaded.rows) == values
