@@ -276,6 +276,30 @@ def test_the_spool_is_a_volume_of_the_pod_and_its_quota_fits_in_it(render: Rende
         assert source in next(volume for volume in pod["volumes"] if volume["name"] == "spool")
 
 
+def test_the_quota_of_prod_has_room_for_both_colours_at_full_size(render: Render) -> None:
+    colours = [render("prod", colour, sets=("global.kafka.bootstrap=k:9092",)) for colour in ("blue", "green")]
+    hard = render("prod", "base").one("ResourceQuota")["spec"]["hard"]
+    for kind in ("requests", "limits"):
+        for resource, amount in (("cpu", cores), ("memory", mebibytes)):
+            needed = sum(
+                scaler["spec"]["maxReplicas"] * amount(container["resources"][kind][resource])
+                for rendered in colours
+                for scaler in rendered.of("HorizontalPodAutoscaler")
+                for container in pod_of(rendered.named("Deployment", scaler["spec"]["scaleTargetRef"]["name"]))[
+                    "containers"
+                ]
+            )
+            assert 0 < needed < amount(hard[f"{kind}.{resource}"]), (kind, resource, needed)
+
+
+def cores(quantity: str) -> float:
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def mebibytes(quantity: str) -> float:
+    return float(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+
+
 def test_the_autoscaler_goes_out_fast_and_in_slowly(render: Render) -> None:
     rendered = render("prod")
     for service in SERVICES:
