@@ -10,7 +10,7 @@ from pathlib import Path
 from servers.cache import made
 from servers.processes import Missing
 
-_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+_POM = """<project><modelVersion>4.0.0</modelVersion>
 <groupId>lakegate</groupId><artifactId>{name}</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>{dependencies}</dependencies></project>
 """

@@ -15,7 +15,7 @@ import asyncio, sys
 from lakegate_chassis.once import _until_stopped
 async def work():
     print("begun", flush=True)
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
     return True
 sys.exit(asyncio.run(_until_stopped(work)))
 """

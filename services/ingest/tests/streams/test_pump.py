@@ -20,7 +20,7 @@ async def test_an_unexpected_error_is_told_and_tried_again(monkeypatch: Any) -> 
         async def _step(self, *_: Any) -> None:
             if told:
                 again.set()
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
             raise OverflowError("a secret of the row")
 
         async def _tell(self, tenant: str, topic: str, error: Exception | None) -> None:
