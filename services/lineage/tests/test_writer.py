@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from lakegate_chassis.postgres import open_pool, tenant_transaction
@@ -37,13 +38,22 @@ def event(number: int) -> Event:
 
 
 @asynccontextmanager
-async def table_locked(pool: asyncpg.Pool, database: Any) -> AsyncIterator[None]:
-    """Hold every write back until the block is left."""
+async def table_locked(pool: asyncpg.Pool, database: Any) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """Hold every write back until the block is left; what is given tells whether one waits."""
     admin = await asyncpg.connect(database.admin_url)
+
+    async def holds_one() -> bool:
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'lineage.events'::regclass)"
+        return bool(await admin.fetchval(waiting))
+
     async with admin.transaction():
         await admin.execute("LOCK TABLE lineage.events IN SHARE MODE")
-        yield
+        yield holds_one
     await admin.close()
+
+
+def queued() -> float:
+    return REGISTRY.get_sample_value("lakegate_lineage_events_queued") or 0.0
 
 
 async def test_events_that_gather_while_one_is_committed_share_a_transaction(
@@ -51,9 +61,9 @@ async def test_events_that_gather_while_one_is_committed_share_a_transaction(
 ) -> None:
     writer = EventWriter(pool, EventSettings())
     loop = asyncio.create_task(writer.run())
-    async with table_locked(pool, database):
+    async with table_locked(pool, database) as holds_one:
         first = asyncio.create_task(writer.write(tenant, [event(0)]))
-        await asyncio.sleep(0)
+        await eventually(holds_one)
         rest = [asyncio.create_task(writer.write(tenant, [event(number)])) for number in range(1, 40)]
     assert await asyncio.gather(first, *rest) == [[None]] * 40
     async with tenant_transaction(pool, tenant) as connection:
@@ -96,15 +106,21 @@ async def test_one_batch_larger_than_the_queue_is_still_taken_when_nothing_waits
     loop.cancel()
 
 
-async def test_what_waits_when_the_writer_stops_is_answered_unavailable(pool: asyncpg.Pool, tenant: str) -> None:
+async def test_what_waits_when_the_writer_stops_is_answered_unavailable(
+    pool: asyncpg.Pool, database: Any, tenant: str
+) -> None:
     writer = EventWriter(pool, EventSettings())
-    waiting = asyncio.create_task(writer.write(tenant, [event(1)]))
-    await asyncio.sleep(0)
     loop = asyncio.create_task(writer.run())
-    await asyncio.sleep(0)
-    loop.cancel()
-    with pytest.raises(Unavailable):
-        await waiting
+    async with table_locked(pool, database) as holds_one:
+        taken = asyncio.create_task(writer.write(tenant, [event(1)]))
+        await eventually(holds_one)
+        before = queued()
+        waiting = asyncio.create_task(writer.write(tenant, [event(2)]))
+        await eventually(lambda: queued() == before + 1)
+        loop.cancel()
+        for answer in (taken, waiting):
+            with pytest.raises(Unavailable):
+                await answer
 
 
 async def test_a_database_that_is_away_is_answered_unavailable_and_the_writer_goes_on(
@@ -117,14 +133,9 @@ async def test_a_database_that_is_away_is_answered_unavailable_and_the_writer_go
     admin = await asyncpg.connect(database.admin_url)
     async with own.acquire() as connection:
         victim = connection.get_server_pid()
-    async with table_locked(pool, database):
+    async with table_locked(pool, database) as holds_one:
         hit = asyncio.create_task(writer.write(tenant, [event(1)]))
-        blocked = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'"
-
-        async def waits() -> bool:
-            return bool(await admin.fetchval(blocked, victim))
-
-        assert await eventually(waits)
+        await eventually(holds_one)
         await admin.execute("SELECT pg_terminate_backend($1)", victim)
         with pytest.raises(Unavailable):
             await hit
@@ -136,8 +147,9 @@ async def test_a_database_that_is_away_is_answered_unavailable_and_the_writer_go
 
 async def test_shedding_counts_bytes_too(pool: asyncpg.Pool, tenant: str) -> None:
     writer = EventWriter(pool, EventSettings(queue_bytes=1024))
+    before = queued()
     first = asyncio.create_task(writer.write(tenant, [event(number) for number in range(20)]))
-    await asyncio.sleep(0)
+    await eventually(lambda: queued() == before + 20)
     with pytest.raises(LineageOverloaded):
         await writer.write(tenant, [event(1)])
     first.cancel()
