@@ -74,16 +74,18 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         relay = Relay(upstreams, limits)
         stack.callback(relay.close)
         sessions = Sessions()
-        places = Places(
+        stream_places = Places(
             sessions,
             limits.event_streams,
             limits.event_streams_per_tenant,
             kind="event streams",
             refusal=TooManyEventStreams,
         )
-        events = EventRelay(relay, places)
-        places = Places(sessions, limits.sockets, limits.sockets_per_tenant, kind="WebSockets", refusal=TooManySockets)
-        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, places)
+        events = EventRelay(relay, stream_places)
+        socket_places = Places(
+            sessions, limits.sockets, limits.sockets_per_tenant, kind="WebSockets", refusal=TooManySockets
+        )
+        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, socket_places)
         stack.push_async_callback(sockets.close)
         verified = VerificationCache()
         # publishing and reading by position are the outbox's, with Kafka too

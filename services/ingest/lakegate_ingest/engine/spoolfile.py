@@ -7,7 +7,6 @@ readers of JSON would keep all that they have read.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
@@ -97,13 +96,14 @@ class Pipe:
             self._spool.failure = error
 
     def _open(self) -> int | None:
-        """Once there is a reader. None when none comes."""
+        """Once there is a reader. None when none comes.
+
+        Whatever keeps it from being opened, it is tried again: the reader would wait for ever.
+        """
         while not self._stopped.wait(_OPEN_SECONDS):
             try:
                 out = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
+            except OSError:  # no reader yet, or no descriptor to be had
                 continue
             if hasattr(fcntl, "F_SETPIPE_SZ"):
                 with suppress(PermissionError):  # whoever has many large pipes gets small ones, which do, too

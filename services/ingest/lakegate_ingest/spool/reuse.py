@@ -28,7 +28,8 @@ class Reuse:
 
     @property
     def kept_bytes(self) -> int:
-        return sum(self._files.values())
+        with self._lock:
+            return sum(self._files.values())
 
     def take(self, path: Path, expected_bytes: int | None) -> bool:
         """Make `path` of a file that was kept, with its old content; False when there is none that is worth it.
@@ -63,7 +64,7 @@ class Reuse:
         if largest is None or sizes[largest] < _LEAST_BYTES or free < _SPARE * self._most_bytes:
             return
         with self._lock:
-            if self.kept_bytes + sizes[largest] > self._most_bytes:
+            if sum(self._files.values()) + sizes[largest] > self._most_bytes:
                 return
             kept = self._folder / str(uuid4())
             try:
