@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,22 +262,10 @@ async def test_a_spool_at_its_quota_refuses_before_reading(
         problem(await make(url, tenant).load("shop.orders", chunked()), 507, "spool-full")
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB, where mounting one is allowed."""
-    disk = tmp_path / "tiny"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 async def test_a_full_disk_in_the_spool_is_507_and_nothing_is_committed(
-    settings: Any, catalog: Any, tiny_disk: Path, make: Any, tenant: str
+    settings: Any, catalog: Any, disk_of: Callable[[int], Path], make: Any, tenant: str
 ) -> None:
-    spool = tiny_disk / "spool"
+    spool = disk_of(2) / "spool"
     async with serving(create_app(settings(catalog.url, spool))) as url:
         api = make(url, tenant)
         answer = await api.load("shop.orders", ROWS * 1000)
