@@ -76,3 +76,11 @@ def add_column(name: str, kind: str = "double") -> dict[str, Any]:
             {"action": "set-current-schema", "schema-id": -1},
         ],
     }
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Status and type, once the shape is checked."""
+    body = answer.json()["error"]
+    assert body["code"] == answer.status_code
+    assert body["message"]
+    return answer.status_code, body["type"]
