@@ -29,7 +29,8 @@ SERVICES: dict[str, type[BaseModel]] = {
 }
 # Set by the templates: from the release, from global, or from a value of the chart.
 DERIVED = {
-    "host", "port", "management_host", "management_port", "environment", "drain_seconds", "kafka", "trace.endpoint",
+    "host", "port", "management_host", "management_port", "environment", "drain_seconds", "finish_seconds", "kafka",
+    "trace.endpoint",
     "sweeps_in_process", "worker",
     "consumers", "catalog_url", "ingest_url", "lineage_url", "token_exchange_url", "issuer.url", "warehouse",
     "search.dir", "spool.dir", "spool.quota_bytes", "quarantine.location", "files.endpoint",
@@ -240,7 +241,7 @@ def service(name: str) -> Schema:
             {
                 "preStopSeconds": integer(1, maximum=60),
                 "seconds": {"type": "number", "minimum": 0, "maximum": 60},
-                "graceSeconds": integer(1),
+                "graceSeconds": integer(1, maximum=3600),
             }
         ),
         "development": obj({"sync": FLAG}),

@@ -204,7 +204,17 @@ def test_a_pod_has_the_time_that_its_longest_request_needs(rendered: Rendered) -
         name = deployment["metadata"]["labels"]["app.kubernetes.io/component"]
         config = rendered.named("ConfigMap", deployment["metadata"]["name"])["data"]
         drain = float(config[f"{prefix_of(name)}DRAIN_SECONDS"])
-        assert pod["terminationGracePeriodSeconds"] >= sleep + drain + 35
+        finish = float(config[f"{prefix_of(name)}FINISH_SECONDS"])
+        assert finish >= 35
+        assert pod["terminationGracePeriodSeconds"] >= sleep + drain + finish
+
+
+def test_an_upload_on_a_pod_that_goes_has_minutes(rendered: Rendered) -> None:
+    for deployment in rendered.of("Deployment"):
+        name = deployment["metadata"]["labels"]["app.kubernetes.io/component"]
+        if name in ("gateway", "catalog", "ingest"):
+            config = rendered.named("ConfigMap", deployment["metadata"]["name"])["data"]
+            assert float(config[f"{prefix_of(name)}FINISH_SECONDS"]) >= 500
 
 
 def test_an_update_never_takes_the_last_pod(rendered: Rendered) -> None:

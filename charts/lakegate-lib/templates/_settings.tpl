@@ -40,6 +40,7 @@ prefix. What the chart derives itself (addresses of other services, folders, por
       "management_host" "0.0.0.0" "management_port" $ports.management
       "environment" ($global.environment | default "dev")
       "drain_seconds" $root.Values.drain.seconds
+      "finish_seconds" (include "lakegate.finishSeconds" $root.Values.drain)
       "sweeps_in_process" (not $root.Values.sweep.enabled) -}}
 {{- with ($global.trace).endpoint }}{{- $_ := set $common "trace" (dict "endpoint" .) }}{{- end }}
 {{- if and ($global.kafka).bootstrap (ne $root.Chart.Name "gateway") }}
@@ -50,6 +51,11 @@ prefix. What the chart derives itself (addresses of other services, folders, por
 {{- end }}
 {{- $settings := mergeOverwrite $common .derived (deepCopy $root.Values.settings) -}}
 {{- include "lakegate.variables" (dict "prefix" (printf "%s_" (upper (include "lakegate.package" $root))) "path" "" "settings" $settings "json" (concat (list "tenant_classes") (.json | default list))) -}}
+{{- end }}
+
+{{/* What of a pod's grace is left to requests under way: after them it stops what runs beside them, in 10 s. */}}
+{{- define "lakegate.finishSeconds" -}}
+{{- max 35 (sub .graceSeconds (add .preStopSeconds (ceil .seconds) 10)) -}}
 {{- end }}
 
 {{/* With two colours alive the consumers of one run: which, says a ConfigMap of the base release. */}}

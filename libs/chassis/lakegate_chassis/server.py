@@ -30,9 +30,6 @@ from lakegate_chassis.problems import install_problem_handlers
 from lakegate_chassis.protocol import ServerProtocol
 from lakegate_chassis.settings import ServiceSettings
 
-LONGEST_WAIT_SECONDS = 35  # a request may wait 30 s for its load; then the answer has to be written
-
-
 WATCH_SECONDS = 0.5
 
 
@@ -87,7 +84,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             lifespan="on",
             limit_concurrency=settings.max_connections,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=LONGEST_WAIT_SECONDS,
+            timeout_graceful_shutdown=settings.finish_seconds,
             ws_max_size=1 << 20,
         )
     )
@@ -106,7 +103,7 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
     )
 
     async def drain() -> None:
-        log.info("draining", seconds=settings.drain_seconds)
+        log.info("draining", seconds=settings.drain_seconds, finish_seconds=settings.finish_seconds)
         health.draining.set()
         # keep-alive clients learn from `Connection: close` to go elsewhere; new ones still get answers meanwhile
         await asyncio.sleep(settings.drain_seconds)

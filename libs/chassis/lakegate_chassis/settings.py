@@ -163,6 +163,13 @@ class ServiceSettings(BaseSettings):
         le=60,
         description="after SIGTERM, how long answers say `Connection: close` before the exit",
     )
+    finish_seconds: int = Field(
+        default=35,
+        ge=1,
+        le=3600,
+        description="after that, how long requests under way may take to end, then they are cut off; waits last 30 s at "
+        "most, uploads and downloads as long as their clients need",
+    )
     max_connections: int = Field(
         default=2048, ge=1, description="requests served at once; more are answered 503, health is exempt"
     )

@@ -82,6 +82,65 @@ async def test_it_ends_in_order_on_sigterm(environment: dict[str, str]) -> None:
         assert await asyncio.wait_for(running.wait(), 15) == 0
 
 
+BODY = b'{"namespace":["travel"]}'
+
+
+@asynccontextmanager
+async def half_sent(
+    port: int, path: str, token: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which the service has half a request. (httpx reads no answer before it has sent all.)"""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = [
+        f"POST {path} HTTP/1.1", "host: catalog", f"authorization: Bearer {token}", "content-type: application/json",
+        f"content-length: {len(BODY)}", "expect: 100-continue",
+    ]  # fmt: skip
+    writer.write("".join(f"{line}\r\n" for line in lines).encode() + b"\r\n")
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+    writer.write(BODY[:10])
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def is_closed(port: int) -> bool:
+    """Whether nobody is let in any more."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_a_body_that_arrives_after_sigterm_is_waited_for(
+    environment: dict[str, str], token: Callable[..., str], iceberg: str
+) -> None:
+    port = int(environment["CATALOG_PORT"])
+    async with process(environment) as running, half_sent(port, f"{iceberg}/namespaces", token()) as (reader, writer):
+        running.send_signal(signal.SIGTERM)
+        await eventually(lambda: is_closed(port))
+        writer.write(BODY[10:])
+        answer = (await reader.read()).lower()
+        assert answer.startswith(b"http/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert await running.wait() == 0
+
+
+async def test_a_body_that_never_arrives_is_cut_off_with_a_problem_that_says_so(
+    environment: dict[str, str], token: Callable[..., str], iceberg: str
+) -> None:
+    environment["CATALOG_FINISH_SECONDS"] = "1"
+    port = int(environment["CATALOG_PORT"])
+    async with process(environment) as running, half_sent(port, f"{iceberg}/namespaces", token()) as (reader, _):
+        running.send_signal(signal.SIGTERM)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"This process ends" in answer
+        assert await running.wait() == 0
+
+
 async def test_what_was_acknowledged_before_a_kill_is_there_after_it(
     environment: dict[str, str], token: Callable[..., str], iceberg: str, tenant: str, pool: asyncpg.Pool
 ) -> None:
