@@ -167,8 +167,8 @@ class ServiceSettings(BaseSettings):
         default=35,
         ge=1,
         le=3600,
-        description="after that, how long requests under way may take to end, then they are cut off; waits last 30 s at "
-        "most, uploads and downloads as long as their clients need",
+        description="after that, how long requests under way may take to end, then they are cut off; waits last 30 s "
+        "at most, uploads and downloads as long as their clients need",
     )
     max_connections: int = Field(
         default=2048, ge=1, description="requests served at once; more are answered 503, health is exempt"
