@@ -9,9 +9,9 @@ from typing import Any
 
 from kube.api_server import ApiServer, DirectApi
 from lakegate.rollout.cluster import Names
-from lakegate.rollout.findings import Report, Sample
+from lakegate.rollout.findings import Report, Sample, Traffic
 from lakegate.rollout.kubernetes import KubernetesCluster
-from lakegate.rollout.states import Rollout
+from lakegate.rollout.states import Answers, Rollout
 from lakegate.rollout.world import Pod, Wanted, World
 
 NAMES = Names("test")
@@ -40,7 +40,7 @@ class Clock:
 
 @dataclass
 class Simulation:
-    """`healthy` by colour; `failing`: its gateway is ready, and answers 500."""
+    """`healthy` by colour; `failing`: its gateway is ready, and answers 500; `ports`: where its gateway listens."""
 
     server: ApiServer = field(default_factory=ApiServer)
     healthy: dict[str, bool] = field(default_factory=lambda: {"blue": True, "green": True})
@@ -48,19 +48,24 @@ class Simulation:
     mute: set[str] = field(default_factory=set)
     members: dict[str, Report] = field(default_factory=dict)
     route: bool = False
+    ports: dict[str, int] = field(default_factory=dict)
+    release: str = "lakegate-{colour}"
     _settled: tuple[int, dict[str, bool]] | None = None
 
     def __post_init__(self) -> None:
-        annotations = {"lakegate.io/rollout-image": "localhost/lakegate:1"}
-        ports = [{"name": "http", "port": 8080}]
+        annotations = {
+            "lakegate.io/rollout-image": "localhost/lakegate:1",
+            "lakegate.io/rollout-key-secret": "lakegate-reader-key",
+        }
         for name, selector in (
             (NAMES.service, {**_SUITE, "app.kubernetes.io/component": "gateway", "lakegate.io/colour": "blue"}),
             *(
-                (NAMES.preview_of(c), {"app.kubernetes.io/component": "gateway", "lakegate.io/colour": c})
+                (self.named(c, "gateway"), {"app.kubernetes.io/component": "gateway", "lakegate.io/colour": c})
                 for c in self.healthy
             ),
         ):
-            spec = {"selector": selector, "ports": ports, "clusterIP": "127.0.0.1"}
+            port = self.ports.get(selector["lakegate.io/colour"], 8080)
+            spec = {"selector": selector, "ports": [{"name": "http", "port": port}], "clusterIP": "127.0.0.1"}
             metadata = {"name": name, "labels": _SUITE, "annotations": annotations}
             self.server.put("services", {"metadata": metadata, "spec": spec})
         self.server.put("configmaps", {"metadata": {"name": NAMES.consumers}})
@@ -73,11 +78,14 @@ class Simulation:
         self.settle()
 
     def _install(self, colour: str, component: str, replicas: int) -> None:
-        name = f"lakegate-{colour}-{component}"
+        name = self.named(colour, component)
         labels = self._labels(colour, component)
         self.server.put("deployments", {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}})
         spec = {"scaleTargetRef": {"name": name}, "minReplicas": 1, "maxReplicas": 5}
         self.server.put("horizontalpodautoscalers", {"metadata": {"name": name, "labels": labels}, "spec": spec})
+
+    def named(self, colour: str, component: str) -> str:
+        return f"{self.release.format(colour=colour)}-{component}"
 
     def _labels(self, colour: str, component: str) -> dict[str, str]:
         version = {"blue": "1.0", "green": "1.1"}[colour]
@@ -117,7 +125,8 @@ class Simulation:
                 self.server.remove("pods", pod)
                 self.members.pop(pod, None)
                 continue
-            container = {"name": "main", "ports": [{"name": "management", "containerPort": 9080}]}
+            port = self.ports.get(colour, 9080)
+            container = {"name": "main", "ports": [{"name": "management", "containerPort": port}]}
             status = {
                 "podIP": "127.0.0.1",
                 "conditions": [{"type": "Ready", "status": str(ready)}],
@@ -166,15 +175,19 @@ class Simulation:
             answers[pod.name] = self.members[pod.name]
         return answers
 
-    def smoke(self, rollout: Rollout) -> str:
+    def smoke(self, rollout: Rollout, world: World) -> str:
         bad = rollout.to_colour in self.failing or not self.healthy[rollout.to_colour]
         return "/readyz: 503" if bad else ""
 
-    def load(self, rollout: Rollout) -> Sample:
-        return Sample(100, 100 if self.smoke(rollout) else 0, 0, "500")
+    def load(self, rollout: Rollout, world: World) -> Sample:
+        return Sample(100, 100 if self.smoke(rollout, world) else 0, 0, "500")
 
-    def traffic(self, rollout: Rollout, world: World) -> Sample:
-        return Sample(20, 20 if rollout.to_colour in self.failing else 0, 0, "500")
+    def usual(self, rollout: Rollout, world: World) -> Answers | None:
+        return Answers(ok=20)
+
+    def traffic(self, rollout: Rollout, world: World) -> Traffic:
+        bad = rollout.to_colour in self.failing
+        return Traffic(Sample(20, 20 if bad else 0, 0, "500"), Answers(failed=1) if bad else Answers(ok=1))
 
     @property
     def selected(self) -> str | None:
@@ -182,7 +195,7 @@ class Simulation:
         return selector.get("lakegate.io/colour")
 
     def replicas(self, colour: str, component: str = "gateway") -> int:
-        count: int = self.server.get("deployments", f"lakegate-{colour}-{component}")["spec"]["replicas"]
+        count: int = self.server.get("deployments", self.named(colour, component))["spec"]["replicas"]
         return count
 
     def is_whole(self, colour: str, floor: int = 1) -> bool:

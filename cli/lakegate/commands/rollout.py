@@ -16,6 +16,7 @@ from lakegate.settings import read_environment
 if TYPE_CHECKING:
     from lakegate.rollout.kubernetes import KubernetesCluster
     from lakegate.rollout.states import Rollout
+    from lakegate.rollout.world import Active
 
 app = typer.Typer(help="Blue/green on Kubernetes: switch to a new release, or back.", no_args_is_help=True)
 
@@ -31,7 +32,7 @@ WatchSeconds = Annotated[float, typer.Option("--watch-seconds", help="Window aft
 NoConsumers = Annotated[bool, typer.Option("--no-consumers", help="Leave the consumers of both colours as they are.")]
 CheckPaths = Annotated[
     list[str] | None,
-    typer.Option("--path", help="What the smoke test and the load ask for, beside the health paths; repeatable."),
+    typer.Option("--path", help="What is read of the new colour, beside a few of each service; repeatable."),
 ]
 
 _POLL_SECONDS = 1.0
@@ -44,7 +45,7 @@ def start(
     chart: Annotated[str | None, typer.Argument(help="The chart to install first; none: a release is there.")] = None,
     image_tag: Annotated[str | None, typer.Option("--image-tag", help="With a chart: tag of the images.")] = None,
     values: Annotated[list[str] | None, typer.Option("--values", "-f", help="With a chart; repeatable.")] = None,
-    release: Annotated[str, typer.Option("--release", help="Name of the colour's release.")] = "lakegate-{colour}",
+    release: Annotated[str, typer.Option("--release", help="The colour's release; both are called alike otherwise.")] = "lakegate-{colour}",
     prepare_seconds: Annotated[float, typer.Option(help="For the new colour to be ready.")] = 600,
     load_requests: Annotated[int, typer.Option(help="Requests of the synthetic load, the least to judge by.")] = 300,
     canary: Annotated[
@@ -82,7 +83,7 @@ def start(
             watch_seconds=watch_seconds,
             drain_seconds=drain_seconds,
             hand_over_consumers=not no_consumers,
-            **_paths(paths),
+            reads=_reads(paths),
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(item["msg"] for item in error.errors())) from error
@@ -92,7 +93,9 @@ def start(
         cluster = _cluster(namespace, context, service)
         active = cluster.active()
         requests.refuse_if_busy(active)
+        _refuse_without_means(active, driver_image, here=here)
         if chart is not None:
+            requests.check_release(cluster.look(), release)
             requests.settle_consumers(cluster)
             colour = requests.target(active)
             words = helm.command(
@@ -130,8 +133,9 @@ def undo(
             requests.ask(cluster, Request.ABORT)
             _follow(cluster, active.rollout.id, output, detach=detach, wanted="rolled-back")
             return
+        _refuse_without_means(active, driver_image, here=here)
         before = requests.previous(active)
-        options = Options(watch_seconds=watch_seconds, hand_over_consumers=not no_consumers, **_paths(paths))
+        options = Options(watch_seconds=watch_seconds, hand_over_consumers=not no_consumers, reads=_reads(paths))
         rollout = requests.begin(cluster, options, by=getpass.getuser(), to_colour=before)
         _drive(cluster, rollout, driver_image, here=here, detach=detach, output=output)
 
@@ -209,7 +213,9 @@ def resume(
 
     with on_cluster():
         cluster = _cluster(namespace, context, service)
-        rollout = requests.current(cluster.active())
+        active = cluster.active()
+        rollout = requests.current(active)
+        _refuse_without_means(active, driver_image, here=here)
         _drive(cluster, rollout, driver_image, here=here, detach=detach, output=Output(as_json=as_json))
 
 
@@ -248,13 +254,22 @@ def drive(
         raise typer.Exit(run(cluster, Process(rollout_id, given.key, given.rollout_key, metrics_port)))
 
 
-def _paths(paths: list[str] | None) -> dict[str, tuple[str, ...]]:
-    from lakegate.rollout.states import Options
+def _reads(paths: list[str] | None) -> tuple[str, ...]:
+    from lakegate.rollout.states import READS
 
-    if not paths:
-        return {}
-    health: tuple[str, ...] = Options.model_fields["smoke_paths"].default
-    return {"smoke_paths": (*health, *paths), "load_paths": tuple(paths)}
+    return (*READS, *(paths or ()))
+
+
+def _refuse_without_means(active: Active, image: str | None, *, here: bool) -> None:
+    """Before anything is installed or claimed. Raises NotPossible when a driver could not do its work."""
+    from lakegate.rollout.checks import NO_CREDENTIAL
+    from lakegate.rollout.errors import NotPossible
+    from lakegate.rollout.job import job_options
+
+    if not here:
+        job_options(active, image)
+    elif read_environment().key is None:
+        raise NotPossible(f"Not begun: {NO_CREDENTIAL}.")
 
 
 def _cluster(namespace: str, context: str | None, service: str) -> KubernetesCluster:

@@ -17,9 +17,12 @@ class Wait:
 
 @dataclass(frozen=True)
 class Check:
-    """Ask the gateway: the preview's a few times, for a sample, or the one that serves for what it answers."""
+    """Ask the gateway: the preview's a few times, for a sample, or the one that serves for what it answers.
 
-    kind: Literal["smoke", "load", "traffic"]
+    `usual`: what the old colour answers its clients, to compare with.
+    """
+
+    kind: Literal["smoke", "load", "usual", "traffic"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,6 @@ class Weigh:
 
     route: Route
     share: int | None
-    colour: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The gateway as a client sees it, and what its own counters say of the others."""
+"""The gateway as a client sees it: reads of all three services, with a credential, and what others were answered."""
 
 from __future__ import annotations
 
@@ -9,45 +9,61 @@ from typing import Protocol
 import httpx
 
 from lakegate.rollout.cluster import Cluster
-from lakegate.rollout.findings import Sample
-from lakegate.rollout.states import Options, Phase, Rollout
-from lakegate.rollout.world import GATEWAY, World
+from lakegate.rollout.counters import HEALTH, Counters
+from lakegate.rollout.findings import Sample, Traffic
+from lakegate.rollout.states import Answers, Options, Phase, Rollout
+from lakegate.rollout.world import World
 
 # A round ends in time for the Lease to be renewed.
 ROUND_SECONDS = 3.0
 _ROUND_REQUESTS = 200
 _WATCH_REQUESTS = 10
 _ANSWER_SECONDS = 5.0
-_METRICS_BYTES = 8 << 20
-_COUNTER = "lakegate_http_requests"
+NO_CREDENTIAL = (
+    "the driver has no credential, so it can't tell whether the new colour works. The Secret that "
+    "base.rollout.keySecret names has to hold an API key with the scopes datasets:read and lineage:read as `key`; "
+    "with --here it is LAKEGATE_KEY"
+)
 
 
 class Checks(Protocol):
-    def smoke(self, rollout: Rollout) -> str:
+    def smoke(self, rollout: Rollout, world: World) -> str:
         """What is wrong with the new colour; empty when each path answered well."""
         ...
 
-    def load(self, rollout: Rollout) -> Sample:
-        """A round of requests to the new colour's preview Service, bounded in number and time."""
+    def load(self, rollout: Rollout, world: World) -> Sample:
+        """A round of reads at the new colour's preview Service, bounded in number and time."""
         ...
 
-    def traffic(self, rollout: Rollout, world: World) -> Sample:
-        """What clients got since the last call, and a few requests of our own."""
+    def usual(self, rollout: Rollout, world: World) -> Answers | None:
+        """What the old colour answered its clients since the first call; None when it can't be known."""
+        ...
+
+    def traffic(self, rollout: Rollout, world: World) -> Traffic:
+        """A few reads of our own, and what the new colour answered its clients since the last call."""
         ...
 
 
 class HttpChecks:
-    """`key` is a credential for paths that ask for one. Counters are compared with those of the first reading."""
+    """`key` is the credential of the reads."""
 
     def __init__(self, cluster: Cluster, *, key: str | None = None) -> None:
         self._cluster = cluster
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._seen: dict[str, tuple[float, float]] = {}
+        # once: it reads all certificates of the machine, which takes longer than a round of requests
+        self._tls = httpx.create_ssl_context()
+        self._old, self._new = Counters(self._tls), Counters(self._tls)
+        self._usual: Answers | None = None
+        self._own = Answers()
 
-    def smoke(self, rollout: Rollout) -> str:
-        base = self._cluster.address(self._cluster.names.preview_of(rollout.to_colour))
-        with httpx.Client(base_url=base, headers=self._headers, timeout=_ANSWER_SECONDS, trust_env=False) as client:
-            for path in rollout.options.smoke_paths:
+    def smoke(self, rollout: Rollout, world: World) -> str:
+        if not self._headers:
+            return NO_CREDENTIAL
+        base = self._cluster.address(world.services[rollout.to_colour])
+        with httpx.Client(
+            base_url=base, headers=self._headers, timeout=_ANSWER_SECONDS, verify=self._tls, trust_env=False
+        ) as client:
+            for path in (*HEALTH, *rollout.options.reads):
                 try:
                     answer = client.get(path)
                 except httpx.HTTPError as error:
@@ -56,16 +72,26 @@ class HttpChecks:
                     return f"{path}: {answer.status_code}"
         return ""
 
-    def load(self, rollout: Rollout) -> Sample:
-        base = self._cluster.address(self._cluster.names.preview_of(rollout.to_colour))
+    def load(self, rollout: Rollout, world: World) -> Sample:
+        base = self._cluster.address(world.services[rollout.to_colour])
         most = min(_ROUND_REQUESTS, rollout.options.load_requests)
         return asyncio.run(self._round(base, rollout.options, most))
 
-    def traffic(self, rollout: Rollout, world: World) -> Sample:
-        names = self._cluster.names
-        service = names.preview_of(rollout.to_colour) if rollout.phase is Phase.CANARY else names.service
+    def usual(self, rollout: Rollout, world: World) -> Answers | None:
+        answered = self._old.since(world.pods_of(rollout.from_colour))
+        if answered is not None:
+            self._usual = (self._usual or Answers()) + answered
+        return self._usual
+
+    def traffic(self, rollout: Rollout, world: World) -> Traffic:
+        # first the counters: the reads of the round before are in them by now, and are taken out again
+        counted = self._new.since(world.pods_of(rollout.to_colour)) or Answers()
+        clients, self._own = counted - self._own, Answers()
+        service = self._cluster.names.service
+        if rollout.phase is Phase.CANARY:
+            service = world.services[rollout.to_colour]
         own = asyncio.run(self._round(self._cluster.address(service), rollout.options, _WATCH_REQUESTS))
-        return own + self._counted(rollout, world)
+        return Traffic(own, clients)
 
     async def _round(self, base: str, options: Options, most: int) -> Sample:
         """At most `most` requests in about ROUND_SECONDS; each client keeps its connection."""
@@ -76,6 +102,7 @@ class HttpChecks:
             headers=self._headers,
             timeout=_ANSWER_SECONDS,
             limits=httpx.Limits(max_connections=clients),
+            verify=self._tls,
             trust_env=False,
         ) as client:
 
@@ -84,66 +111,22 @@ class HttpChecks:
                 for number in range(first, most, clients):
                     if time.monotonic() > ends:
                         break
-                    path = options.load_paths[number % len(options.load_paths)]
-                    sample += await _ask(client, path, options.slow_seconds)
+                    path = options.reads[number % len(options.reads)]
+                    sample += await self._ask(client, path, options.slow_seconds)
                 return sample
 
             samples = await asyncio.gather(*(ask(number) for number in range(clients)))
         return sum(samples, start=Sample())
 
-    def _counted(self, rollout: Rollout, world: World) -> Sample:
-        """Requests of real clients at the new colour's gateways, by their own metrics: 5xx are failures."""
-        sample = Sample()
-        for pod in world.pods_of(rollout.to_colour):
-            if pod.component != GATEWAY or pod.management is None or pod.ending:
-                continue
-            counted = _read_counters(pod.management)
-            if counted is None:
-                continue
-            before = self._seen.get(pod.name)
-            self._seen[pod.name] = counted
-            if before is None:
-                continue
-            # lower than before: the process is another, and all it has counted is new
-            then = before if counted[0] >= before[0] else (0.0, 0.0)
-            failed = int(counted[1] - then[1])
-            sample += Sample(int(counted[0] - then[0]), failed, 0, f"5xx counted by {pod.name}" if failed else "")
-        return sample
-
-
-async def _ask(client: httpx.AsyncClient, path: str, slow_seconds: float) -> Sample:
-    began = time.monotonic()
-    try:
-        answer = await client.get(path)
-    except httpx.HTTPError as error:
-        return Sample(1, 1, 0, f"{path}: {type(error).__name__} {error}"[:200])
-    slow = int(time.monotonic() - began > slow_seconds)
-    if answer.status_code >= 400:
-        return Sample(1, 1, slow, f"{path}: {answer.status_code}")
-    return Sample(1, 0, slow)
-
-
-def _read_counters(base: str) -> tuple[float, float] | None:
-    """Requests and those answered with 5xx; None when the pod does not tell: readiness judges it then."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    try:
-        with httpx.stream("GET", f"{base}/metrics", timeout=2.0, trust_env=False) as answer:
-            text = bytearray()
-            for piece in answer.iter_bytes():
-                text += piece
-                if len(text) > _METRICS_BYTES:
-                    return None
-            if not answer.is_success:
-                return None
-    except httpx.HTTPError:
-        return None
-    total = failed = 0.0
-    for family in text_string_to_metric_families(text.decode(errors="replace")):
-        if family.name != _COUNTER:
-            continue
-        for point in family.samples:
-            if point.name.endswith("_total"):
-                total += point.value
-                failed += point.value if point.labels.get("status", "").startswith("5") else 0
-    return total, failed
+    async def _ask(self, client: httpx.AsyncClient, path: str, slow_seconds: float) -> Sample:
+        """Whatever is not 2xx is a failure: these reads are always answered by a colour that works."""
+        began = time.monotonic()
+        try:
+            answer = await client.get(path)
+        except httpx.HTTPError as error:
+            return Sample(1, 1, 0, f"{path}: {type(error).__name__} {error}"[:200])
+        self._own += Answers.of(str(answer.status_code))
+        slow = int(time.monotonic() - began > slow_seconds)
+        if not answer.is_success:
+            return Sample(1, 1, slow, f"{path}: {answer.status_code}")
+        return Sample(1, 0, slow)

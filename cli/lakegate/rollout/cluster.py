@@ -11,7 +11,7 @@ from lakegate.rollout.world import Active, Autoscaler, Route, Wanted, Workload, 
 
 @dataclass(frozen=True)
 class Names:
-    """What the charts call things. `preview` takes the colour."""
+    """What the charts call things. `preview` takes the colour: its gateway's Service, while no Deployment is seen."""
 
     namespace: str
     service: str = "lakegate"
@@ -69,8 +69,8 @@ class Cluster(Protocol):
         """Say whose consumers are to run, under the next generation."""
         ...
 
-    def weigh(self, seen: Route, share: int | None, colour: str) -> None:
-        """Send this share, in percent, to the colour's preview Service; None takes that out of the route."""
+    def weigh(self, seen: Route, share: int | None) -> None:
+        """Send this share, in percent, to the new colour's preview Service; None takes that out of the route."""
         ...
 
     def disown(self, seen: Route) -> None:

@@ -186,8 +186,8 @@ class Driver:
             case Want(wanted=wanted, colour=colour):
                 self._write(lambda: cluster.want(wanted, colour))
                 log.info("consumers", extra={"colour": colour, "generation": wanted.generation + 1})
-            case Weigh(route=route, share=share, colour=colour):
-                self._write(lambda: cluster.weigh(route, share, colour))
+            case Weigh(route=route, share=share):
+                self._write(lambda: cluster.weigh(route, share))
                 log.info("weight", extra={"route": route.name, "share": share})
             case Disown(route=route):
                 self._write(lambda: cluster.disown(route))
@@ -203,20 +203,28 @@ class Driver:
         now = self._clock.now()
         if kind == "smoke":
             findings.smoke_attempts += 1
-            findings.smoke_fault = self._checks.smoke(rollout)
+            findings.smoke_fault = self._checks.smoke(rollout, world)
             findings.smoke_passed = not findings.smoke_fault
             if findings.smoke_fault:
                 self._say(f"smoke test: {findings.smoke_fault}")
                 self._clock.sleep(TICK_SECONDS)
             return
+        if kind == "usual":
+            findings.usual = self._checks.usual(rollout, world)
+            findings.usual_known = True
+            return
         if kind == "load":
             findings.load_since = findings.load_since or now
-            sample = self._checks.load(rollout)
+            sample = self._checks.load(rollout, world)
             findings.load += sample
         else:
-            sample = self._checks.traffic(rollout, world)
-            findings.traffic += sample
+            traffic = self._checks.traffic(rollout, world)
+            sample, clients = traffic.own, traffic.clients
+            findings.own += sample
+            findings.clients += clients
             findings.checked_at = now
+            metrics.REQUESTS.labels("clients", "failed").inc(clients.failed)
+            metrics.REQUESTS.labels("clients", "answered").inc(clients.requests - clients.failed)
         metrics.REQUESTS.labels(kind, "failed").inc(sample.failures)
         metrics.REQUESTS.labels(kind, "answered").inc(sample.requests - sample.failures)
         if not sample.requests:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lakegate.rollout.states import Options
+from lakegate.rollout.states import Answers, Options
 from lakegate.rollout.world import Pod, Wanted, World
 
 
@@ -36,6 +37,45 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """A look at the new colour while it has traffic: our own reads and its clients' requests are judged apart."""
+
+    own: Sample
+    clients: Answers
+
+
+# A share that rose by chance is no surge: so many standard errors are one time in 30,000. What the old colour was not
+# seen to answer is taken to be 1 of 20.
+_ERRORS, _PRIOR, _PRIOR_REFUSED = 4.0, 20, 1
+
+
+def clients_fault(clients: Answers, usual: Answers | None, options: Options) -> str:
+    """Why what clients were answered is not good enough, at any rate of requests; empty when it is.
+
+    5xx by their share; 4xx, which clients bring about themselves, by how much more there are than the old colour's.
+    """
+    if clients.failed >= options.least_failures and clients.failed > clients.requests * options.failed_share:
+        return f"{clients.failed} of {clients.requests} requests of clients were answered 5xx"
+    if usual is None:
+        return ""
+    for name, word in (("refused", "401 or 403"), ("missing", "404"), ("rejected", "another 4xx")):
+        new, old = getattr(clients, name), getattr(usual, name)
+        # twice as many: one client that tries again and again is no surge
+        if new >= 2 * options.least_failures and _surged(new, clients.requests, old, usual.requests):
+            was = f"{old} of {usual.requests} by the old colour"
+            return f"{new} of {clients.requests} requests of clients were answered {word}, {was}"
+    return ""
+
+
+def _surged(new: int, of_new: int, old: int, of_old: int) -> bool:
+    """Whether two shares differ for more than chance (the two-proportion z-test)."""
+    old, of_old = old + _PRIOR_REFUSED, of_old + _PRIOR
+    pooled = (new + old) / (of_new + of_old)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / of_new + 1 / of_old))
+    return new / of_new - old / of_old > _ERRORS * error
+
+
+@dataclass(frozen=True)
 class Report:
     """What a pod said of its consumers. One without any, or one that can't be asked for them, is `settled` anyhow."""
 
@@ -54,7 +94,7 @@ class Report:
 class Findings:
     """`short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
 
-    `asked` counts vain attempts, by pod and generation.
+    `asked` counts vain attempts, by pod and generation. `usual_known`: it was asked what is usual, answered or not.
     """
 
     smoke_attempts: int = 0
@@ -62,7 +102,10 @@ class Findings:
     smoke_fault: str = ""
     load: Sample = Sample()
     load_since: datetime | None = None
-    traffic: Sample = Sample()
+    own: Sample = Sample()
+    clients: Answers = Answers()
+    usual: Answers | None = None
+    usual_known: bool = False
     checked_at: datetime | None = None
     short_since: datetime | None = None
     stuck_since: datetime | None = None

@@ -23,22 +23,30 @@ _MOST_DEATHS = 10
 
 @dataclass(frozen=True)
 class JobOptions:
-    """`key_secret` names a Secret whose `key` is a credential for the smoke test."""
+    """`key_secret` names a Secret whose `key` is the API key that the driver reads with."""
 
     image: str
     service_account: str
-    key_secret: str | None = None
+    key_secret: str
 
 
 def job_options(active: Active, image: str | None) -> JobOptions:
-    """What the base release notes on the active Service. Raises NotPossible when nobody names an image."""
+    """What the base release notes on the active Service. Raises NotPossible when it names no image or no credential."""
     chosen = image or active.settings.get(IMAGE)
     if not chosen:
         raise NotPossible(
             f"No image for the driver: the active Service has no annotation {IMAGE}. Give --driver-image, or drive it "
             "from here with --here."
         )
-    return JobOptions(chosen, active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout"), active.settings.get(KEY_SECRET))
+    key_secret = active.settings.get(KEY_SECRET)
+    if not key_secret:
+        raise NotPossible(
+            f"No credential for the driver: the active Service has no annotation {KEY_SECRET}. Without one a new release "
+            "can't be tested. Set base.rollout.keySecret to a Secret whose `key` is an API key with the scopes "
+            "datasets:read and lineage:read (`lakegate cluster secrets` makes lakegate-reader-key), and upgrade the "
+            "base release."
+        )
+    return JobOptions(chosen, active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout"), key_secret)
 
 
 def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
@@ -46,9 +54,10 @@ def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
     arguments = ["--namespace", names.namespace, "--service", names.service]
     arguments += ["--metrics-port", str(METRICS_PORT), rollout.id]
     environment: list[dict[str, Any]] = [{"name": "PYTHONUNBUFFERED", "value": "1"}]
-    if options.key_secret:
-        reference = {"name": options.key_secret, "key": "key"}
-        environment.append({"name": "LAKEGATE_KEY", "valueFrom": {"secretKeyRef": reference}})
+    # Optional, since a pod without its Secret waits for ever and says nothing: the driver says what is missing and ends
+    # the rollout before the switch.
+    reading = {"name": options.key_secret, "key": "key", "optional": True}
+    environment.append({"name": "LAKEGATE_KEY", "valueFrom": {"secretKeyRef": reading}})
     signing = {"name": ROLLOUT_KEY_SECRET, "key": "key", "optional": True}
     environment.append({"name": "LAKEGATE_ROLLOUT_KEY", "valueFrom": {"secretKeyRef": signing}})
     container = {

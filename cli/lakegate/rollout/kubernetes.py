@@ -44,22 +44,23 @@ class KubernetesCluster:
             self._list(path, {"labelSelector": f"{PART_OF}={self.names.suite},{COLOUR} in ({','.join(COLOURS)})"})
             for path in (f"{self._apps}/deployments", self._autoscaling, f"{self._core}/pods")
         ]
-        services = ",".join([self.names.service, *map(self.names.preview_of, COLOURS)])
+        workloads = tuple(map(objects.workload, coloured[0]))
+        previews = {colour: self._preview(workloads, colour) for colour in COLOURS}
+        services = ",".join([self.names.service, *previews.values()])
         slices = self._list(self._slices, {"labelSelector": f"{SERVICE_NAME} in ({services})"})
         by_service: dict[str, list[dict[str, Any]]] = {}
         for document in slices:
             by_service.setdefault(objects.labels(document)[SERVICE_NAME], []).append(document)
         return World(
             active=active,
-            workloads=tuple(map(objects.workload, coloured[0])),
+            workloads=workloads,
             autoscalers=tuple(map(objects.autoscaler, coloured[1])),
             pods=tuple(map(objects.pod, coloured[2])),
             serving=objects.ready_pods(by_service.get(self.names.service, [])),
-            previews={
-                colour: objects.ready_pods(by_service.get(self.names.preview_of(colour), [])) for colour in COLOURS
-            },
+            previews={colour: objects.ready_pods(by_service.get(name, [])) for colour, name in previews.items()},
+            services=previews,
             wanted=self._wanted(),
-            route=self._route(active),
+            route=self._route(active, previews),
         )
 
     def active(self) -> Active:
@@ -71,7 +72,12 @@ class KubernetesCluster:
         except NotFound:
             return None
 
-    def _route(self, active: Active) -> Route | None:
+    def _preview(self, workloads: tuple[Workload, ...], colour: str) -> str:
+        """The release may be called anything: the charts name a Service as its Deployment."""
+        ours = (found.name for found in workloads if (found.component, found.colour) == (GATEWAY, colour))
+        return next(ours, self.names.preview_of(colour))
+
+    def _route(self, active: Active, previews: dict[str, str]) -> Route | None:
         rollout = active.rollout
         if rollout is None or not rollout.options.canary or rollout.options.route is None:
             return None
@@ -79,7 +85,7 @@ class KubernetesCluster:
             document = self._api.call("GET", f"{self._routes}/{segment(rollout.options.route)}")
         except NotFound:
             return None
-        return objects.route(document, self.names.service, self.names.preview_of(rollout.to_colour))
+        return objects.route(document, self.names.service, previews[rollout.to_colour])
 
     def _list(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
         """A colour has some dozens of these. Beyond a page of 500 nothing is decided on half of them: Refused."""
@@ -150,13 +156,12 @@ class KubernetesCluster:
             [{"op": "add", "path": "/data", "value": {objects.CONSUMERS_KEY: value}}],
         )
 
-    def weigh(self, seen: Route, share: int | None, colour: str) -> None:
+    def weigh(self, seen: Route, share: int | None) -> None:
         path = f"{self._routes}/{segment(seen.name)}"
         document = self._api.call("GET", path)
         if document["metadata"]["resourceVersion"] != seen.resource_version:
             raise Conflict(f"HTTPRoute {seen.name} has changed")
-        preview = self.names.preview_of(colour)
-        port = self._port(self._service(preview))
+        preview, port = seen.preview, self._port(self._service(seen.preview))
         operations: Operations = []
         for number in seen.rules:
             refs = [ref for ref in document["spec"]["rules"][number]["backendRefs"] if ref["name"] != preview]

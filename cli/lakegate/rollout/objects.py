@@ -190,5 +190,6 @@ def route(document: Document, service: str, preview: str) -> Route:
         resource_version=document["metadata"]["resourceVersion"],
         share=max(shares, default=None),
         rules=ours,
+        preview=preview,
         ours=bool(owned(document)),
     )

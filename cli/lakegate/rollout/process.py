@@ -43,7 +43,7 @@ class JsonLines(logging.Formatter):
 
 @dataclass(frozen=True)
 class Process:
-    """`key` is for the smoke test, `rollout_key` signs decisions.
+    """`key` is what the new colour is read with, `rollout_key` signs decisions.
 
     `metrics_port` None: nothing is served, and there is no lingering for a last scrape.
     """

@@ -71,7 +71,27 @@ def _check(world: World, colour: str, options: Options) -> None:
     roles = {workload.role for workload in world.workloads_of(colour)}
     lost = sorted({workload.role for workload in world.workloads_of(old) if workload.replicas} - roles) if old else []
     if lost:
-        raise NotPossible(f"{old} has {', '.join(lost)}, and {colour} has not: its release is not whole.")
+        raise NotPossible(
+            f"{old} has {', '.join(lost)}, and {colour} has not: its release is not whole, or is not called as the other "
+            "one but for the colour."
+        )
+
+
+def check_release(world: World, pattern: str) -> None:
+    """Colours are compared Deployment by Deployment, whose names begin with the release's. Raises NotPossible."""
+    if "{colour}" not in pattern.split("-"):
+        raise NotPossible(
+            f"--release {pattern}: both colours' releases are called alike but for the colour, so it holds {{colour}} "
+            "between dashes: acme-{colour} is acme-blue and acme-green."
+        )
+    old = world.active.colour
+    for workload in world.workloads_of(old):
+        named = f"{pattern.format(colour=old)}-{workload.component}"
+        if old is not None and workload.component == GATEWAY and workload.name != named[:52].rstrip("-"):
+            raise NotPossible(
+                f"--release {pattern}: {old}, which serves, is called {workload.name.removesuffix('-gateway')}. The new "
+                f"colour's release is called as that one but for the colour."
+            )
 
 
 def _version(world: World, colour: str | None) -> str:

@@ -7,6 +7,15 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# What the driver reads of a new colour: each is relayed to a service that asks its database. Scopes: datasets:read and
+# lineage:read. A list may be empty, but has to be answered.
+READS = (
+    "/v1/datasets?limit=1",
+    "/v1/search?limit=1",
+    "/v1/loads?limit=1",
+    "/v1/runs?limit=1",
+    "/v1/jobs?limit=1",
+)
 MOST_HISTORY = 20  # annotations of an object share 256 KiB; an entry has at most about 1 KiB
 _REASON_CHARACTERS = 400
 
@@ -72,8 +81,7 @@ class Options(_Frozen):
     prepare_seconds: float = Field(default=600, gt=0, le=7200, description="for the new colour to be whole")
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="an image that can't start is given up on")
     smoke_attempts: int = Field(default=5, ge=1, le=50)
-    smoke_paths: tuple[str, ...] = ("/livez", "/readyz", "/startupz")
-    load_paths: tuple[str, ...] = ("/readyz",)
+    reads: tuple[str, ...] = Field(default=READS, min_length=1, max_length=50, description="by smoke test, load, watch")
     load_requests: int = Field(default=300, ge=1, le=100_000, description="the minimum sample")
     load_concurrency: int = Field(default=8, ge=1, le=256)
     load_seconds: float = Field(default=60, gt=0, le=1800, description="no sample by then is a failure")
@@ -88,7 +96,8 @@ class Options(_Frozen):
     hand_over_consumers: bool = True
     confirm_seconds: float = Field(default=60, gt=0, le=600)
     watch_seconds: float = Field(default=120, ge=0, le=86_400)
-    watch_requests: int = Field(default=100, ge=1, le=100_000, description="no verdict on fewer")
+    watch_requests: int = Field(default=100, ge=1, le=100_000, description="no good verdict on fewer of our own")
+    least_failures: int = Field(default=5, ge=1, le=1000, description="a bad verdict needs so many, on any sample")
     grace_seconds: float = Field(default=10, ge=0, le=600, description="the new colour may be short of a pod so long")
     drain_seconds: float = Field(default=10, ge=0, le=600, description="before a colour without traffic goes to zero")
 
@@ -101,8 +110,41 @@ class Options(_Frozen):
         return self
 
 
+class Answers(_Frozen):
+    """What a gateway answered, by what it means to judge it. 429 and the like are neither here nor there: `ok`."""
+
+    ok: int = 0
+    failed: int = Field(default=0, description="5xx")
+    refused: int = Field(default=0, description="401 and 403")
+    missing: int = Field(default=0, description="404")
+    rejected: int = Field(default=0, description="other 4xx, but for 429")
+
+    @classmethod
+    def of(cls, status: str, count: int = 1) -> Answers:
+        if status.startswith("5"):
+            return cls(failed=count)
+        if status in ("401", "403"):
+            return cls(refused=count)
+        if status == "404":
+            return cls(missing=count)
+        return cls(rejected=count) if status.startswith("4") and status != "429" else cls(ok=count)
+
+    @property
+    def requests(self) -> int:
+        return sum(self.model_dump().values())
+
+    def __add__(self, more: Answers) -> Answers:
+        other = more.model_dump()
+        return Answers(**{name: count + other[name] for name, count in self.model_dump().items()})
+
+    def __sub__(self, less: Answers) -> Answers:
+        """Never below zero: what is taken away may be known before it is counted."""
+        other = less.model_dump()
+        return Answers(**{name: max(0, count - other[name]) for name, count in self.model_dump().items()})
+
+
 class Rollout(_Frozen):
-    """One rollout. `epoch` rises with each driver that takes it on: the one before can't write any more."""
+    """One rollout, perhaps as an older driver wrote it. `epoch` rises with each driver that takes it on: the one before can't write any more."""
 
     id: str
     from_colour: str | None
@@ -121,6 +163,8 @@ class Rollout(_Frozen):
     reason: str = ""
     floors: dict[str, int] = {}
     canary_step: int = 0
+    # what the old colour answered its clients before the switch; None: not known, and not compared with
+    usual: Answers | None = None
     notes: tuple[str, ...] = ()
 
     def into(self, phase: Phase, now: datetime, *, reason: str = "", **changes: object) -> Rollout:

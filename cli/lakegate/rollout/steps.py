@@ -25,7 +25,7 @@ from lakegate.rollout.actions import (
     Want,
     Weigh,
 )
-from lakegate.rollout.findings import Findings
+from lakegate.rollout.findings import Findings, clients_fault
 from lakegate.rollout.states import Phase, Request, Rollout
 from lakegate.rollout.world import Route, World
 
@@ -96,6 +96,9 @@ def _pending(rollout: Rollout, world: World, findings: Findings, now: datetime) 
 
 
 def _preparing(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    if rollout.from_colour is not None and not findings.usual_known:
+        # counting begins here, so that there is as much as can be to compare with
+        return Check("usual")
     # Both colours: without traffic their autoscalers would shrink the one before the switch, the other after it.
     for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
         floor = rollout.floors.get(scaler.role, 1)
@@ -135,6 +138,12 @@ def _short(rollout: Rollout, world: World, findings: Findings, now: datetime) ->
     return world.missing(rollout.to_colour, rollout.floors)
 
 
+def _with_usual(rollout: Rollout, findings: Findings) -> Rollout:
+    """What was found by now, unless more is known already: a driver that took over begins to count anew."""
+    known = max((rollout.usual, findings.usual), key=lambda found: found.requests if found is not None else -1)
+    return rollout.model_copy(update={"usual": known})
+
+
 def _testing(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     options = rollout.options
     short = _short(rollout, world, findings, now)
@@ -156,6 +165,9 @@ def _testing(rollout: Rollout, world: World, findings: Findings, now: datetime) 
     if world.missing(rollout.to_colour, rollout.floors):
         return Wait("a pod of the new colour went away")
     tested = rollout.noted(f"tested with {findings.load.requests} requests, {findings.load.failures} failed")
+    if rollout.from_colour is not None and not findings.usual_known:
+        return Check("usual")
+    tested = _with_usual(tested, findings)
     if options.canary and rollout.from_colour is not None:
         return Remember(tested.into(Phase.CANARY, now))
     return Remember(_after_canary(tested, now))
@@ -175,26 +187,35 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
     share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
     if route.share is None:
-        return Weigh(route, 0, rollout.to_colour)
+        return Weigh(route, 0)
     if route.share == 0 and findings.share_seconds(now) < _ROUTE_SECONDS:
         return Wait("the proxies to know the preview")
     if route.share != share:
-        return Weigh(route, share, rollout.to_colour)
+        return Weigh(route, share)
     if rollout.requested is Request.PROMOTE:
         return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
-    enough = findings.traffic.requests >= options.watch_requests
+    enough = findings.own.requests >= options.watch_requests
     if enough and findings.share_seconds(now) >= options.canary_seconds:
         if rollout.canary_step + 1 < len(options.canary):
             return Remember(rollout.into(Phase.CANARY, now, canary_step=rollout.canary_step + 1))
-        return Remember(_after_canary(rollout.noted(f"canary: {findings.traffic.requests} requests"), now))
+        return Remember(_after_canary(rollout.noted(f"canary: {_told(findings)}"), now))
     if rollout.seconds_in_phase(now) >= 2 * options.canary_seconds + options.load_seconds and not enough:
-        return _turn_back(rollout, world, now, f"canary: only {findings.traffic.requests} requests to judge by")
+        return _turn_back(rollout, world, now, f"canary: only {findings.own.requests} reads to judge by")
     return _look_at_traffic(findings, now, f"{share}% for {options.canary_seconds:g} s")
 
 
 def _bad_traffic(rollout: Rollout, findings: Findings) -> str:
-    sample = findings.traffic
-    return sample.fault(rollout.options) if sample.requests >= rollout.options.watch_requests else ""
+    """Our own reads, and then, apart, what clients got: many good answers of the one hide no bad ones of the other."""
+    options, own = rollout.options, findings.own
+    judged = own.requests >= options.watch_requests or own.failures >= options.least_failures
+    return (own.fault(options) if judged else "") or clients_fault(findings.clients, rollout.usual, options)
+
+
+def _told(findings: Findings) -> str:
+    own, clients = findings.own, findings.clients
+    text = f"{own.requests} reads, {own.failures} failed; {clients.requests} requests of clients, {clients.failed} of them 5xx"
+    refused = clients.refused + clients.missing + clients.rejected
+    return f"{text}, {refused} 4xx" if refused else text
 
 
 def _look_at_traffic(findings: Findings, now: datetime, why: str) -> Step:
@@ -240,12 +261,14 @@ def _switching(rollout: Rollout, world: World, findings: Findings, now: datetime
     why = world.missing(rollout.to_colour, rollout.floors)
     if why:
         return _turn_back(rollout, world, now, f"just before the switch: {why}")
-    return Select(rollout.into(Phase.CONFIRMING, now, switched_at=now), rollout.to_colour)
+    if rollout.from_colour is not None and not findings.usual_known:
+        return Check("usual")
+    return Select(_with_usual(rollout, findings).into(Phase.CONFIRMING, now, switched_at=now), rollout.to_colour)
 
 
 def _confirming(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     if world.route is not None and world.route.share:
-        return Weigh(world.route, 0, rollout.to_colour)
+        return Weigh(world.route, 0)
     ours = world.gateways_of(rollout.to_colour)
     if world.serving and world.serving <= ours:
         return Remember(rollout.into(Phase.WATCHING if rollout.from_colour else Phase.RETIRING, now))
@@ -261,13 +284,12 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
     if trouble:
         return _turn_back(rollout, world, now, trouble)
     whole = not world.missing(rollout.to_colour, rollout.floors)
-    enough = findings.traffic.requests >= options.watch_requests
+    enough = findings.own.requests >= options.watch_requests
     over = rollout.seconds_in_phase(now) >= options.watch_seconds
     if whole and ((over and enough) or rollout.requested is Request.PROMOTE):
-        note = f"watched {findings.traffic.requests} requests, {findings.traffic.failures} failed"
-        return Remember(rollout.noted(note).into(Phase.RETIRING, now, requested=None))
+        return Remember(rollout.noted(f"watched {_told(findings)}").into(Phase.RETIRING, now, requested=None))
     if rollout.seconds_in_phase(now) >= 2 * options.watch_seconds + options.load_seconds and not enough:
-        return _turn_back(rollout, world, now, f"only {findings.traffic.requests} requests to judge by")
+        return _turn_back(rollout, world, now, f"only {findings.own.requests} reads to judge by")
     if options.hand_over_consumers and world.wanted is not None:
         # a pod that started in between may have read the ConfigMap as it was
         late = findings.unconfirmed(world, world.wanted)
@@ -304,10 +326,10 @@ def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings,
     if route.share is None:
         return Disown(route)
     if route.share:
-        return Weigh(route, 0, rollout.to_colour)
+        return Weigh(route, 0)
     if findings.share_seconds(now) < _ROUTE_SECONDS:
         return Wait("the proxies to send nothing to the preview")
-    return Weigh(route, None, rollout.to_colour)
+    return Weigh(route, None)
 
 
 def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -329,7 +351,7 @@ def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime
 
 def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     if world.route is not None and world.route.share:
-        return Weigh(world.route, 0, rollout.to_colour)
+        return Weigh(world.route, 0)
     wanted = world.wanted
     done = rollout.into(Phase.CLEANING, now)
     if not rollout.options.hand_over_consumers or wanted is None or wanted.generation == 0:

@@ -91,19 +91,23 @@ class Active:
 class Route:
     """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service.
 
-    `ours`: the API server takes us for the owner of the rules, and refuses them to whoever applies others.
+    `preview` is that Service's name. `ours`: the API server takes us for the owner of the rules, and refuses them to whoever applies others.
     """
 
     name: str
     resource_version: str
     share: int | None
     rules: tuple[int, ...]
+    preview: str
     ours: bool = False
 
 
 @dataclass(frozen=True)
 class World:
-    """One look. `serving` are the pods that the active Service's EndpointSlices call ready, `previews` by colour."""
+    """One look. `serving` are the pods that the active Service's EndpointSlices call ready, `previews` by colour.
+
+    `services` are the preview Services, by colour.
+    """
 
     active: Active
     workloads: tuple[Workload, ...]
@@ -111,6 +115,7 @@ class World:
     pods: tuple[Pod, ...]
     serving: frozenset[str]
     previews: dict[str, frozenset[str]]
+    services: dict[str, str]
     wanted: Wanted | None = None
     route: Route | None = None
 

@@ -16,7 +16,7 @@ from lakegate.rollout.checks import HttpChecks
 from lakegate.rollout.consumers import HttpConsumers
 from lakegate.rollout.errors import NotFound
 from lakegate.rollout.kubernetes import KubernetesCluster
-from lakegate.rollout.states import Options, Phase, Rollout
+from lakegate.rollout.states import Answers, Options, Phase, Rollout
 from lakegate.rollout.world import Pod, Wanted, World
 from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.server import management_app
@@ -24,7 +24,7 @@ from lakegate_chassis.settings import ConsumerSettings
 from lakegate_chassis.testing import serving
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = Options(smoke_paths=("/readyz", "/v1/tables"), load_paths=("/v1/tables",), load_requests=40, slow_seconds=5)
+OPTIONS = Options(reads=("/v1/tables",), load_requests=40, slow_seconds=5)
 ROLLOUT = Rollout(id="one", from_colour="blue", to_colour="green", started_at=NOW, phase_at=NOW, options=OPTIONS)
 
 
@@ -34,10 +34,12 @@ class Gateway:
     def __init__(self) -> None:
         self.status = 200
         self.asked = 0
-        self.served, self.failed = 1000, 10
+        self.served, self.failed, self.probed = 1000, 10, 0
         self.app = FastAPI()
 
+        @self.app.get("/livez")
         @self.app.get("/readyz")
+        @self.app.get("/startupz")
         async def ready() -> dict[str, str]:
             return {"status": "ok"}
 
@@ -52,6 +54,7 @@ class Gateway:
                 "# TYPE lakegate_http_requests_total counter",
                 f'lakegate_http_requests_total{{method="GET",route="/v1",status="200"}} {self.served}',
                 f'lakegate_http_requests_total{{method="GET",route="/v1",status="503"}} {self.failed}',
+                f'lakegate_http_requests_total{{method="GET",route="/readyz",status="200"}} {self.probed}',
             ]
             return Response("\n".join(lines) + "\n", media_type="text/plain")
 
@@ -79,32 +82,32 @@ def looked(cluster: KubernetesCluster) -> World:
 
 
 async def test_a_smoke_test_passes_when_every_path_answers(cluster: KubernetesCluster) -> None:
-    assert await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, ROLLOUT) == ""
+    assert await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, ROLLOUT, looked(cluster)) == ""
 
 
 async def test_a_smoke_test_names_the_path_that_failed(cluster: KubernetesCluster) -> None:
-    assert await asyncio.to_thread(HttpChecks(cluster).smoke, ROLLOUT) == "/v1/tables: 401"
+    assert await asyncio.to_thread(HttpChecks(cluster, key="x").smoke, ROLLOUT, looked(cluster)) == "/v1/tables: 401"
 
 
 async def test_a_gateway_that_is_away_fails_the_smoke_test(cluster: KubernetesCluster) -> None:
-    nobody = ROLLOUT.model_copy(update={"to_colour": "red"})
+    nowhere = replace(looked(cluster), services={"green": "lakegate-red-gateway"})
     with pytest.raises(NotFound, match="red"):
-        await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, nobody)
+        await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, ROLLOUT, nowhere)
 
 
 async def test_synthetic_load_is_bounded_and_counts_failures(cluster: KubernetesCluster, gateway: Gateway) -> None:
-    checks = HttpChecks(cluster, key="key")
-    good = await asyncio.to_thread(checks.load, ROLLOUT)
+    checks, world = HttpChecks(cluster, key="key"), looked(cluster)
+    good = await asyncio.to_thread(checks.load, ROLLOUT, world)
     assert (good.requests, good.failures, gateway.asked) == (40, 0, 40)
     gateway.status = 503
-    bad = await asyncio.to_thread(checks.load, ROLLOUT)
+    bad = await asyncio.to_thread(checks.load, ROLLOUT, world)
     assert (bad.requests, bad.failures, bad.example) == (40, 40, "/v1/tables: 503")
     assert bad.fault(OPTIONS) == "40 of 40 requests failed, as in: /v1/tables: 503"
 
 
 async def test_slow_answers_are_a_fault_of_their_own(cluster: KubernetesCluster) -> None:
     hasty = ROLLOUT.model_copy(update={"options": OPTIONS.model_copy(update={"slow_seconds": 1e-9})})
-    sample = await asyncio.to_thread(HttpChecks(cluster, key="key").load, hasty)
+    sample = await asyncio.to_thread(HttpChecks(cluster, key="key").load, hasty, looked(cluster))
     assert (sample.failures, sample.slow) == (0, 40)
     assert "took longer" in sample.fault(OPTIONS)
 
@@ -115,13 +118,27 @@ async def test_what_clients_got_is_read_from_the_gateways_counters(
     checks, world = HttpChecks(cluster, key="key"), looked(cluster)
     watching = ROLLOUT.model_copy(update={"phase": Phase.WATCHING})
     first = await asyncio.to_thread(checks.traffic, watching, world)
-    assert (first.requests, first.failures) == (10, 0)
-    gateway.served, gateway.failed = 1070, 40
+    assert (first.own.requests, first.own.failures, first.clients) == (10, 0, Answers())
+    # the gateway counts our 10 reads, too
+    gateway.served, gateway.failed, gateway.probed = 1070, 40, 500
     second = await asyncio.to_thread(checks.traffic, watching, world)
-    assert (second.requests, second.failures) == (110, 30)
-    gateway.served, gateway.failed = 5, 1
+    assert (second.own.requests, second.clients) == (10, Answers(ok=60, failed=30))
+    gateway.served, gateway.failed, gateway.probed = 15, 1, 3
     restarted = await asyncio.to_thread(checks.traffic, watching, world)
-    assert (restarted.requests, restarted.failures) == (16, 1)
+    assert restarted.clients == Answers(ok=5, failed=1)
+
+
+async def test_what_is_usual_is_what_the_old_colour_answered_meanwhile(
+    cluster: KubernetesCluster, gateway: Gateway
+) -> None:
+    checks, world = HttpChecks(cluster, key="key"), looked(cluster)
+    old = replace(world, pods=(replace(world.pods[0], colour="blue"),))
+    assert await asyncio.to_thread(checks.usual, ROLLOUT, world) is None
+    assert await asyncio.to_thread(checks.usual, ROLLOUT, old) == Answers()
+    gateway.served += 7
+    assert await asyncio.to_thread(checks.usual, ROLLOUT, old) == Answers(ok=7)
+    gateway.failed += 1
+    assert await asyncio.to_thread(checks.usual, ROLLOUT, old) == Answers(ok=7, failed=1)
 
 
 async def test_pods_are_told_whose_turn_it_is(tmp_path: Path) -> None:

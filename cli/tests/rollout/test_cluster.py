@@ -334,14 +334,14 @@ def test_a_share_of_the_route_is_given_and_taken_and_leaves_no_trace(
     assert (seen().share, seen().rules) == (None, (0,))
     for share in (0, 20):
         outdated = seen()
-        cluster.weigh(seen(), share, "green")
+        cluster.weigh(seen(), share)
         assert seen().share == share
         refs = server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
         found = {(ref["name"], ref["port"]): ref["weight"] for ref in refs}
         assert found == {("lakegate", 80): 100 - share, ("lakegate-green-gateway", 8080): share}
         with pytest.raises(Conflict):
-            cluster.weigh(outdated, 50, "green")
-    cluster.weigh(seen(), None, "green")
+            cluster.weigh(outdated, 50)
+    cluster.weigh(seen(), None)
     after = server.get("httproutes", "lakegate")
     assert after["spec"] == before
     # what applies the chart again would be refused rules that are somebody else's

@@ -15,7 +15,7 @@ from kube.simulation import Clock, Simulation
 
 from lakegate.rollout import requests
 from lakegate.rollout.driver import Driver
-from lakegate.rollout.states import Options
+from lakegate.rollout.states import READS, Options
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -98,6 +98,40 @@ def test_undo_needs_something_to_undo_and_goes_back_to_it(cluster: Simulation, r
     assert done.returncode == 0, done.stderr
     drive(cluster, json.loads(done.stdout)["id"])
     assert cluster.selected == "blue"
+
+
+def test_without_a_credential_nothing_is_begun(cluster: Simulation, run: Run) -> None:
+    here = run("start", "--here", LAKEGATE_KEY="")
+    assert (here.returncode, "no credential" in here.stderr, "LAKEGATE_KEY" in here.stderr) == (1, True, True)
+    service = cluster.server.get("services", "lakegate")
+    del service["metadata"]["annotations"]["lakegate.io/rollout-key-secret"]
+    cluster.server.put("services", service)
+    for words in (("start", "--detach"), ("start", "charts/lakegate", "--detach"), ("undo", "--detach")):
+        done = run(*words)
+        assert (done.returncode, "base.rollout.keySecret" in done.stderr) == (1, True), done.stderr
+    assert cluster.cluster().active().rollout is None
+    assert cluster.server.all("jobs") == []
+
+
+def test_the_job_reads_with_the_key_of_the_secret_that_the_base_release_names(cluster: Simulation, run: Run) -> None:
+    assert run("start", "--detach", "--path", "/v1/tables/a/b/rows?limit=1").returncode == 0
+    [made] = cluster.server.all("jobs")
+    [key] = [v for v in made["spec"]["template"]["spec"]["containers"][0]["env"] if v["name"] == "LAKEGATE_KEY"]
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "lakegate-reader-key", "key": "key", "optional": True}
+    rollout = cluster.cluster().active().rollout
+    assert rollout is not None
+    assert rollout.options.reads == (*READS, "/v1/tables/a/b/rows?limit=1")
+
+
+@pytest.mark.parametrize(
+    ("release", "said"), [("green", "holds {colour} between dashes"), ("acme-{colour}", "is called lakegate-blue")]
+)
+def test_a_release_that_can_not_follow_the_one_that_serves_is_refused_before_helm_runs(
+    cluster: Simulation, run: Run, release: str, said: str
+) -> None:
+    done = run("start", "charts/lakegate", "--release", release, PATH="/nowhere")
+    assert (done.returncode, said in " ".join(done.stderr.split())) == (1, True), done.stderr
+    assert cluster.cluster().active().rollout is None
 
 
 def test_without_helm_a_chart_is_refused_before_anything_is_claimed(cluster: Simulation, run: Run) -> None:

@@ -73,6 +73,14 @@ def test_green_takes_over_at_blues_size_and_blue_goes_to_zero(cluster: Simulatio
     assert cluster.consuming() == {"green"}
 
 
+def test_releases_may_be_called_anything_that_is_alike_but_for_the_colour() -> None:
+    cluster = Simulation(release="acme-{colour}-eu", route=True)
+    clock = Clock(cluster)
+    options = QUICK.model_copy(update={"canary": (20,), "route": "lakegate"})
+    over = run(cluster, clock, begin(cluster, clock, options))
+    assert (over.phase, cluster.selected) == (Phase.PROMOTED, "green")
+
+
 def test_autoscalers_are_held_during_the_rollout_and_get_their_minimum_back(cluster: Simulation, clock: Clock) -> None:
     rollout = begin(cluster, clock)
     watching = run_to(cluster, clock, rollout, Phase.WATCHING)
