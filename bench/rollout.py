@@ -40,15 +40,16 @@ class Bench:
     async def _begin(self, *words: str) -> asyncio.subprocess.Process:
         environment = dict(os.environ)
         if "--here" in words:
-            # who drives from here signs with what a Job has in its environment
-            environment["LAKEGATE_ROLLOUT_KEY"] = await asyncio.to_thread(self._signing_key)
+            # who drives from here signs and reads with what a Job has in its environment
+            environment["LAKEGATE_ROLLOUT_KEY"] = await asyncio.to_thread(self._key, "lakegate-rollout-key")
+            environment["LAKEGATE_KEY"] = await asyncio.to_thread(self._key, "lakegate-reader-key")
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lakegate", "rollout", *words, "--namespace", self.namespace,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment,
         )  # fmt: skip
 
-    def _signing_key(self) -> str:
-        coded = kubectl("get", "secret", "lakegate-rollout-key", "-n", self.namespace, "-o", "jsonpath={.data.key}")
+    def _key(self, secret: str) -> str:
+        coded = kubectl("get", "secret", secret, "-n", self.namespace, "-o", "jsonpath={.data.key}")
         return base64.b64decode(coded).decode()
 
     def phase(self) -> str:

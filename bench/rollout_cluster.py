@@ -45,19 +45,26 @@ RULES: list[Document] = [
 
 # the same at each run, so that pods which are there need not wait for another
 ROLLOUT_KEY = hashlib.sha256(b"bench").hexdigest()
+# what the stand-ins want of who reads them
+READER_KEY = "lgk_" + hashlib.sha256(b"bench reader").hexdigest()
 
 
 def base(image: str) -> list[Document]:
     """What carries no version. The Service has no selector, the ConfigMap no data: both are the driver's."""
     account = {"kind": "ServiceAccount", "name": "lakegate-rollout"}
     role = {"kind": "Role", "name": "lakegate-rollout", "apiGroup": "rbac.authorization.k8s.io"}
-    notes = {"lakegate.io/rollout-image": image, "lakegate.io/rollout-service-account": "lakegate-rollout"}
+    notes = {
+        "lakegate.io/rollout-image": image,
+        "lakegate.io/rollout-service-account": "lakegate-rollout",
+        "lakegate.io/rollout-key-secret": "lakegate-reader-key",
+    }
     return [
         _object("v1", "ServiceAccount", "lakegate-rollout"),
         _object("rbac.authorization.k8s.io/v1", "Role", "lakegate-rollout", rules=RULES),
         _object("rbac.authorization.k8s.io/v1", "RoleBinding", "lakegate-rollout", subjects=[account], roleRef=role),
         _object("v1", "ConfigMap", "lakegate-consumers"),
         _object("v1", "Secret", "lakegate-rollout-key", stringData={"key": ROLLOUT_KEY}),
+        _object("v1", "Secret", "lakegate-reader-key", stringData={"key": READER_KEY}),
         _object("v1", "ConfigMap", "standin", data={"standin.py": STANDIN.read_text()}),
         _object(
             "v1",
@@ -104,6 +111,7 @@ def _pod(colour: str, image: str) -> Document:
         "STANDIN_CONSUMERS__COLOUR": colour,
         "STANDIN_CONSUMERS__FILE": "/etc/lakegate/consumers/consumers",
         "STANDIN_CONSUMERS__KEY_FILE": "/etc/lakegate/rollout/key",
+        "STANDIN_READER_KEY": READER_KEY,
     }
     container = {
         "name": "main",

@@ -1,4 +1,6 @@
-"""What `bench.rollout` runs as blue and green when the suite itself is not installed: the chassis and an echo.
+"""What `bench.rollout` runs as blue and green when the suite itself is not installed.
+
+The chassis, an echo, and answers to what a rollout reads.
 
 Start, drain, readiness, management listener and consumers are the chassis', as in every service.
 """
@@ -9,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from pydantic import Field, SecretStr
 
 from lakegate_chassis.app import service_app
@@ -26,6 +28,7 @@ class StandinSettings(ServiceSettings):
     management_port: int = Field(default=9080)
     postgres: PostgresSettings = PostgresSettings(url=SecretStr("postgresql://unused"))
     consumers: ConsumerSettings = ConsumerSettings()
+    reader_key: SecretStr = Field(description="whoever has it is answered")
 
 
 def create_app(settings: StandinSettings) -> FastAPI:
@@ -47,6 +50,14 @@ def create_app(settings: StandinSettings) -> FastAPI:
     @app.get("/v1/echo")
     async def echo() -> dict[str, str | None]:
         return {"colour": settings.consumers.colour}
+
+    async def read(request: Request) -> Response:
+        wanted = f"Bearer {settings.reader_key.get_secret_value()}"
+        return Response(status_code=200 if request.headers.get("authorization") == wanted else 401)
+
+    # datasets and search are the catalog's, loads ingest's, runs and jobs lineage's
+    for name in ("datasets", "search", "loads", "runs", "jobs"):
+        app.get(f"/v1/{name}")(read)
 
     return app
 

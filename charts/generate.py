@@ -303,7 +303,7 @@ def base() -> Schema:
         "enabled": FLAG,
         "mode": text(enum=["single", "blueGreen"]),
         "activeService": NAME,
-        "rollout": obj({"image": IMAGE, "keySecret": text(), "apiServer": PEERS}),
+        "rollout": obj({"image": IMAGE, "keySecret": NAME, "apiServer": PEERS}),
         "ingress": obj(
             {
                 "enabled": FLAG,

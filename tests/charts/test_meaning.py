@@ -87,12 +87,19 @@ def test_the_active_service_tells_a_rollout_with_what_its_job_is_made(render: Re
     account = notes["lakegate.io/rollout-service-account"]
     assert base.named("RoleBinding", "lakegate-rollout")["subjects"][0]["name"] == account
     assert base.named("ServiceAccount", account)
+    # a gateway of either colour makes the key that the driver reads with, out of the Secret that the driver gets
+    for release in ("blue", "green"):
+        gateway = render("prod", release).one("Deployment", component="gateway")
+        variables = {v["name"]: v.get("valueFrom") for v in pod_of(gateway)["containers"][0]["env"]}
+        made = variables["GATEWAY_BOOTSTRAP__READER_KEY"]["secretKeyRef"]
+        assert (made["name"], made["key"]) == (notes["lakegate.io/rollout-key-secret"], "key")
+        assert made["name"] != variables["GATEWAY_BOOTSTRAP__KEY"]["secretKeyRef"]["name"]
 
 
 def test_what_scrapes_the_driver_finds_the_job_that_a_rollout_makes(render: Render) -> None:
     now = datetime.now(UTC)
     rollout = Rollout(id="1", from_colour="blue", to_colour="green", started_at=now, phase_at=now)
-    made = job(Names("lakegate", "lakegate"), rollout, JobOptions("image", "lakegate-rollout"))
+    made = job(Names("lakegate", "lakegate"), rollout, JobOptions("image", "lakegate-rollout", "lakegate-reader-key"))
     base = render("prod", "base")
     monitor = base.named("PodMonitor", "lakegate-rollout")["spec"]
     assert monitor["selector"]["matchLabels"].items() <= pod_labels(made).items()

@@ -122,7 +122,12 @@ def test_the_service_reads_exactly_what_the_chart_gives_it(
     for name, value in rendered.named("ConfigMap", f"lakegate-{service}")["data"].items():
         monkeypatch.setenv(name, value)
     container = rendered.one("Deployment", component=service)["spec"]["template"]["spec"]["containers"][0]
-    samples = {"POSTGRES__URL": "postgresql://a:b@c/d", "BOOTSTRAP__KEY": "lgk_" + "x" * 40, "FILES__KEY": "x" * 40}
+    samples = {
+        "POSTGRES__URL": "postgresql://a:b@c/d",
+        "BOOTSTRAP__KEY": "lgk_" + "x" * 40,
+        "BOOTSTRAP__READER_KEY": "lgk_" + "y" * 40,
+        "FILES__KEY": "x" * 40,
+    }
     for variable in container["env"]:
         is_file = variable.get("value", "").startswith("/etc/lakegate/")
         value = str(file) if is_file else samples[variable["name"].partition("_")[2]]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from fastapi import FastAPI, Request, Response
-from kube.simulation import NAMES, Clock, Simulation
 
+from kube.simulation import NAMES, Clock, Simulation
 from lakegate_chassis.testing import serving
 
 KEY = "lgk_of_a_reader"

@@ -1,6 +1,6 @@
 """The main job through one gateway: load rows of which one is bad, read them back, find where they came from.
 
-Run by `helm test`. It needs what the gateway's image holds and nothing else, and writes
+Run by `helm test`, by a rollout never. It needs what the gateway's image holds and nothing else, and writes
 to a table of its own, which it drops at the end. Exit code 0 when every step was right; else it names the step.
 """
 

@@ -15,7 +15,7 @@ from lakegate.embedded.ports import SERVICES
 from lakegate.embedded.secret_files import secret
 from lakegate.failures import CommandFailed
 
-ADMIN_KEY = "admin.key"
+ADMIN_KEY, READER_KEY = "admin.key", "reader.key"
 SIGNING_KEYS = "lakegate-signing-keys"
 # A second rotation in this time would put the first one's key to use while its public half is on the way.
 _PENDING_SECONDS = 300.0
@@ -32,6 +32,7 @@ def manifests(folder: Path, admin_url: str, database: str, namespace: str) -> di
     secrets = {
         "lakegate-postgres-admin": {"admin-url": admin_url, "migrate-url": _database_url(admin_url, database)},
         "lakegate-admin-key": {"key": secret(folder / ADMIN_KEY, "lgk_")},
+        "lakegate-reader-key": {"key": secret(folder / READER_KEY, "lgk_")},
         SIGNING_KEYS: _signing_keys(folder / "keys"),
         "lakegate-rollout-key": {"key": secret(folder / "rollout.key")},
         "lakegate-files-key": {"key": secret(folder / "files.key")},

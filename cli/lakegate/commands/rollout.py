@@ -45,7 +45,9 @@ def start(
     chart: Annotated[str | None, typer.Argument(help="The chart to install first; none: a release is there.")] = None,
     image_tag: Annotated[str | None, typer.Option("--image-tag", help="With a chart: tag of the images.")] = None,
     values: Annotated[list[str] | None, typer.Option("--values", "-f", help="With a chart; repeatable.")] = None,
-    release: Annotated[str, typer.Option("--release", help="The colour's release; both are called alike otherwise.")] = "lakegate-{colour}",
+    release: Annotated[
+        str, typer.Option("--release", help="The colour's release; both are called alike otherwise.")
+    ] = "lakegate-{colour}",
     prepare_seconds: Annotated[float, typer.Option(help="For the new colour to be ready.")] = 600,
     load_requests: Annotated[int, typer.Option(help="Requests of the synthetic load, the least to judge by.")] = 300,
     canary: Annotated[

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lakegate.doctor.helm import Document
-from lakegate.rollout.objects import COLOUR, labels
+from lakegate.rollout.job import KEY_SECRET
+from lakegate.rollout.objects import COLOUR, labels, notes_of
 
 ROLLOUT_ROLE = "lakegate-rollout"
 DNS_POLICY = "lakegate-dns"
@@ -57,6 +58,9 @@ def _of_kind(needs: Needs, document: Document, namespace: str) -> None:
     match document["kind"]:
         case "PersistentVolumeClaim":
             needs.storage.add(spec.get("storageClassName") or _DEFAULT_CLASS)
+        case "Service" if KEY_SECRET in notes_of(document):
+            # a Job that no manifest holds reads the new release with it
+            needs.secrets.setdefault(notes_of(document)[KEY_SECRET], set()).add("key")
         case "Ingress":
             needs.ingress.add(spec.get("ingressClassName") or _DEFAULT_CLASS)
             for tls in spec.get("tls") or []:

@@ -103,7 +103,7 @@ class Findings:
     load: Sample = Sample()
     load_since: datetime | None = None
     own: Sample = Sample()
-    clients: Answers = Answers()
+    clients: Answers = field(default_factory=Answers)
     usual: Answers | None = None
     usual_known: bool = False
     checked_at: datetime | None = None

@@ -41,8 +41,8 @@ def job_options(active: Active, image: str | None) -> JobOptions:
     key_secret = active.settings.get(KEY_SECRET)
     if not key_secret:
         raise NotPossible(
-            f"No credential for the driver: the active Service has no annotation {KEY_SECRET}. Without one a new release "
-            "can't be tested. Set base.rollout.keySecret to a Secret whose `key` is an API key with the scopes "
+            f"No credential for the driver: the active Service has no annotation {KEY_SECRET}. Without one a new "
+            "release can't be tested. Set base.rollout.keySecret to a Secret whose `key` is an API key with the scopes "
             "datasets:read and lineage:read (`lakegate cluster secrets` makes lakegate-reader-key), and upgrade the "
             "base release."
         )

@@ -72,8 +72,8 @@ def _check(world: World, colour: str, options: Options) -> None:
     lost = sorted({workload.role for workload in world.workloads_of(old) if workload.replicas} - roles) if old else []
     if lost:
         raise NotPossible(
-            f"{old} has {', '.join(lost)}, and {colour} has not: its release is not whole, or is not called as the other "
-            "one but for the colour."
+            f"{old} has {', '.join(lost)}, and {colour} has not: its release is not whole, or is not called as the "
+            "other one but for the colour."
         )
 
 
@@ -89,8 +89,8 @@ def check_release(world: World, pattern: str) -> None:
         named = f"{pattern.format(colour=old)}-{workload.component}"
         if old is not None and workload.component == GATEWAY and workload.name != named[:52].rstrip("-"):
             raise NotPossible(
-                f"--release {pattern}: {old}, which serves, is called {workload.name.removesuffix('-gateway')}. The new "
-                f"colour's release is called as that one but for the colour."
+                f"--release {pattern}: {old}, which serves, is called {workload.name.removesuffix('-gateway')}. "
+                "The new colour's release is called as that one but for the colour."
             )
 
 

@@ -144,7 +144,10 @@ class Answers(_Frozen):
 
 
 class Rollout(_Frozen):
-    """One rollout, perhaps as an older driver wrote it. `epoch` rises with each driver that takes it on: the one before can't write any more."""
+    """One rollout, perhaps as an older driver wrote it.
+
+    `epoch` rises with each driver that takes it on: the one before can't write any more.
+    """
 
     id: str
     from_colour: str | None

@@ -213,7 +213,8 @@ def _bad_traffic(rollout: Rollout, findings: Findings) -> str:
 
 def _told(findings: Findings) -> str:
     own, clients = findings.own, findings.clients
-    text = f"{own.requests} reads, {own.failures} failed; {clients.requests} requests of clients, {clients.failed} of them 5xx"
+    text = f"{own.requests} reads, {own.failures} failed; "
+    text += f"{clients.requests} requests of clients, {clients.failed} of them 5xx"
     refused = clients.refused + clients.missing + clients.rejected
     return f"{text}, {refused} 4xx" if refused else text
 

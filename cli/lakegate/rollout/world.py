@@ -91,7 +91,8 @@ class Active:
 class Route:
     """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service.
 
-    `preview` is that Service's name. `ours`: the API server takes us for the owner of the rules, and refuses them to whoever applies others.
+    `preview` is that Service's name. `ours`: the API server takes us for the owner of the rules, and refuses them to
+    whoever applies others.
     """
 
     name: str

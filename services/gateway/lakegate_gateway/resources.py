@@ -14,6 +14,7 @@ from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import PostgresEventLog
 from lakegate_chassis.http import upstream_client
 from lakegate_chassis.postgres import close_pool, open_pool
+from lakegate_contracts.identity import Scope
 from lakegate_gateway.accounts import queries as account_queries
 from lakegate_gateway.accounts.service import Accounts
 from lakegate_gateway.errors import TooManyEventStreams, TooManySockets
@@ -94,6 +95,13 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified, revocations)
         if settings.bootstrap.key is not None:
             await keys.bootstrap(settings.bootstrap.key.get_secret_value(), settings.bootstrap.tenant)
+        if settings.bootstrap.reader_key is not None:
+            await keys.bootstrap(
+                settings.bootstrap.reader_key.get_secret_value(),
+                settings.bootstrap.tenant,
+                name="reader",
+                scopes=(Scope.DATASETS_READ, Scope.LINEAGE_READ),
+            )
         background = Background()
         background.start("write-used-keys", keys.write_used)
         background.start("follow-revocations", revocations.follow)

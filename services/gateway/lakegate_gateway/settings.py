@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lakegate_chassis.settings import Section, ServiceSettings, settings_config
 from lakegate_gateway.routes import MIB
@@ -28,9 +28,13 @@ class KeySettings(Section):
 
 class BootstrapSettings(Section):
     key: SecretStr | None = Field(default=None, description="an API key (lgk_…) with the scope admin, made at start")
-    tenant: str = Field(default="default", description="whose key it is")
+    reader_key: SecretStr | None = Field(
+        default=None,
+        description="another one with the scopes datasets:read and lineage:read: what drives a rollout reads with it",
+    )
+    tenant: str = Field(default="default", description="whose keys they are")
 
-    @field_validator("key")
+    @field_validator("key", "reader_key")
     @classmethod
     def _is_hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not (
@@ -38,6 +42,12 @@ class BootstrapSettings(Section):
         ):
             raise ValueError(f"a key starts with {KEY_PREFIX} and has 36 characters or more")
         return key
+
+    @model_validator(mode="after")
+    def _are_two(self) -> BootstrapSettings:
+        if self.key is not None and self.key == self.reader_key:
+            raise ValueError("key and reader_key are the same: one may do everything, the other only read")
+        return self
 
 
 class IssuerSettings(Section):

@@ -167,7 +167,11 @@ def start_gateway(database: Any, signing_keys: tuple[Path, Path]) -> Start:
 
     @asynccontextmanager
     async def start(
-        *, tenant: str | None = None, limits: LimitSettings = LIMITS, **urls: str
+        *,
+        tenant: str | None = None,
+        reader_key: SecretStr | None = None,
+        limits: LimitSettings = LIMITS,
+        **urls: str,
     ) -> AsyncIterator[Running]:
         private, public = signing_keys
         admin_key = "lgk_" + secrets.token_urlsafe(32)
@@ -181,7 +185,9 @@ def start_gateway(database: Any, signing_keys: tuple[Path, Path]) -> Start:
             settings = GatewaySettings(
                 postgres=PostgresSettings(url=SecretStr(database.url("gateway")), pool_max=4),
                 token=KeySettings(private_key=private),
-                bootstrap=BootstrapSettings(key=SecretStr(admin_key), tenant=tenant or f"t{secrets.token_hex(4)}"),
+                bootstrap=BootstrapSettings(
+                    key=SecretStr(admin_key), reader_key=reader_key, tenant=tenant or f"t{secrets.token_hex(4)}"
+                ),
                 limits=limits,
                 **addresses,
             )

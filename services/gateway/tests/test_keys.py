@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from lakegate_chassis.settings import load
 from lakegate_gateway.keys import queries
-from lakegate_gateway.settings import GatewaySettings
+from lakegate_gateway.settings import BootstrapSettings, GatewaySettings
 
 
 async def test_a_key_is_shown_once_and_only_its_hash_is_kept(gateway: Any, database: Any) -> None:
@@ -187,6 +189,26 @@ async def test_the_bootstrap_key_is_the_same_after_a_restart(start_gateway: Any)
         await first.app.resources.keys.bootstrap(first.admin_key, "boot")
         keys = (await first.admin.get("/v1/keys")).json()["items"]
         assert [(key["subject"], key["scopes"]) for key in keys] == [("bootstrap", ["admin"])]
+
+
+async def test_the_reader_s_key_is_made_at_start_and_may_do_nothing_but_read(start_gateway: Any) -> None:
+    reader_key = SecretStr("lgk_" + secrets.token_urlsafe(32))
+    async with start_gateway(tenant=f"t{secrets.token_hex(4)}", reader_key=reader_key) as started:
+        keys = (await started.admin.get("/v1/keys")).json()["items"]
+        assert {key["name"]: key["scopes"] for key in keys} == {
+            "bootstrap": ["admin"],
+            "reader": ["datasets:read", "lineage:read"],
+        }
+        reader = started.client(reader_key.get_secret_value())
+        assert (await reader.get("/v1/datasets")).status_code == 200
+        assert (await reader.get("/v1/keys")).status_code == 403
+        assert (await reader.post("/v1/loads/a/b", content=b"x")).status_code == 403
+
+
+def test_one_key_is_not_the_admin_s_and_the_reader_s() -> None:
+    one = SecretStr("lgk_" + "k" * 43)
+    with pytest.raises(ValidationError, match="the same"):
+        BootstrapSettings(key=one, reader_key=one)
 
 
 def test_a_weak_bootstrap_key_is_refused_by_name_and_not_repeated(

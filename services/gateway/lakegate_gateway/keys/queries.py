@@ -35,14 +35,14 @@ async def insert(pool: asyncpg.Pool, tenant: str, key_hash: bytes, values: dict[
 
 
 async def upsert_bootstrap(
-    pool: asyncpg.Pool, tenant: str, id: UUID, key_hash: bytes, prefix: str, scopes: list[str]
+    pool: asyncpg.Pool, tenant: str, id: UUID, key_hash: bytes, prefix: str, name: str, scopes: list[str]
 ) -> None:
     """Make the key valid, whatever was done to it; `id` follows from the hash, so every replica writes the same row."""
     async with tenant_transaction(pool, tenant) as tx:
         await tx.execute(
             """
             INSERT INTO api_keys (id, tenant, subject, name, key_hash, prefix, scopes, created_by)
-            VALUES ($1, $2, 'bootstrap', 'bootstrap', $3, $4, $5, 'bootstrap')
+            VALUES ($1, $2, 'bootstrap', $6, $3, $4, $5, 'bootstrap')
             ON CONFLICT (key_hash) DO UPDATE SET scopes = excluded.scopes, revoked_at = NULL, expires_at = NULL
             """,
             id,
@@ -50,6 +50,7 @@ async def upsert_bootstrap(
             key_hash,
             prefix,
             scopes,
+            name,
         )
 
 

@@ -75,8 +75,10 @@ class Keys:
         }
         return _key(await queries.insert(self._pool, by.tenant, hash_key(plaintext), values)), plaintext
 
-    async def bootstrap(self, plaintext: str, tenant: str) -> None:
-        """Make `plaintext` an admin key of `tenant`, also when it is one already. Settings have checked it."""
+    async def bootstrap(
+        self, plaintext: str, tenant: str, *, name: str = "bootstrap", scopes: tuple[Scope, ...] = (Scope.ADMIN,)
+    ) -> None:
+        """Make `plaintext` a key of `tenant`, also when it is one already. Settings have checked it."""
         digest = hash_key(plaintext)
         await queries.upsert_bootstrap(
             self._pool,
@@ -84,7 +86,8 @@ class Keys:
             uuid5(_BOOTSTRAP_IDS, digest.hex()),
             digest,
             plaintext[:SHOWN_LENGTH],
-            [Scope.ADMIN.value],
+            name,
+            [scope.value for scope in scopes],
         )
 
     async def find(self, plaintext: str) -> ApiKey | None:
