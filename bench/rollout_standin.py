@@ -51,7 +51,7 @@ def create_app(settings: StandinSettings) -> FastAPI:
     async def echo() -> dict[str, str | None]:
         return {"colour": settings.consumers.colour}
 
-    async def read(request: Request) -> Response:
+    async def read(request: Request, limit: int) -> Response:
         wanted = f"Bearer {settings.reader_key.get_secret_value()}"
         return Response(status_code=200 if request.headers.get("authorization") == wanted else 401)
 

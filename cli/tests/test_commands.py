@@ -13,7 +13,7 @@ import pytest
 from suites import Suite
 
 from lakegate import Client
-from lakegate.rollout.states import READS
+from lakegate.rollout.states import READS, SEARCH
 from lakegate_gateway.routes import match
 
 ORDERS = "id,amount,day\n1,10.5,2024-01-01\n2,20,2024-01-02\n3,30,2024-01-03\n"
@@ -228,7 +228,7 @@ def test_keys_are_made_listed_used_and_revoked(answer: Run, run: Run, orders: An
 def test_a_rollout_s_reads_are_answered_by_a_whole_suite_with_the_least_scopes(answer: Run, suite: Suite) -> None:
     made = answer("keys", "create", "reader", "-s", "datasets:read", "-s", "lineage:read", "--days", "1")
     with suite.client(made["key"]) as client:
-        assert {path: client.get(path).status_code for path in READS} == dict.fromkeys(READS, 200)
+        assert {path: client.get(path).status_code for path in (*READS, SEARCH)} == dict.fromkeys((*READS, SEARCH), 200)
     routes = [match(path.partition("?")[0]) for path in READS]
     assert {route.upstream for route in routes if route} == {"catalog", "ingest", "lineage"}
 

@@ -11,7 +11,7 @@ import httpx
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.counters import HEALTH, Counters
 from lakegate.rollout.findings import Sample, Traffic
-from lakegate.rollout.states import Answers, Options, Phase, Rollout
+from lakegate.rollout.states import SEARCH, Answers, Options, Phase, Rollout
 from lakegate.rollout.world import World
 
 # A round ends in time for the Lease to be renewed.
@@ -49,7 +49,8 @@ class HttpChecks:
 
     def __init__(self, cluster: Cluster, *, key: str | None = None) -> None:
         self._cluster = cluster
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # a Secret made of a file ends with the file's last line break
+        self._headers = {"Authorization": f"Bearer {key.strip()}"} if key and key.strip() else {}
         # once: it reads all certificates of the machine, which takes longer than a round of requests
         self._tls = httpx.create_ssl_context()
         self._old, self._new = Counters(self._tls), Counters(self._tls)
@@ -63,7 +64,7 @@ class HttpChecks:
         with httpx.Client(
             base_url=base, headers=self._headers, timeout=_ANSWER_SECONDS, verify=self._tls, trust_env=False
         ) as client:
-            for path in (*HEALTH, *rollout.options.reads):
+            for path in (*HEALTH, *rollout.options.reads, SEARCH):
                 try:
                     answer = client.get(path)
                 except httpx.HTTPError as error:

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # lineage:read. A list may be empty, but has to be answered.
 READS = (
     "/v1/datasets?limit=1",
-    "/v1/search?limit=1",
     "/v1/loads?limit=1",
     "/v1/runs?limit=1",
     "/v1/jobs?limit=1",
 )
+# Its index is built as a pod starts: asked until it is there, and no part of what every pod has to answer at once.
+SEARCH = "/v1/search?limit=1"
 MOST_HISTORY = 20  # annotations of an object share 256 KiB; an entry has at most about 1 KiB
 _REASON_CHARACTERS = 400
 
@@ -80,7 +81,7 @@ class Options(_Frozen):
 
     prepare_seconds: float = Field(default=600, gt=0, le=7200, description="for the new colour to be whole")
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="an image that can't start is given up on")
-    smoke_attempts: int = Field(default=5, ge=1, le=50)
+    smoke_attempts: int = Field(default=30, ge=1, le=300, description="a second apart")
     reads: tuple[str, ...] = Field(default=READS, min_length=1, max_length=50, description="by smoke test, load, watch")
     load_requests: int = Field(default=300, ge=1, le=100_000, description="the minimum sample")
     load_concurrency: int = Field(default=8, ge=1, le=256)

@@ -37,6 +37,7 @@ class Gateway:
         self.served, self.failed, self.probed = 1000, 10, 0
         self.app = FastAPI()
 
+        @self.app.get("/v1/search")
         @self.app.get("/livez")
         @self.app.get("/readyz")
         @self.app.get("/startupz")
@@ -82,7 +83,7 @@ def looked(cluster: KubernetesCluster) -> World:
 
 
 async def test_a_smoke_test_passes_when_every_path_answers(cluster: KubernetesCluster) -> None:
-    assert await asyncio.to_thread(HttpChecks(cluster, key="key").smoke, ROLLOUT, looked(cluster)) == ""
+    assert await asyncio.to_thread(HttpChecks(cluster, key="key\n").smoke, ROLLOUT, looked(cluster)) == ""
 
 
 async def test_a_smoke_test_names_the_path_that_failed(cluster: KubernetesCluster) -> None:

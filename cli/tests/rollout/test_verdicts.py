@@ -13,9 +13,9 @@ from lakegate.rollout import requests
 from lakegate.rollout.checks import HttpChecks
 from lakegate.rollout.driver import Driver
 from lakegate.rollout.findings import Sample, clients_fault
-from lakegate.rollout.states import READS, Answers, Options, Phase, Rollout
+from lakegate.rollout.states import READS, SEARCH, Answers, Options, Phase, Rollout
 
-OPTIONS = Options(drain_seconds=1, load_requests=40, slow_seconds=30)
+OPTIONS = Options(smoke_attempts=3, drain_seconds=1, load_requests=40, slow_seconds=30)
 
 
 def roll_out(cluster: Simulation, clock: Visited, *, key: str | None = KEY, options: Options = OPTIONS) -> Rollout:
@@ -33,7 +33,9 @@ async def outcome(blue: Gateway, green: Gateway, *, key: str | None = KEY, pods_
         return await asyncio.to_thread(roll_out, cluster, clock, key=key)
 
 
-@pytest.mark.parametrize(("path", "status"), [*zip(READS, (500, 503, 401, 403, 404), strict=True), (READS[-1], 401)])
+@pytest.mark.parametrize(
+    ("path", "status"), [*zip((*READS, SEARCH), (500, 503, 401, 403, 404), strict=True), (READS[-1], 401)]
+)
 async def test_a_colour_that_fails_in_one_of_three_services_never_serves(path: str, status: int) -> None:
     green = Gateway()
     green.broken = {path.partition("?")[0]: status}

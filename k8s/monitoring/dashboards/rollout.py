@@ -56,7 +56,7 @@ ROLLOUT = Dashboard(
             [
                 Panel(
                     "Requests of checks",
-                    "Smoke test, synthetic load and the watch window, by result.",
+                    "Load on the preview, our own reads after it (traffic) and clients' requests, by result.",
                     REQUESTS,
                     [(rate("lakegate_rollout_requests_total", "check, result"), "{{check}} {{result}}")],
                 ),
@@ -74,11 +74,11 @@ ROLLOUT = Dashboard(
                 ),
                 Panel(
                     "5xx by colour",
-                    "Share of the gateway's requests, by colour: what decides in the watch window.",
+                    "Share of the gateway's requests, probes left out, by colour: what decides in the watch window.",
                     SHARE,
                     [
                         (
-                            f'sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", status=~"5.."}}[$__rate_interval])) / sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway"}}[$__rate_interval]))',
+                            f'sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", route!~"/(livez|readyz|startupz)", status=~"5.."}}[$__rate_interval])) / sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", route!~"/(livez|readyz|startupz)"}}[$__rate_interval]))',
                             "{{lakegate_io_colour}}",
                         )
                     ],
