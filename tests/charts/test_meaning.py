@@ -9,6 +9,7 @@ import pytest
 import yaml
 from charts_rendering import SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
 
+from lakegate.doctor.needs import needs_of
 from lakegate.rollout.cluster import Names
 from lakegate.rollout.job import ROLLOUT_KEY_SECRET, JobOptions, job
 from lakegate.rollout.states import Rollout
@@ -87,6 +88,7 @@ def test_the_active_service_tells_a_rollout_with_what_its_job_is_made(render: Re
     account = notes["lakegate.io/rollout-service-account"]
     assert base.named("RoleBinding", "lakegate-rollout")["subjects"][0]["name"] == account
     assert base.named("ServiceAccount", account)
+    assert needs_of(base, "lakegate").secrets[notes["lakegate.io/rollout-key-secret"]] == {"key"}
     # a gateway of either colour makes the key that the driver reads with, out of the Secret that the driver gets
     for release in ("blue", "green"):
         gateway = render("prod", release).one("Deployment", component="gateway")
