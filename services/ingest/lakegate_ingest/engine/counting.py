@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakegate_ingest.engine.commas import StrayCommas
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
 from lakegate_ingest.engine.detect import text_encoding
 from lakegate_ingest.engine.errors import InvalidJson, LineTooLong, UnclosedQuote
@@ -85,8 +86,8 @@ class RecordCounter:
     @property
     def malformed(self) -> bool:
         """Whether a quoted field has text behind its closing quote, which some readers join to it, or spaces before its
-        opening one, which some skip."""
-        return isinstance(self._counter, _Quoted) and self._counter.malformed
+        opening one, which some skip; or JSON may have a comma before a closing bracket, which some take."""
+        return self._counter is not None and self._counter.malformed
 
     def finish(self) -> int:
         if self._counter is None:
@@ -117,6 +118,11 @@ class _Lines:
         self._blank_tail = True
         self._held = b""
         self._line = 1  # on which the unfinished line is
+        self._commas = StrayCommas()
+
+    @property
+    def malformed(self) -> bool:
+        return self._commas.found
 
     def feed(self, chunk: bytes) -> None:
         if self._held:
@@ -127,6 +133,7 @@ class _Lines:
             chunk = chunk.replace(b"\r\n", b"\n")
         if not chunk:
             return
+        self._commas.feed(chunk)
         breaks, records = _line_ends(chunk, self._length == 0)
         self._line += breaks
         self._records += records
@@ -289,6 +296,11 @@ class _Elements:
         self._depth = 0  # brackets that are open, without the array's own
         self._length = 0
         self._line = self._start = 1  # where the counted text ends, and the unfinished element begins
+        self._stray_commas = StrayCommas()
+
+    @property
+    def malformed(self) -> bool:
+        return self._stray_commas.found
 
     def feed(self, chunk: bytes) -> None:
         for start in range(0, len(chunk), _PIECE_BYTES):
@@ -308,6 +320,7 @@ class _Elements:
         self._in_string ^= len(parts) % 2 == 0
         if self._in_string:
             outside += b'"'
+        self._stray_commas.feed(outside.replace(b"\n", b" "))
         if not self._any:
             text = self._opening + outside
             self._opening = text.lstrip()

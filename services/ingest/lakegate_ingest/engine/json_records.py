@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.batch import Batch, Broken, Records, among, positions_of
+from lakegate_ingest.engine.commas import with_stray_comma
 from lakegate_ingest.engine.duck import Session
 from lakegate_ingest.engine.types import literal, on
 
 _VALID = "json_valid(line)"
+_INVALID = "the line is not valid JSON"
+_STRAY_COMMA = f"{_INVALID}: a comma stands before a closing bracket"
 _GROUP_KEYS = 200
 INEXACT = "[0-9.]{16}|[eE]-[0-9]{3}"  # fifteen digits and a point come through a double; with e-324 nothing does
 _NO_JSON = "'(?i)-?(nan|inf|infinity)'"  # DuckDB takes them for numbers
@@ -53,18 +56,26 @@ def json_batch(
     Where all records have just the keys asked for, reading them costs one look at each, and counting their keys
     another. Records with more keys are looked at again; where some have fewer, those with a null or with a key twice.
     """
-    texts = block.split().texts
-    lines = pa.table({"line": texts})
+    lines = pa.table({"line": block.split().texts})
     reasons: dict[int, str] = {}
     kept: Any = None  # which records `lines` are; None: all
+    stray = with_stray_comma(lines["line"].combine_chunks()).to_pylist()
+    if stray:
+        reasons = dict.fromkeys(stray, _STRAY_COMMA)
+        usable = pc.invert(among(lines.num_rows, stray))
+        kept = pc.indices_nonzero(usable)
+        lines = lines.filter(usable)
     try:
         found = _extract(names, lines, session, kinds, exact, strict=True)
     except duckdb.InvalidInputException:  # a record that is no object, or lacks a key
         valid = session.ask(f"SELECT {_VALID} AS valid FROM lines", "lines", lines)["valid"].combine_chunks()
         if not pc.all(valid).as_py():
             invalid: Any = pc.indices_nonzero(pc.invert(valid))
-            reasons = dict.fromkeys(invalid.to_pylist(), "the line is not valid JSON")
-            kept = pc.indices_nonzero(valid)
+            rest: Any = pc.indices_nonzero(valid)
+            if kept is not None:
+                invalid, rest = kept.take(invalid), kept.take(rest)
+            reasons |= dict.fromkeys(invalid.to_pylist(), _INVALID)
+            kept = rest
             lines = lines.filter(valid)
         found = _extract(names, lines, session, kinds, exact, strict=False)
     odd = pc.indices_nonzero(found["odd"].combine_chunks())
@@ -101,7 +112,7 @@ def _as_written(
         try:
             record = json.loads(str(text), parse_float=_Number, parse_int=str, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            reasons[index] = "the line is not valid JSON"
+            reasons[index] = _INVALID
             continue
         for position, name in enumerate(names if isinstance(record, dict) else ()):
             value = record.get(name)
@@ -129,7 +140,9 @@ def _refuse(word: str) -> str:
 def keys_of(block: Records, session: Session) -> list[str]:
     """The keys of all objects of a block, in order of appearance."""
     statement = f"SELECT unnest(json_keys(line)) AS key FROM lines WHERE {_VALID}"
-    keys = session.ask(statement, "lines", pa.table({"line": block.split().texts}))
+    texts: Any = block.split().texts
+    stray = with_stray_comma(texts).to_pylist()
+    keys = session.ask(statement, "lines", pa.table({"line": texts.filter(pc.invert(among(len(texts), stray)))}))
     usable = [str(key) for key in pc.unique(keys["key"]).to_pylist() if not re.search(_CONTROL, str(key))]
     return _without_case_twins(usable, ())
 

@@ -250,7 +250,7 @@ class _Load:
                     raise NotTyped(f"{result.rows} rows were read of {self._records(found)}")
                 if self._malformed(found):
                     shutil.rmtree(folder, ignore_errors=True)
-                    raise NotTyped("text before or behind a quoted field")
+                    raise NotTyped("text before or behind a quoted field, or a comma before a closing bracket")
             except NotTyped as error:
                 self.notes.append(f"{found.source.name}: {error}")
                 failed.append(index)
@@ -324,7 +324,7 @@ class _Load:
         return self._count(found)[0]
 
     def _malformed(self, found: Input) -> bool:
-        """Whether readers may disagree on what a quoted field holds; counted as the records are."""
+        """Whether the fast path may read what is none of the format; counted as the records are."""
         return self._count(found)[1]
 
     def _count(self, found: Input) -> tuple[int, bool]:

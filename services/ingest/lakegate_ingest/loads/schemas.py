@@ -41,7 +41,7 @@ class StoredFile(BaseModel):
     size_bytes: int
     records: int | None
     object_key: str | None = None
-    malformed: bool = False  # a quoted field of it goes on behind its closing quote
+    malformed: bool = False  # RecordCounter found what readers may disagree on
 
 
 class IntentFile(BaseModel):
