@@ -24,6 +24,7 @@ Problem
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
 ├── BadCursor, BadRowFilter, UnknownColumn         422
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
+├── TableFileMissing            409 metadata, a manifest or a data file that somebody deleted
 ├── TooManyStreams              503
 ├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
 ├── StoreUnavailable            503 the warehouse's object store is away
@@ -196,6 +197,12 @@ class BadRowFilter(Problem):
 
 class FileOutsideTable(Problem):
     slug, title, status = "file-outside-table", "Table names a file outside its folder", 422
+
+
+class TableFileMissing(Problem):
+    """No fault of the request, and none that a repetition mends: the table's own state is in the way."""
+
+    slug, title, status = "table-file-missing", "A file of the table is missing", 409
 
 
 class UnknownColumn(Problem):

@@ -25,7 +25,7 @@ from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitSta
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
-from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, table_state
+from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, metadata_of, table_state
 from lakegate_catalog.settings import MetadataSettings
 from lakegate_catalog.store.entities import next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
@@ -51,8 +51,8 @@ class Commits:
     async def commit(self, tenant: str, table: TableName, request: CommitTable, actor: str) -> Loaded:
         """Apply the updates if the requirements hold.
 
-        Raises NoSuchTable, BadRequest for updates that don't fit the table, CommitFailed when nothing was changed,
-        CommitStateUnknown when the database went away in the middle.
+        Raises NoSuchTable, FileMissing, BadRequest for updates that don't fit the table, CommitFailed when nothing was
+        changed, CommitStateUnknown when the database went away in the middle.
         """
         try:
             loaded = await self._commit(tenant, table, request, actor)
@@ -70,7 +70,8 @@ class Commits:
             return await self._create(tenant, table, request, actor)
         for _ in range(ATTEMPTS):
             current = await self._tables.current(tenant, table)
-            base_document, base = await self._warehouse.parse(table_state(current).metadata_location)
+            with metadata_of(tenant, table, current) as location:
+                base_document, base = await self._warehouse.parse(location)
             _check(request, base)
             if not request.updates:
                 return Loaded(current, base_document)

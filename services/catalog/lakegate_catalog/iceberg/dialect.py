@@ -4,7 +4,7 @@ IcebergError
 ├── BadRequest 400, Forbidden 403, CommitStateUnknown 500, ServiceUnavailable 503
 ├── NoSuchNamespace 404, NoSuchTable 404, NoSuchEndpoint 404
 ├── AlreadyExists 409, NamespaceNotEmpty 409, CommitFailed 409
-└── UnprocessableEntity 422
+└── UnprocessableEntity 422, FileMissing 422
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ class CommitFailed(IcebergError):
 
 class UnprocessableEntity(IcebergError):
     type, code = "UnprocessableEntityException", 422
+
+
+class FileMissing(IcebergError):
+    """The table's metadata file is gone. 404 would say that the table is, 409 that another attempt may help, and 500
+    that a commit may have happened. The type is that of Iceberg's own exception for a file that is not there."""
+
+    type, code = "NotFoundException", 422
 
 
 class CommitStateUnknown(IcebergError):

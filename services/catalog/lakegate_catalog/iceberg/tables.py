@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ from lakegate_catalog.iceberg.dialect import (
     AlreadyExists,
     BadRequest,
     CommitFailed,
+    FileMissing,
     NoSuchNamespace,
     NoSuchTable,
 )
@@ -79,9 +81,10 @@ class Tables:
         return await self.store.named(tenant, table_name(tenant, table)) is not None
 
     async def load(self, tenant: str, table: TableName) -> Loaded:
+        """Raises NoSuchTable, FileMissing."""
         change = await self.current(tenant, table)
-        location = table_state(change).metadata_location
-        return Loaded(change, await self.warehouse.read(location))
+        with metadata_of(tenant, table, change) as location:
+            return Loaded(change, await self.warehouse.read(location))
 
     async def names(self, tenant: str, namespace: str, *, after: str, limit: int) -> list[str]:
         """Names of the tables in `namespace` above `after`, in order."""
@@ -253,6 +256,21 @@ class Tables:
             log.error("purge_failed", location=location, reason=str(error))
         else:
             log.info("purged", location=location, files=deleted)
+
+
+@contextmanager
+def metadata_of(tenant: str, table: TableName, change: Change) -> Iterator[str]:
+    """The place of the table's metadata file, to read it. Raises FileMissing when it is not there."""
+    location = table_state(change).metadata_location
+    try:
+        yield location
+    except FileNotFoundError as error:
+        log.error("table_file_missing", tenant=tenant, table=str(table), table_id=str(change.entity_id), file=location)
+        raise FileMissing(
+            f"The metadata file {location} of table {table} is not in the warehouse any more: somebody deleted it "
+            "there. Nothing was changed. Restore the file (from a backup, or an older version of the object); or drop "
+            "the table without purge and register an earlier metadata file of its folder under its name."
+        ) from error
 
 
 def table_state(change: Change) -> TableState:

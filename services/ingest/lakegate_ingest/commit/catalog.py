@@ -17,11 +17,12 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.tokens import TokenExchange
-from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable
+from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, TableFileMissing
 
 LEVEL_SEPARATOR = "\x1f"  # Iceberg REST spec: levels of a namespace in a path
 VERSION_HEADER = "lakegate-catalog-version"
 TOKEN_HEADER = "lakegate-consistency-token"
+FILE_MISSING = "NotFoundException"  # with 422: the table is there, its metadata file is not
 
 
 class NoSuchTable(Exception):
@@ -63,7 +64,7 @@ class Catalog:
             return False
 
     async def load(self, tenant: str, table: TableName, delegation: str) -> LoadedTable:
-        """Raises NoSuchTable, CatalogRefused, CatalogUnavailable."""
+        """Raises NoSuchTable, TableFileMissing, CatalogRefused, CatalogUnavailable."""
         answer = await self._send("GET", _table_path(tenant, table), delegation)
         if answer.status_code == 404:
             raise NoSuchTable(str(table))
@@ -114,7 +115,7 @@ class Catalog:
     ) -> LoadedTable:
         """Iceberg REST 'updateTable'.
 
-        Raises Conflict, OutcomeUnknown, NoSuchTable, CatalogRefused, CatalogUnavailable.
+        Raises Conflict, OutcomeUnknown, NoSuchTable, TableFileMissing, CatalogRefused, CatalogUnavailable.
         """
         body = {
             "identifier": {"namespace": list(table.levels), "name": table.name},
@@ -179,10 +180,22 @@ async def _loaded(table: TableName, answer: httpx.Response) -> LoadedTable:
 def _refuse(answer: httpx.Response) -> None:
     if answer.status_code < 400:
         return
+    if answer.status_code == 422 and _type(answer) == FILE_MISSING:
+        raise TableFileMissing(_message(answer))
     passed_on = answer.status_code if answer.status_code in (401, 403, 404, 409, 422) else 502
     raise CatalogRefused(
         f"The catalog refused: {_message(answer)}", status=422 if answer.status_code == 400 else passed_on
     )
+
+
+def _type(answer: httpx.Response) -> str | None:
+    """Of an Iceberg error."""
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return None
+    error = body.get("error") if isinstance(body, dict) else None
+    return error.get("type") if isinstance(error, dict) else None
 
 
 def _message(answer: httpx.Response) -> str:

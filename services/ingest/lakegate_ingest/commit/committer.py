@@ -24,7 +24,7 @@ from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, join, no_space
-from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict
+from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict, TableFileMissing
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
 
@@ -91,7 +91,8 @@ class Committer:
         """Move the files in and commit them.
 
         Raises SchemaMoved (read again), CatalogUnavailable (the outcome is open: try the same plan later), and
-        CatalogRefused, CommitConflict or SchemaConflict (final: the snapshot is not and will not be there).
+        CatalogRefused, CommitConflict, SchemaConflict or TableFileMissing (final: the snapshot is not and will not be
+        there).
         """
         loaded = await self._first_look(plan, resumed=resumed)
         if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
@@ -105,7 +106,12 @@ class Committer:
         for attempt in range(self._settings.attempts):
             try:
                 requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
-            except SchemaConflict:
+            except (SchemaConflict, TableFileMissing) as error:
+                if isinstance(error, TableFileMissing):
+                    log.error(
+                        "table_file_missing",
+                        load_id=str(plan.load_id), tenant=plan.tenant, table=str(plan.table), reason=error.detail,
+                    )  # fmt: skip
                 if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them
                     await asyncio.to_thread(self._warehouse.delete, [url for _, url in plan.data])
                 raise

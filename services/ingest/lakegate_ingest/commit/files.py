@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote, urlsplit
 
-from pyiceberg.io import FileIO, InputFile, OutputFile
+from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile
 
 from lakegate_chassis.objectstore import S3_SCHEMES
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.errors import FileOutsideTable
+from lakegate_ingest.errors import FileOutsideTable, TableFileMissing
 
 QUARANTINE = "_quarantine"
 
@@ -30,7 +30,7 @@ class TenantFiles(FileIO):
 
     def new_input(self, location: str) -> InputFile:
         self.check(location)
-        return self._warehouse.input(location)
+        return _TableFile(self._warehouse.input(location))
 
     def new_output(self, location: str) -> OutputFile:
         self.check(location)
@@ -65,6 +65,41 @@ class TenantFiles(FileIO):
             return False
         depth = len(next(iter(self._roots)))
         return segments[:depth] in self._roots and len(segments) > depth and unquote(segments[depth]) != QUARANTINE
+
+
+class _TableFile(InputFile):
+    """A file that a table names. Raises TableFileMissing where it is gone."""
+
+    def __init__(self, file: InputFile) -> None:
+        super().__init__(file.location)
+        self._file = file
+
+    def __len__(self) -> int:
+        try:
+            return len(self._file)
+        except FileNotFoundError as error:
+            raise _missing(self.location) from error
+
+    def exists(self) -> bool:
+        return self._file.exists()
+
+    def open(self, seekable: bool = True) -> InputStream:
+        try:
+            return self._file.open(seekable)
+        except FileNotFoundError as error:
+            raise _missing(self.location) from error
+
+
+def _missing(location: str) -> TableFileMissing:
+    name = location.rpartition("/")[2]
+    kind = "data file"
+    if name.endswith(".avro"):
+        kind = "manifest list" if name.startswith("snap-") else "manifest"
+    return TableFileMissing(
+        f"The table's {kind} {location[:500]} is not in the warehouse any more: somebody deleted it there. Restore the "
+        "file (from a backup, or an older version of the object); or roll the table back to a snapshot that does not "
+        "need it, for instance with PyIceberg: table.manage_snapshots().set_current_snapshot(id).commit()."
+    )
 
 
 def _parts(location: str) -> tuple[str, str, str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 
 import pyarrow as pa
 
+from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.errors import TableNotFound, TooManyStreams
+from lakegate_ingest.errors import TableFileMissing, TableNotFound, TooManyStreams
 from lakegate_ingest.metrics import ROW_STREAMS
 from lakegate_ingest.settings import RowsSettings
 from lakegate_ingest.tables.formats import Encoder, RowFormat
@@ -51,26 +53,43 @@ class RowService:
                 chunks = _encoded(scan, format_)
                 return chunks, next(chunks)
 
-            chunks, first = await loop.run_in_executor(self._threads, plan)
+            with _told(tenant, table, query):
+                chunks, first = await loop.run_in_executor(self._threads, plan)
             begun = True
-            return self._stream(chunks, first)
+            return self._stream(chunks, first, _told(tenant, table, query))
         finally:
             if not begun:
                 self._close()
 
-    async def _stream(self, chunks: Iterator[bytes], first: bytes) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, chunks: Iterator[bytes], first: bytes, told: AbstractContextManager[None]
+    ) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         chunk: bytes | None = first
         try:
-            while chunk is not None:
-                yield chunk
-                chunk = await loop.run_in_executor(self._threads, next, chunks, None)
+            with told:
+                while chunk is not None:
+                    yield chunk
+                    chunk = await loop.run_in_executor(self._threads, next, chunks, None)
         finally:
             self._close()
 
     def _close(self) -> None:
         self._open -= 1
         ROW_STREAMS.dec()
+
+
+@contextmanager
+def _told(tenant: str, table: TableName, query: RowQuery) -> Iterator[None]:
+    """Whoever keeps the warehouse has to hear that a file of it is gone, even if the reader takes another snapshot."""
+    try:
+        yield
+    except TableFileMissing as error:
+        log.error(
+            "table_file_missing",
+            tenant=tenant, table=str(table), snapshot_id=query.snapshot_id, reason=error.detail,
+        )  # fmt: skip
+        raise
 
 
 def _encoded(scan: Scan, format_: RowFormat) -> Iterator[bytes]:
