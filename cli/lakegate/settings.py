@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +43,6 @@ def read_environment() -> Environment:
 
 
 def inherited_environment() -> dict[str, str]:
-    """A child's environment: ours without the settings of Lakegate's services, which `lakegate up` decides.
-
-    All but those that name servers it does not start, Kafka, MongoDB, an object store and the trace collector:
-    *_KAFKA__* with what follows from it (INGEST_STREAMS__*), CATALOG_STORE__*, CATALOG_WAREHOUSE__*, *_OBJECTS__*,
-    *_TRACE__*; where large loads run, INGEST_WORKER__*; and what only says how to report: *_LOG_LEVEL,
-    *_TENANT_CLASSES.
-    """
-    ours = ("LAKEGATE_", "GATEWAY_", "CATALOG_", "INGEST_", "LINEAGE_")
-    theirs = re.compile(
-        r"CATALOG_(STORE|WAREHOUSE)__|INGEST_(STREAMS|WORKER)__|[A-Z]+_(KAFKA__|OBJECTS__|TRACE__|LOG_LEVEL$|TENANT_CLASSES$)"
-    )
-    kept = (name for name in os.environ if theirs.match(name) or not name.startswith(ours))  # noqa: TID251
-    return {name: os.environ[name] for name in kept}  # noqa: TID251
+    """A child's environment: ours without the command line's own settings. Those of the services are for them: each
+    refuses to start with one that it does not know."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LAKEGATE_")}  # noqa: TID251

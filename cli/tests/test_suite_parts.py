@@ -20,8 +20,12 @@ from lakegate.embedded.layout import ForeignFolder, Home, last_lines
 from lakegate.embedded.lock import SuiteLock, SuiteRunning, holder
 from lakegate.embedded.ports import Ports, PortTaken, is_somebodys
 from lakegate.embedded.secret_files import secret
-from lakegate.embedded.services import services
+from lakegate.embedded.services import PUBLIC_KEYS, services
 from lakegate.embedded.state import SuiteState, read_state, running, write_state
+from lakegate_chassis.settings import load
+from lakegate_ingest.settings import IngestSettings
+
+URLS = {name: f"postgresql://{name}" for name in ("gateway", "catalog", "ingest", "lineage")}
 
 
 @pytest.fixture
@@ -237,9 +241,7 @@ def test_an_end_is_named() -> None:
 
 
 def test_each_service_gets_its_own_settings_and_nobody_elses_secrets(home: Home) -> None:
-    urls = {name: f"postgresql://{name}" for name in ("gateway", "catalog", "ingest", "lineage")}
-
-    made = {item.name: item for item in services(home, Ports.from_base(8080), urls, "lgk_admin", {"PATH": "/bin"})}
+    made = {item.name: item for item in services(home, Ports.from_base(8080), URLS, "lgk_admin", {"PATH": "/bin"})}
 
     assert made["gateway"].environment["GATEWAY_BOOTSTRAP__KEY"] == "lgk_admin"
     assert made["ingest"].environment["INGEST_POSTGRES__URL"] == "postgresql://ingest"
@@ -247,4 +249,42 @@ def test_each_service_gets_its_own_settings_and_nobody_elses_secrets(home: Home)
         given = str(dict(made[name].environment))
         assert "lgk_admin" not in given
         assert "private" not in given.lower()
-        assert [url for other, url in urls.items() if other != name and url in given] == []
+        assert [url for other, url in URLS.items() if other != name and url in given] == []
+
+
+def test_a_setting_of_the_environment_reaches_the_service_that_reads_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = {
+        "INGEST_SPOOL__QUOTA_BYTES": "123456",
+        "INGEST_SPOOL__DIR": str(tmp_path / "fast"),
+        "INGEST_ENGINE__THREADS": "3",
+        "ingest_body__max_ratio": "77",
+        "INGEST_DRAIN_SECONDS": "9",
+        "INGEST_PORT": "1",
+        "ingest_management_port": "2",
+        "CATALOG_OBJECTS__SECRET": "only the catalog's, and ingest's",
+        "GATEWAY_LIMITS__REQUESTS_PER_SECOND": "5",
+    }
+    ports = Ports.from_base(8080)
+    made = {item.name: item for item in services(home, ports, URLS, "lgk_admin", said)}
+    (home.secrets / "keys").mkdir()
+    (home.secrets / "keys" / PUBLIC_KEYS).write_text("{}")
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in made["ingest"].environment.items():
+        if not name.startswith("INGEST_OBJECTS__"):
+            monkeypatch.setenv(name, value)
+    read = load(IngestSettings)
+    assert (read.spool.quota_bytes, read.spool.dir, read.body.max_ratio) == (123456, tmp_path / "fast", 77)
+    assert (read.engine.threads, read.drain_seconds) == (3, 9)
+    assert (read.port, read.management_port) == (ports.api["ingest"], ports.management["ingest"])
+    assert made["ingest"].environment["INGEST_OBJECTS__SECRET"] == said["CATALOG_OBJECTS__SECRET"]
+    assert not [name for name in made["ingest"].environment if name.startswith(("CATALOG_", "GATEWAY_"))]
+
+
+def test_without_a_word_of_the_environment_folders_are_those_of_the_suite(home: Home) -> None:
+    made = {item.name: item for item in services(home, Ports.from_base(8080), URLS, "lgk_admin", {})}
+    assert made["ingest"].environment["INGEST_SPOOL__DIR"] == str(home.spool)
+    assert made["catalog"].environment["CATALOG_SEARCH__DIR"] == str(home.search)
+    assert made["gateway"].environment["GATEWAY_DRAIN_SECONDS"] == "0.5"

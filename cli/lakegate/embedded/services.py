@@ -42,6 +42,27 @@ def _objects_of_the_catalog(inherited: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if f"INGEST_{name}" not in inherited}
 
 
+def _chosen_by_default(name: str, home: Home) -> dict[str, str]:
+    """What the environment may say otherwise."""
+    folders = {"catalog": {"SEARCH__DIR": str(home.search)}, "ingest": {"SPOOL__DIR": str(home.spool)}}
+    chosen = {"DRAIN_SECONDS": _DRAIN_SECONDS[name], **folders.get(name, {})}
+    return {f"{name.upper()}_{setting}": value for setting, value in chosen.items()}
+
+
+def _meant_for(name: str, inherited: Mapping[str, str], decided: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the settings of other services, whose secrets they may be, and what is decided here.
+
+    A service reads its variables in any case, so that two spellings of one would be a matter of luck.
+    """
+    others = tuple(f"{other.upper()}_" for other in SERVICES if other != name)
+    kept = {}
+    for variable, value in inherited.items():
+        upper = variable.upper()
+        if not upper.startswith(others) and upper not in decided:
+            kept[upper if upper.startswith(f"{name.upper()}_") else variable] = value
+    return kept
+
+
 def services(
     home: Home, ports: Ports, postgres_urls: Mapping[str, str], admin_key: str, inherited: Mapping[str, str]
 ) -> list[Service]:
@@ -61,14 +82,12 @@ def services(
         },
         "catalog": {
             "WAREHOUSE__LOCATION": warehouse,
-            "SEARCH__DIR": str(home.search),
             "FILES__ENDPOINT": urls["gateway"],
             "FILES__KEY": secret(home.secrets / "files.key"),
         },
         "ingest": {
             "CATALOG_URL": urls["catalog"],
             "TOKEN_EXCHANGE_URL": f"http://{HOST}:{ports.management['gateway']}/internal/token",
-            "SPOOL__DIR": str(home.spool),
             "QUARANTINE__LOCATION": warehouse,
             **_objects_of_the_catalog(inherited),
         },
@@ -81,14 +100,15 @@ def services(
             "PORT": str(ports.api[name]),
             "MANAGEMENT_PORT": str(ports.management[name]),
             "POSTGRES__URL": postgres_urls[name],
-            "DRAIN_SECONDS": _DRAIN_SECONDS[name],
             **own[name],
         }
         if name != "gateway":
             settings["TOKEN__JWKS"] = str(keys / PUBLIC_KEYS)
+        decided = {f"{name.upper()}_{setting}": value for setting, value in settings.items()}
         environment = {
-            **inherited,
-            **{f"{name.upper()}_{setting}": value for setting, value in settings.items()},
+            **_chosen_by_default(name, home),
+            **_meant_for(name, inherited, decided),
+            **decided,
             "PYTHONUNBUFFERED": "1",
             # glibc gives each thread an arena of its own and keeps what is freed; two are enough here.
             "MALLOC_ARENA_MAX": "2",
