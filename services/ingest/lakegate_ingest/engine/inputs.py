@@ -35,6 +35,8 @@ from lakegate_ingest.engine.records import count_breaks, field_pattern, last_rec
 # Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
+_VARIANT = re.compile(r"^ *[a-z]+ group field_id=-?[0-9]+ (.+) \(Variant\([0-9]*\)\) \{$", re.MULTILINE)
+
 _NAME_IN_HEADER = "Name it in the header; or send header=false if the first line is already a row."
 _NAME_THE_KEY = 'Objects have the key "": give it a name, or leave it out.'
 _NAMING = {
@@ -268,6 +270,12 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
                 f"The column '{stored.column(place).path}' of '{source.name}' is an interval: tables have no type for "
                 "it. Cast it before sending: to whole numbers with the units in the columns' names, or to text."
             )
+    # A group, which pyarrow shows nowhere else; DuckDB would write it as text, and Arrow as its bytes.
+    if variant := _VARIANT.search(str(stored)):
+        raise IncompatibleColumn(
+            f"The column '{variant[1]}' of '{source.name}' is a variant: tables have no type for it here. Cast it "
+            "before sending: to text (JSON), or its fields to columns of their own."
+        )
     schema = pa.schema([field.with_type(plain_type(field.type)) for field in schema])
     for field in schema:
         _check_nested(field.type, field.name)

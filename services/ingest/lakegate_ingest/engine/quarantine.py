@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.batch import Broken, Split
+from lakegate_ingest.engine.types import Reading
 
 # `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
 # `column` and `value` are null when the whole row is at fault. `row` is the raw text.
@@ -29,6 +30,8 @@ WRITING: Mapping[str, Any] = MappingProxyType(
     {"use_dictionary": ["file", "column"], "write_statistics": ["row_id", "line", "column"]}
 )
 MAX_REASONS = 100
+_WHOLE = r"^\s*[+-]?[0-9]+\s*$"
+_NUMBER = r"^\s*[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?\s*$"
 _SHOWN_CHARACTERS = 60
 
 
@@ -50,16 +53,18 @@ class Errors:
         texts = ([item.column for item in broken], [item.value for item in broken], [item.reason for item in broken])
         self._parts.append(self._part(where, *(pa.array(text, pa.string()) for text in texts)))
 
-    def add_values(self, indices: Any, column: str, values: Any, noun: str, beyond: str | None = None) -> None:
-        """Values of `column` that are not `noun`, or whole numbers `beyond` a range; null: a value is required."""
-        if beyond is not None:
-            large = pc.fill_null(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]+\s*$"), False)
+    def add_values(self, indices: Any, column: str, values: Any, rule: Reading) -> None:
+        """Values of `column` that don't fit its `rule`; null: a value is required."""
+        for written, what in ((_WHOLE, rule.range), (_NUMBER, rule.beyond)):
+            if what is None:
+                continue
+            large = pc.fill_null(pc.match_substring_regex(values, written), False)
             if pc.any(large).as_py():
-                self._add(indices.filter(large), column, values.filter(large), beyond)
+                self._add(indices.filter(large), column, values.filter(large), what)
                 rest = pc.invert(large)
                 indices, values = indices.filter(rest), values.filter(rest)
         if len(values):
-            self._add(indices, column, values, f"not {noun}")
+            self._add(indices, column, values, f"not {rule.noun}")
 
     def _add(self, indices: Any, column: str, values: Any, what: str) -> None:
         missing = values.null_count

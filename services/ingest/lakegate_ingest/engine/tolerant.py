@@ -29,7 +29,7 @@ from lakegate_ingest.engine.json_records import Exact, keys_of
 from lakegate_ingest.engine.model import EngineLimits
 from lakegate_ingest.engine.quarantine import Errors
 from lakegate_ingest.engine.sinks import ParquetSink
-from lakegate_ingest.engine.types import Reading, on, parquet_reading
+from lakegate_ingest.engine.types import on, parquet_reading
 
 T = TypeVar("T")
 _GROUP_COLUMNS = 100  # judged in one statement; DuckDB holds vectors for every column of it at once
@@ -186,7 +186,7 @@ class Judge:
         flags: list[str] = []
         for position in group:
             column = self._columns[position]
-            rule = self._rule(column)
+            rule = parquet_reading(column.kind)
             assert rule is not None
             text, made = f"c{position}", f"p{position}"
             parsed += [text, f"{on(rule.parsed, text, cast='TRY_CAST')} AS {made}"]
@@ -198,10 +198,6 @@ class Judge:
                 self._judged.append(position)
                 flags.append(f"{bad} AS b{position}")
         return f"SELECT {', '.join(values + flags)} FROM (SELECT {', '.join(parsed)} FROM batch)"
-
-    def _rule(self, column: Column) -> Reading | None:
-        arrow = self._found.arrow
-        return parquet_reading(column.kind, arrow.field(column.source).type if arrow is not None else None)
 
     def __call__(self, block: Records, session: Session) -> Judged:
         batch = batch_of(block, self._found, self._names, session, exact=self._exact, into=self._kinds)
@@ -243,11 +239,11 @@ class Judge:
             where = pc.indices_nonzero(flag)
             if len(where):
                 column = self._columns[position]
-                rule = self._rule(column)
+                rule = parquet_reading(column.kind)
                 assert rule is not None
                 values = batch.table[f"c{position}"].combine_chunks().take(where)
                 indices = where.cast(pa.int64()) if batch.positions is None else batch.positions.take(where)
-                errors.add_values(indices, column.source, values, rule.noun, rule.range)
+                errors.add_values(indices, column.source, values, rule)
         return errors
 
 

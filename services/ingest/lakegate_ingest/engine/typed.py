@@ -215,7 +215,7 @@ class _Choice:
 
 def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
     arrow = found.arrow.field(column.source).type if found.arrow is not None else None
-    rule = parquet_reading(column.kind, arrow)
+    rule = parquet_reading(column.kind)
     assert rule is not None
     if found.format in (Format.NDJSON, Format.JSON):
         return _json_choice(column, rule, quotes)

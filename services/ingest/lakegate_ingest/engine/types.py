@@ -8,7 +8,7 @@ Midnight written as 24:00:00 is no change: that is the next day's 00:00:00, as I
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.types import (
@@ -50,6 +50,7 @@ class Reading:
     unlike: str = "true"
     outside: str = "false"
     range: str | None = None  # said instead of `noun` about a whole number that is too large
+    beyond: str | None = None  # and about another number
 
     @property
     def bad(self) -> str:
@@ -162,9 +163,22 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         **_WHOLE_NUMBER,
         range="beyond the range of long (±9223372036854775807)",
     ),
-    FloatType: _plain("FLOAT", pa.float32(), "a number (float)", _float_odd(24)),
+    FloatType: _plain(
+        "FLOAT",
+        pa.float32(),
+        "a number (float)",
+        _float_odd(24),
+        range="a whole number that a float can't hold exactly",
+        beyond="outside the range of a float (1.4e-45 to 3.4e38)",
+    ),
     DoubleType: _plain(
-        "DOUBLE", pa.float64(), "a number (double)", _float_odd(53), rounded=f"({LEADING_ZERO} OR {_HUGE})"
+        "DOUBLE",
+        pa.float64(),
+        "a number (double)",
+        _float_odd(53),
+        rounded=f"({LEADING_ZERO} OR {_HUGE})",
+        range="a whole number that a double can't hold exactly",
+        beyond="outside the range of a double (4.9e-324 to 1.8e308)",
     ),
     DateType: _plain("DATE", pa.date32(), "a date like 2013-01-31 (date)", _DATE_ODD, outside=_DATE_OUTSIDE),
     TimeType: _plain(
@@ -214,15 +228,9 @@ def _decimal(precision: int, scale: int) -> Reading:
     return _plain(sql, pa.decimal128(precision, scale), noun, odd)
 
 
-def parquet_reading(kind: IcebergType, source: pa.DataType | None = None) -> Reading | None:
-    """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text. `source` is what the file has,
-    for what is said of a whole number that a float or double would change."""
-    rule = BYTES if isinstance(kind, BinaryType) else reading(kind)
-    if rule is None or source is None or not isinstance(kind, (FloatType, DoubleType)):
-        return rule
-    if not pa.types.is_integer(source):
-        return rule
-    return replace(rule, range=f"a whole number that a {kind} can't hold exactly")
+def parquet_reading(kind: IcebergType) -> Reading | None:
+    """As `reading`, and bytes too: on the tolerant path they travel as hexadecimal text."""
+    return BYTES if isinstance(kind, BinaryType) else reading(kind)
 
 
 BYTES = Reading("BLOB", pa.binary(), "bytes (binary)", "{v}", value="unhex({p})")

@@ -213,6 +213,18 @@ def test_an_interval_is_refused_for_tables_have_none(load, tmp_path, value: str)
         load((tmp_path / "interval.parquet").read_bytes(), format=Format.PARQUET)
 
 
+@pytest.mark.parametrize("late", [0, 1], ids=["for the fast path", "for the tolerant path"])
+def test_a_variant_is_refused_for_each_path_would_make_another_text_of_it(load, tmp_path, late: int) -> None:
+    """The second row has a time that is no time of Iceberg: the fast path would leave the file to the other."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT {'a': 1}::VARIANT AS \"my data\", make_timestamp_ns(1000 + range) AS t "
+            f"FROM range(1 + {late})) TO '{tmp_path}/variant.parquet' (FORMAT parquet)"
+        )
+    with pytest.raises(IncompatibleColumn, match=r"'my data' of .* is a variant: .* Cast it before sending"):
+        load((tmp_path / "variant.parquet").read_bytes(), format=Format.PARQUET)
+
+
 @pytest.mark.parametrize(
     ("kinds", "type_", "values"),
     [
@@ -230,3 +242,23 @@ def test_a_new_column_of_two_files_takes_what_both_have(load, kinds, type_: str,
     assert loaded.rejects == []
     assert loaded.types["f"] == type_
     assert sorted(row["f"] for row in loaded.rows) == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "says"),
+    [
+        (FloatType(), pa.array([16777217.0]), "'16777217' is a whole number that a float can't hold exactly"),
+        (FloatType(), pa.array([16777217]), "'16777217' is a whole number that a float can't hold exactly"),
+        (FloatType(), pa.array(["1.5e300"]), "'1.5e300' is outside the range of a float (1.4e-45 to 3.4e38)"),
+        (FloatType(), pa.array([1e-300]), "'1e-300' is outside the range of a float (1.4e-45 to 3.4e38)"),
+        (FloatType(), pa.array(["12a"]), "'12a' is not a number (float)"),
+        (DoubleType(), pa.array([2**53 + 1]), "'9007199254740993' is a whole number that a double can't hold exactly"),
+        (DoubleType(), pa.array(["1e400"]), "'1e400' is outside the range of a double (4.9e-324 to 1.8e308)"),
+    ],
+    ids=str,
+)
+def test_why_a_number_is_set_aside_is_said_as_it_is(load, kind: IcebergType, values: Any, says: str) -> None:
+    loaded = load(parquet(n=pa.array([1]), f=values), format=Format.PARQUET, schema=table(kind))
+    assert [row["reason"] for row in loaded.rejects] == [says]
+    if not isinstance(values[0].as_py(), float):
+        assert [row["reason"] for row in load(f"n,f\n1,{values[0]}\n", schema=table(kind)).rejects] == [says]
