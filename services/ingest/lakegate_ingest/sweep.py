@@ -43,6 +43,7 @@ async def sweep(settings: IngestSettings) -> bool:
             "leftovers": leftovers.clean_all_due,
             "stray-copies": leftovers.remove_stray_copies,
             "uploads": uploads.sweep_all,
+            "stray-uploads": uploads.remove_strays,
         }
         if settings.kafka.bootstrap is not None:
             # a suite without Kafka need not pay for the import of what streams take

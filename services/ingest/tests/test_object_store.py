@@ -7,6 +7,7 @@ import gzip
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,13 +16,18 @@ import asyncpg
 import httpx
 import obstore
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from lakegate_chassis.objectstore import ObjectStoreSettings, open_store
+from lakegate_chassis.postgres import close_pool, open_pool
+from lakegate_chassis.settings import PostgresSettings
 from lakegate_chassis.testing import eventually, serving
 from lakegate_contracts.identity import DELEGATION_TYPE, Principal
 from lakegate_ingest.app import create_app
-from lakegate_ingest.settings import BodySettings, JobSettings, QuarantineSettings, SpoolSettings
+from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.settings import BodySettings, JobSettings, QuarantineSettings, SpoolSettings, UploadSettings
+from lakegate_ingest.uploads.service import Uploads
 
 from .conftest import Api, Gate, Identity, Process, Settings, catalog_process, make_api
 
@@ -295,6 +301,33 @@ async def test_what_is_sent_by_a_url_after_its_file_was_loaded_is_deleted_when_t
         await eventually(forgotten)
     finally:
         await admin.close()
+
+
+def swept() -> float:
+    return REGISTRY.get_sample_value("lakegate_ingest_uploads_deleted_total") or 0.0
+
+
+async def test_what_arrives_after_the_last_look_is_found_and_other_uploads_are_left_alone(
+    api: Api, location: str, objects: ObjectStoreSettings, database: Any
+) -> None:
+    waiting, late = await presigned(api), await presigned(api)
+    admin = await asyncpg.connect(database.admin_url)
+    try:
+        await admin.execute("DELETE FROM ingest.upload_expiries WHERE upload_id = $1", UUID(late["upload_id"]))
+    finally:
+        await admin.close()
+    for upload in (waiting, late):
+        assert await put(upload["url"], ROWS) == 200
+    pool = await open_pool(PostgresSettings(url=SecretStr(database.url("ingest"))), "ingest")
+    warehouse = Warehouse(location, objects)
+    before = swept()
+    with ThreadPoolExecutor(1) as threads:
+        uploads = Uploads(pool, warehouse, UploadSettings(), BodySettings(), threads)
+        assert await uploads.remove_strays() >= 1  # other tests may have left some, too
+    await close_pool(pool)
+    [kept] = keys(location, objects, f"_uploads/{api.tenant}")
+    assert kept.endswith(waiting["upload_id"])
+    assert swept() > before
 
 
 async def test_a_repeated_load_of_an_upload_gives_the_first_receipt(

@@ -156,6 +156,13 @@ class RemoteSpool:
                         found[UUID(load_id)] = tenant
         return found
 
+    def uploads(self) -> Iterator[dict[UUID, str]]:
+        """All uploads that have files here, with their tenants, in pages of the store."""
+        with store_errors():
+            for page in obstore.list(self.store, UPLOADS):
+                parts = (item["path"].split("/", 2) for item in page)
+                yield {UUID(upload_id): tenant for _, tenant, upload_id in parts}
+
     def _listed(self, folder: str) -> list[str]:
         with store_errors():
             return [item["path"] for page in obstore.list(self.store, folder) for item in page]

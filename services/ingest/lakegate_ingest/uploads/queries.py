@@ -64,6 +64,12 @@ async def due(connection: Any, limit: int) -> list[tuple[UUID, str]]:
     return [(record["upload_id"], record["tenant"]) for record in records]
 
 
+async def awaited(connection: Any, upload_ids: list[UUID]) -> set[UUID]:
+    """Those of them that a sweep will come to."""
+    records = await connection.fetch("SELECT upload_id FROM upload_expiries WHERE upload_id = ANY($1)", upload_ids)
+    return {record["upload_id"] for record in records}
+
+
 async def delete_upload(connection: Any, upload_id: UUID, late: timedelta) -> bool:
     """Its file is deleted. While its URL may still bring another, only the expiry is kept, for one more look.
 

@@ -30,6 +30,8 @@ from lakegate_ingest.uploads.schemas import DownloadedFile, DownloadPage, Upload
 SWEPT_AT_ONCE = 50
 # The store looks at a URL's end when a request begins; the body may take its time.
 LATE = timedelta(hours=1)
+# Each look lists all uploads in the object store.
+STRAY_LOOK_SECONDS = 600.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -149,8 +151,13 @@ class Uploads:
 
         What is sent by a URL whose file was loaded already is deleted once the URL has ended.
         """
+        loop = asyncio.get_running_loop()
+        next_stray_look = 0.0
         while True:
             await self.sweep_once()
+            if loop.time() >= next_stray_look:
+                next_stray_look = loop.time() + STRAY_LOOK_SECONDS
+                await self.remove_strays()
             await asyncio.sleep(every_seconds)
 
     async def sweep_all(self) -> int:
@@ -177,6 +184,24 @@ class Uploads:
             if last:
                 UPLOADS_SWEPT.inc()
         return len(due)
+
+    async def remove_strays(self) -> int:
+        """Files without an expiry, as of a request that took longer than LATE; how many. A page of them at a time."""
+        if self._remote is None:
+            return 0
+        removed = 0
+        pages = self._remote.uploads()
+        try:
+            while (page := await self._in_thread(next, pages, None)) is not None:
+                async with acquire(self._pool) as connection:
+                    awaited = await queries.awaited(connection, list(page))
+                for upload_id in page.keys() - awaited:
+                    await self._in_thread(self._remote.remove_upload, page[upload_id], upload_id)
+                    UPLOADS_SWEPT.inc()
+                    removed += 1
+        except StoreUnavailable:
+            log.warning("stray_uploads_wait", reason="object store unavailable", removed=removed)
+        return removed
 
     async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))
