@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, SecretStr
 
 from lakegate_catalog.settings import CatalogSettings
@@ -45,6 +46,11 @@ FILES = {
 }
 # Names of folders, each a whole Secret.
 FOLDERS = {"gateway": ["token.private_key"]}
+# Values that `null` may take away: what the templates have a word of their own for, and what is somebody's choice.
+MAY_GO = {
+    "global", "settings", "secretSettings", "secretFiles", "secretFolders", "resources",
+    "postgres", "kafka", "mongodb", "objectStore", "traces",
+}  # fmt: skip
 # No secrets by type, but they hold some or come with them.
 ALSO_SECRET = {"kafka.username", "objects.access_key_id"}
 
@@ -224,7 +230,7 @@ def service(name: str) -> Schema:
                 "resources": RESOURCES,
             }
         ),
-        "disruption": obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"]}}),
+        "disruption": obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]{1,3}%$"}}),
         "spread": listed(
             obj(
                 {
@@ -350,7 +356,7 @@ def base() -> Schema:
         ),
         "priorityClasses": obj({"create": FLAG, "front": priority, "work": priority}),
         "quota": obj({"enabled": FLAG, "hard": FOREIGN, "containerDefaults": FOREIGN}),
-        "rules": obj({"labels": STRINGS}),
+        "rules": obj({"labels": STRINGS, "runbookUrl": text(pattern=r"^(https?://\S+)?$")}),
         "dashboards": obj({"labels": STRINGS}),
     }
     return document("Values of what carries no version", properties)
@@ -367,6 +373,23 @@ def document(title: str, properties: Schema) -> Schema:
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": title, **obj(properties)}
 
 
+def demanded(schema: Schema, defaults: dict[str, Any]) -> Schema:
+    """The schema with what has a default as required: `null` takes a default away, and templates would stumble there.
+
+    Texts and lists may go: the templates take nothing for an empty one.
+    """
+    parts, required = dict(schema["properties"]), set(schema.get("required", []))
+    for name, default in defaults.items():
+        if name in MAY_GO:
+            continue
+        if isinstance(default, dict) and "properties" in parts[name]:
+            parts[name] = demanded(parts[name], default)
+            required.add(name)
+        elif isinstance(default, int | float):
+            required.add(name)
+    return {**schema, "properties": parts, **({"required": sorted(required)} if required else {})}
+
+
 def generated() -> dict[Path, str]:
     """Each file and what should be in it."""
     schemas = {
@@ -375,8 +398,14 @@ def generated() -> dict[Path, str]:
         "lakegate": umbrella(),
     }
     return {
-        HERE / chart / "values.schema.json": json.dumps(schema, indent=1) + "\n" for chart, schema in schemas.items()
+        HERE / chart / "values.schema.json": json.dumps(demanded(schema, _defaults(chart)), indent=1) + "\n"
+        for chart, schema in schemas.items()
     }
+
+
+def _defaults(chart: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((HERE / chart / "values.yaml").read_text())
+    return found
 
 
 def main() -> None:

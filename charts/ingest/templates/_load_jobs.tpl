@@ -12,9 +12,10 @@
 {{- if empty .Values.loadJobs.sizes -}}
 {{- fail "ingest: loadJobs.sizes is empty: name the resources of a worker for at least one size." -}}
 {{- end -}}
-{{- range .Values.loadJobs.sizes -}}
+{{- range $index, $_ := .Values.loadJobs.sizes -}}
+{{- include "lakegate.resourcesCheck" (dict "place" (printf "ingest.loadJobs.sizes[%d].resources" $index) "resources" .resources) -}}
 {{- $limit := .resources.limits.memory -}}
-{{- $mib := include "ingest.mebibytes" $limit -}}
+{{- $mib := include "lakegate.mebibytes" $limit -}}
 {{- if lt (int $mib) (int (add .engineMib 200)) -}}
 {{- fail (printf "ingest: a worker of loadJobs.sizes (fromGib %v) has %s, but its engine takes %v MiB and the process itself 200: it would be killed." .fromGib $limit .engineMib) -}}
 {{- end -}}

@@ -32,7 +32,7 @@ As a context, not as text: {Chart, Values, Release, Capabilities} is set in `.ho
 {{/* What it holds, what its engines take, and the process itself have to fit into the container's limit. */}}
 {{- define "ingest.streamWorkerMemoryCheck" -}}
 {{- $needed := add (include "ingest.streamMemory" .Values.settings) 200 -}}
-{{- if lt (int (include "ingest.mebibytes" .Values.resources.limits.memory)) (int $needed) -}}
+{{- if lt (int (include "lakegate.mebibytes" .Values.resources.limits.memory)) (int $needed) -}}
 {{- fail (printf "ingest: streamWorker.resources.limits.memory is %s, but what it holds (settings.streams.held_bytes), its engines (settings.engine.memory_bytes for each of settings.streams.commits_at_once) and the process itself need %dMi: it would be killed." .Values.resources.limits.memory $needed) -}}
 {{- end -}}
 {{- end }}
@@ -43,8 +43,4 @@ As a context, not as text: {Chart, Values, Release, Capabilities} is set in `.ho
 {{- $held := int64 ((.streams).held_bytes | default 402653184) -}}
 {{- $atOnce := int ((.streams).commits_at_once | default 2) -}}
 {{- div (add $held (mul $engine $atOnce)) 1048576 -}}
-{{- end }}
-
-{{- define "ingest.mebibytes" -}}
-{{- ternary (mul (int (trimSuffix "Gi" .)) 1024) (int (trimSuffix "Mi" .)) (hasSuffix "Gi" .) -}}
 {{- end }}

@@ -14,7 +14,44 @@
 {{- if and .Values.warehouseVolume.create (not (include "lakegate.warehouseFolder" .)) -}}
 {{- fail (printf "base.warehouseVolume.create is true, but the warehouse (global.warehouse.location: %s) is no folder." (((.Values.global).warehouse).location | default "not set")) -}}
 {{- end -}}
+{{- include "base.policyChecks" . -}}
+{{- include "lakegate.resourcesCheck" (dict "place" "base.provision.resources" "resources" .Values.provision.resources) -}}
+{{- include "lakegate.labelsCheck" (dict "place" "base.rules.labels" "labels" .Values.rules.labels) -}}
+{{- include "lakegate.labelsCheck" (dict "place" "base.dashboards.labels" "labels" .Values.dashboards.labels) -}}
+{{- include "lakegate.labelsCheck" (dict "place" "global.monitoring.labels" "labels" (((.Values.global).monitoring).labels)) -}}
 {{- if and .Values.quota.enabled (empty .Values.quota.hard) -}}
 {{- fail "base.quota is enabled and base.quota.hard is empty: say how much, as {requests.cpu: \"8\", limits.memory: 16Gi}." -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whatever the suite is told to use has to be let through: a pod that is kept from it only sees time-outs. */}}
+{{- define "base.policyChecks" -}}
+{{- $policies := .Values.networkPolicies -}}
+{{- if $policies.enabled -}}
+{{- range $server, $use := include "base.serversInUse" . | fromYaml -}}
+{{- $target := get $policies $server | default dict -}}
+{{- if empty $target.to -}}
+{{- fail (printf "%s, but base.networkPolicies.%s.to is empty: the default-deny policy would keep every pod from it. Say where it is: base.networkPolicies.%s={to: [{ipBlock: {cidr: 10.0.0.5/32}}], ports: [%v]} outside the cluster, {to: [{podSelector: {matchLabels: {app.kubernetes.io/name: NAME}}}], ports: [%v]} for pods of this namespace." $use.because $server $server (first $use.ports) (first $use.ports)) -}}
+{{- end -}}
+{{- /* A policy sees the port of the pod, which behind a Service may be another: only of addresses it is known. */ -}}
+{{- $addresses := true -}}
+{{- range $target.to }}{{- if not .ipBlock }}{{- $addresses = false }}{{ end }}{{ end -}}
+{{- range $port := $use.ports -}}
+{{- $open := not $addresses -}}
+{{- range $target.ports }}{{- if eq (int .) (int $port) }}{{- $open = true }}{{ end }}{{ end -}}
+{{- if not $open -}}
+{{- fail (printf "%s, at port %v, but base.networkPolicies.%s.ports (%s) does not let it through. Add %v to base.networkPolicies.%s.ports." $use.because $port $server (join ", " $target.ports) $port $server) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if empty $policies.monitoringFrom -}}
+{{- fail "base.networkPolicies.monitoringFrom is empty, which in a NetworkPolicy means everybody: name who reads metrics, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]." -}}
+{{- end -}}
+{{- if empty $policies.dns.to -}}
+{{- fail "base.networkPolicies.dns.to is empty, which in a NetworkPolicy means everywhere: name the DNS server's pods, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]." -}}
+{{- end -}}
+{{- if and (empty .Values.rollout.apiServer.to) (or (eq .Values.mode "blueGreen") ((.Values.global).loadJobs).enabled) -}}
+{{- fail "base.rollout.apiServer.to is empty, which in a NetworkPolicy means everywhere: name the addresses of `kubectl get endpointslices kubernetes`, as [{ipBlock: {cidr: 10.0.0.1/32}}]." -}}
+{{- end -}}
 {{- end -}}
 {{- end }}

@@ -41,3 +41,35 @@ app.kubernetes.io/component: {{ .component }}
 lakegate.io/colour: {{ . }}
 {{- end }}
 {{- end }}
+
+{{/*
+The data servers that these values lead to: why, and at which ports. MongoDB's address is a setting of the catalog, and
+looked at in the umbrella.
+*/}}
+{{- define "base.serversInUse" -}}
+{{- $global := .Values.global | default dict -}}
+postgres: {because: Lakegate keeps its state in PostgreSQL, ports: [{{ first (.Values.networkPolicies.postgres | default (dict "ports" (list 5432))).ports }}]}
+{{- with ($global.kafka).bootstrap }}
+kafka:
+  because: {{ printf "global.kafka.bootstrap is %s" . | quote }}
+  ports:
+    {{- range splitList "," . }}
+    - {{ regexFind "[0-9]+$" . | default "9092" }}
+    {{- end }}
+{{- end }}
+{{- $location := ($global.warehouse).location | default "file://" }}
+{{- if not (hasPrefix "file:" $location) }}
+objectStore:
+  because: {{ printf "global.warehouse.location is %s" $location | quote }}
+  ports: [{{ include "base.portOf" ((($global.warehouse).options).endpoint | default "https://") }}]
+{{- end }}
+{{- with ($global.trace).endpoint }}
+traces:
+  because: {{ printf "global.trace.endpoint is %s" . | quote }}
+  ports: [{{ include "base.portOf" . }}]
+{{- end }}
+{{- end }}
+
+{{- define "base.portOf" -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" (urlParse .).host) | default (ternary "80" "443" (hasPrefix "http://" .)) -}}
+{{- end }}

@@ -27,6 +27,17 @@
 {{- if and (eq ($global.environment | default "dev") "prod") $values.development.sync -}}
 {{- fail (printf "%s: development.sync runs code that can be changed in the pod; that is for development, not for production." $name) -}}
 {{- end -}}
+{{- include "lakegate.resourcesCheck" (dict "place" (printf "%s.resources" $name) "resources" $values.resources) -}}
+{{- include "lakegate.resourcesCheck" (dict "place" (printf "%s.sweep.resources" .root.Chart.Name) "resources" $values.sweep.resources) -}}
+{{- with $values.migration -}}
+{{- include "lakegate.resourcesCheck" (dict "place" (printf "%s.migration.resources" $name) "resources" .resources) -}}
+{{- end -}}
+{{- include "lakegate.labelsCheck" (dict "place" (printf "%s.podLabels" $name) "labels" $values.podLabels) -}}
+{{- include "lakegate.labelsCheck" (dict "place" (printf "%s.podAnnotations" $name) "labels" $values.podAnnotations) -}}
+{{- include "lakegate.labelsCheck" (dict "place" "global.monitoring.labels" "labels" ($global.monitoring).labels) -}}
+{{- if and $values.disruption.enabled (lt (int (trimSuffix "%" (toString $values.disruption.maxUnavailable))) 1) -}}
+{{- fail (printf "%s: disruption.maxUnavailable is %v: no pod could ever be evicted, and a node drain would wait for ever. Set it to 1 or more, or %s.disruption.enabled=false." $name $values.disruption.maxUnavailable $name) -}}
+{{- end -}}
 {{- $drain := $values.drain -}}
 {{- /* 35 s: what a service gives to requests under way, the longest of which waits 30 s for its load */ -}}
 {{- $needed := add $drain.preStopSeconds (ceil $drain.seconds) 35 -}}

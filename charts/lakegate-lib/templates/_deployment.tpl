@@ -17,6 +17,12 @@ metadata:
 spec:
   {{- if not (or $values.autoscaling.enabled $values.keda.enabled) }}
   replicas: {{ $values.replicas }}
+  {{- else }}
+  {{- /* A field that was in the manifest before and is not now is taken away, and 1 is the API server's default: so the
+         number that the autoscaler has chosen is said again. */}}
+  {{- with lookup "apps/v1" "Deployment" $root.Release.Namespace (include "lakegate.name" $root) }}
+  replicas: {{ .spec.replicas }}
+  {{- end }}
   {{- end }}
   revisionHistoryLimit: 5
   # a new pod is ready before an old one goes; one that never gets ready fails the release

@@ -60,6 +60,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- $global := .Values.global | default dict -}}
 {{- $registry := ($global.image).registry | default "localhost" -}}
 {{- $image := .Values.image -}}
+{{- if and (not $image.digest) (eq ($image.tag | default ($global.image).tag) "latest") -}}
+{{- fail (printf "the image %s has the tag latest: nobody could say what runs, a node that has an older one would keep it, and there would be nothing to roll back to. Name a version or a digest (global.image.tag, or the tag or digest of the image)." $image.repository) -}}
+{{- end -}}
 {{- if $image.digest -}}
 {{- printf "%s/%s@%s" $registry $image.repository $image.digest -}}
 {{- else -}}
