@@ -161,11 +161,17 @@ image-%:
 # of the deployed gateway, as this machine reaches it
 E2E_URL ?= http://127.0.0.1:8080
 NAMESPACE ?= lakegate
+# six times as long as they took on two cores that were shared
+E2E_SECONDS ?= 1800
 
 .PHONY: cluster-e2e
 cluster-e2e: $(VENV)/.dev ## Run the journeys of tests/e2e against the suite in a cluster (KUBECONFIG, NAMESPACE, E2E_URL)
-	@key=$$(kubectl --namespace $(NAMESPACE) get secret lakegate-admin-key -o jsonpath='{.data.key}' | base64 -d) \
-	  && E2E_URL=$(E2E_URL) E2E_KEY=$$key $(BIN)/python -m pytest tests/e2e
+	@set -o pipefail; \
+	key=$$(kubectl --namespace $(NAMESPACE) --request-timeout 20s get secret lakegate-admin-key -o jsonpath='{.data.key}' | base64 -d) && test -n "$$key" || { \
+	  echo "There is no key of the Secret lakegate-admin-key in the namespace $(NAMESPACE): see what kubectl says above, name another NAMESPACE or KUBECONFIG, or make it (lakegate cluster secrets)"; exit 1; }; \
+	E2E_URL=$(E2E_URL) E2E_KEY=$$key timeout --kill-after 30 $(E2E_SECONDS) $(BIN)/python -m pytest tests/e2e; code=$$?; \
+	if [ $$code = 124 ]; then echo "The journeys took more than $(E2E_SECONDS) s: see what the gateway at $(E2E_URL) answers, or give them more time (E2E_SECONDS=3600)"; fi; \
+	exit $$code
 
 .PHONY: dashboards
 dashboards: $(VENV)/.dev ## Write Grafana's dashboards anew (k8s/monitoring/dashboards)

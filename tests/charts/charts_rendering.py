@@ -11,7 +11,8 @@ CHARTS = ROOT / "charts"
 UMBRELLA = CHARTS / "lakegate"
 ENVIRONMENTS = ("dev", "staging", "prod")
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
-KAFKA = "global.kafka.bootstrap=kafka:9092"
+# brokers, and that the policies let pods reach them
+KAFKA = "global.kafka.bootstrap=kafka:9092,base.networkPolicies.kafka.to[0].ipBlock.cidr=10.0.0.0/8"
 Document = dict[str, Any]
 
 

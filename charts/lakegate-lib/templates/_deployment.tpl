@@ -102,9 +102,20 @@ spec:
         - name: {{ $root.Chart.Name }}
           image: {{ include "lakegate.image" $root }}
           imagePullPolicy: {{ include "lakegate.pullPolicy" $root }}
-          {{- with .args }}
+          {{- $args := .args | default (list (printf "lakegate_%s" (include "lakegate.package" $root))) }}
+          {{- if $values.development.sync }}
+          # the service is a child, which SIGHUP has ended and started anew: a container that ends for each changed file
+          # is in CrashLoopBackOff after a few
+          command:
+            - /opt/lakegate/bin/python
+            - -c
+            - |
+              {{- include "lakegate.restarter" . | nindent 14 }}
           args:
-            {{- toYaml . | nindent 12 }}
+            {{- toYaml $args | nindent 12 }}
+          {{- else if .args }}
+          args:
+            {{- toYaml .args | nindent 12 }}
           {{- end }}
           securityContext:
             {{- include "lakegate.containerSecurity" $root | nindent 12 }}
@@ -122,6 +133,7 @@ spec:
               value: /sync
             {{- end }}
             {{- include "lakegate.secretEnvironment" $root | nindent 12 }}
+          {{- if not $values.development.sync }}
           # has it opened its pools and read its keys? Up to two minutes.
           startupProbe:
             httpGet:
@@ -138,6 +150,7 @@ spec:
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3
+          {{- end }}
           # can it serve now? Not while it drains or its database is away (checked for 2 s at most).
           readinessProbe:
             httpGet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lakegate.doctor import cluster, helm, install, rights
+from lakegate.doctor import cluster, helm, install, policies, rights
 from lakegate.doctor.findings import Finding, failed, fine, unknown
 from lakegate.doctor.helm import Chart, HelmFailed
 from lakegate.doctor.needs import Needs, needs_of
@@ -34,6 +34,9 @@ def examine(api: Api, namespace: str, chart: Chart | None) -> Iterator[Finding]:
     yield from cluster.names(api, needs)
     yield from cluster.policies(api, needs)
     if needs is not None:
+        yield from policies.servers(api, namespace, needs)
+        yield from policies.peers(api, needs)
+        yield from policies.api_server(api, needs)
         yield from install.kinds(served, needs)
         yield from install.storage(api, namespace, needs)
         yield from install.classes(api, needs)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lakegate.doctor.helm import Document
 from lakegate.rollout.job import KEY_SECRET
-from lakegate.rollout.objects import COLOUR, labels, notes_of
+from lakegate.rollout.objects import COLOUR, PART_OF, labels, notes_of
 
 ROLLOUT_ROLE = "lakegate-rollout"
 DNS_POLICY = "lakegate-dns"
+# whose peers are a controller's or Prometheus' namespace; the second only matters where something is to be scraped
+CLIENTS_POLICY, METRICS_POLICY = "lakegate-gateway-clients", "lakegate-metrics"
+# what talks to the API server
+API_POLICIES = ("lakegate-rollout", "lakegate-ingest-calls-api-server")
 _DEFAULT_CLASS = ""
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 @dataclass
@@ -19,7 +25,9 @@ class Needs:
     """Names as keys, so that each is looked up once.
 
     secrets: keys that are read of each; kinds: (apiVersion, kind); claims: those that no manifest here makes;
-    storage: classes of the claims that are made, "" for the default one; dns_ports: None without a policy.
+    storage: classes of the claims that are made, "" for the default one; dns_ports: None without a policy;
+    servers: data servers that pods are told to use, each with the variable that says so, by the name of its policy;
+    namespaces: those that policies name as peers, each with its policy; api_server: rules of policies towards it.
     """
 
     kinds: set[tuple[str, str]] = field(default_factory=set)
@@ -32,6 +40,9 @@ class Needs:
     rules: list[Document] = field(default_factory=list)
     policies: bool = False
     dns_ports: set[int] | None = None
+    servers: dict[str, str] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    api_server: list[Document] = field(default_factory=list)
     rollout: bool = False
 
 
@@ -46,6 +57,8 @@ def needs_of(documents: list[Document], namespace: str) -> Needs:
         _of_kind(needs, document, namespace)
         for pod in _pods(document):
             _of_pod(needs, pod)
+    if not {"ServiceMonitor", "PodMonitor"} & made.keys():
+        needs.namespaces = {name: policy for name, policy in needs.namespaces.items() if policy != METRICS_POLICY}
     needs.claims -= made.get("PersistentVolumeClaim", set())
     needs.priorities -= made.get("PriorityClass", set())
     for name in made.get("Secret", set()):
@@ -71,10 +84,44 @@ def _of_kind(needs: Needs, document: Document, namespace: str) -> None:
         case "Role":
             needs.rules += document["rules"]
             needs.rollout = needs.rollout or document["metadata"]["name"] == ROLLOUT_ROLE
+        case "ConfigMap":
+            _of_variables(needs, document.get("data") or {})
+        case "Deployment":
+            needs.servers.setdefault("lakegate-to-postgres", "every service")
         case "NetworkPolicy":
             needs.policies = True
-            if document["metadata"]["name"] == DNS_POLICY:
-                needs.dns_ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+            _of_policy(needs, document["metadata"]["name"], spec)
+
+
+def _of_variables(needs: Needs, data: dict[str, str]) -> None:
+    for name, value in data.items():
+        if name.endswith("_KAFKA__BOOTSTRAP"):
+            needs.servers["lakegate-to-kafka"] = f"{name}={value}"
+        elif name.endswith("_TRACE__ENDPOINT"):
+            needs.servers["lakegate-to-traces"] = f"{name}={value}"
+        elif name == "CATALOG_WAREHOUSE__LOCATION" and not value.startswith("file:"):
+            needs.servers["lakegate-to-object-store"] = f"{name}={value}"
+
+
+def _of_policy(needs: Needs, name: str, spec: Document) -> None:
+    if name == DNS_POLICY:
+        needs.dns_ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+    if name in (CLIENTS_POLICY, METRICS_POLICY):
+        for rule in spec["ingress"]:
+            for peer in rule.get("from") or []:
+                wanted = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+                if _NAMESPACE_NAME in wanted:
+                    needs.namespaces[wanted[_NAMESPACE_NAME]] = name
+    if name in API_POLICIES:
+        # the driver's other rules are for our own pods
+        needs.api_server += [
+            rule for rule in spec["egress"] if not any(_is_ours(peer) for peer in rule.get("to") or [])
+        ]
+
+
+def _is_ours(peer: Document) -> bool:
+    selector = peer.get("podSelector") or {}
+    return PART_OF in json.dumps(selector)
 
 
 def _pods(document: Document) -> Iterator[Document]:

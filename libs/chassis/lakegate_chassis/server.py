@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import Annotated, cast
 
 import uvicorn
 import uvloop
-from fastapi import APIRouter, FastAPI, Header, HTTPException, Response
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 from prometheus_client import REGISTRY, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
@@ -26,7 +27,7 @@ from lakegate_chassis.eventlog.turn import Turn, turn_routes
 from lakegate_chassis.health import Health
 from lakegate_chassis.logs import log
 from lakegate_chassis.metrics import LOOP_LAG
-from lakegate_chassis.problems import install_problem_handlers
+from lakegate_chassis.problems import Forbidden, install_problem_handlers
 from lakegate_chassis.protocol import ServerProtocol
 from lakegate_chassis.settings import ServiceSettings
 
@@ -169,7 +170,12 @@ def management_app(routes: APIRouter | None, turn: Turn | None = None) -> FastAP
         return LogLevel(level=logs.level())
 
     @app.put("/loglevel")
-    async def put_level(wanted: LogLevel) -> LogLevel:
+    async def put_level(request: Request, wanted: LogLevel) -> LogLevel:
+        # a policy of the network lets Prometheus in by port, for metrics; to change something is not its business
+        if request.client is None or not ip_address(request.client.host).is_loopback:
+            raise Forbidden(
+                "The log level is changed from the process's own machine or pod: kubectl port-forward POD, then PUT to 127.0.0.1."
+            )
         if wanted.level not in logs.LEVELS:
             raise HTTPException(422, f"level is one of {', '.join(logs.LEVELS)}")
         logs.set_level(wanted.level)

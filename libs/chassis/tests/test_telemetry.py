@@ -274,3 +274,15 @@ async def test_the_log_level_is_changed_at_run_time() -> None:
         refused = await client.put("/loglevel", json={"level": "loud"})
     assert refused.status_code == 422
     assert "debug, info, warning, error" in refused.json()["detail"]
+
+
+async def test_who_may_read_metrics_does_not_change_the_log_level() -> None:
+    before = logs.level()
+    app = management_app(None)
+    prometheus = httpx.ASGITransport(app, client=("10.1.0.7", 40000))
+    async with httpx.AsyncClient(transport=prometheus, base_url="http://catalog:9081") as client:
+        refused = await client.put("/loglevel", json={"level": "debug"})
+        assert (await client.get("/metrics")).status_code == 200
+    assert refused.status_code == 403
+    assert "kubectl port-forward" in refused.json()["detail"]
+    assert logs.level() == before
