@@ -230,7 +230,9 @@ def service(name: str) -> Schema:
                 "resources": RESOURCES,
             }
         ),
-        "disruption": obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]{1,3}%$"}}),
+        "disruption": obj(
+            {"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]{1,3}%$"}}
+        ),
         "spread": listed(
             obj(
                 {

@@ -25,7 +25,9 @@ def run(folder: Path, kubectl: str, python: str = "exit 0", **options: str) -> s
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("kubectl", ["echo 'secrets not found' >&2; exit 1", "exit 0"], ids=["no secret", "no key in it"])
+@pytest.mark.parametrize(
+    "kubectl", ["echo 'secrets not found' >&2; exit 1", "exit 0"], ids=["no secret", "no key in it"]
+)
 def test_without_the_key_nothing_is_run(tmp_path: Path, kubectl: str) -> None:
     done = run(tmp_path, kubectl, f"touch {tmp_path / 'ran'}", NAMESPACE="elsewhere")
     assert done.returncode != 0

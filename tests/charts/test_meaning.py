@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts_rendering import SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
+from charts_rendering import KAFKA, SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
 
 from lakegate.doctor.needs import needs_of
 from lakegate.rollout.cluster import Names
@@ -333,7 +333,7 @@ def test_an_autoscaler_uses_metrics_of_the_service_where_an_adapter_serves_them(
 
 
 def test_keda_scales_on_the_lag_of_the_group_that_the_service_consumes_as(render: Render) -> None:
-    rendered = render("dev", sets=("lineage.keda.enabled=true", "global.kafka.bootstrap=kafka:9092"))
+    rendered = render("dev", sets=("lineage.keda.enabled=true", KAFKA))
     (trigger,) = rendered.one("ScaledObject")["spec"]["triggers"]
     assert trigger["metadata"]["consumerGroup"] == "lineage"
     assert trigger["metadata"]["topic"] == "lakegate.lineage"
@@ -361,6 +361,23 @@ def test_every_file_of_rules_and_dashboards_gets_into_the_cluster(render: Render
         stem = name.removesuffix(".json").replace("_", "-")
         assert name in data(rendered, f"lakegate-dashboard-{stem}")
     assert len(rendered.of("PrometheusRule")) == len(rules)
+
+
+def test_alerts_link_to_where_the_runbooks_can_be_read(render: Render) -> None:
+    def links(**options: Any) -> set[str]:
+        return {
+            rule["annotations"]["runbook_url"]
+            for document in render("prod", **options).of("PrometheusRule")
+            for group in document["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        }
+
+    pages = {path.name for path in (UMBRELLA.parents[1] / "docs" / "runbooks").glob("Lakegate*.md")}
+    assert links() == {f"docs/runbooks/{page}" for page in pages}
+    for url in ("https://git.example.com/docs/runbooks", "https://git.example.com/docs/runbooks/"):
+        told = links(sets=(f"base.rules.runbookUrl={url}",))
+        assert told == {f"https://git.example.com/docs/runbooks/{page}" for page in pages}
 
 
 def test_helm_test_runs_the_main_job_at_the_gateway_of_its_own_release(render: Render) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts_rendering import CHARTS, ENVIRONMENTS, SERVICES, Refused, Render
+from charts_rendering import CHARTS, ENVIRONMENTS, KAFKA, SERVICES, Refused, Render
 from pydantic_settings import BaseSettings
 
 from lakegate_catalog.settings import CatalogSettings
@@ -59,6 +59,12 @@ def test_every_value_of_values_yaml_is_in_the_schema_and_nothing_else_is_allowed
         ("global.publicUrl=lake.example.com", "does not match pattern"),
         ("lineage.resources.limits.memory=1G", "does not match pattern"),
         ("base.mode=bluegreen", "value must be one of 'single', 'blueGreen'"),
+        ("base.rules.runbookUrl=docs/runbooks", "does not match pattern"),
+        # null takes a default away
+        ("gateway.replicas=null", "missing property 'replicas'"),
+        ("catalog.disruption=null", "missing property 'disruption'"),
+        ("ingest.streamWorker.drain.seconds=null", "missing property 'seconds'"),
+        ("base.networkPolicies.dns=null", "missing property 'dns'"),
     ],
 )
 def test_a_value_that_is_no_value_of_ours_is_refused(render: Render, value: str, said: str) -> None:
@@ -86,6 +92,22 @@ SMALL = {
         ("dev", ("global.warehouse.location=s3://lake/tables",), "which needs no volume"),
         ("dev", ("gateway.autoscaling.enabled=true", "gateway.keda.enabled=true"), "each would undo"),
         ("dev", ("lineage.keda.enabled=true",), "global.kafka.bootstrap names no broker"),
+        ("dev", ("gateway.resources=null",), "gateway.resources.requests.cpu is not set"),
+        ("dev", ("ingest.resources=null",), "ingest.resources.requests.cpu is not set"),
+        ("dev", ("catalog.sweep.resources=null",), "catalog.sweep.resources.requests.cpu is not set"),
+        ("dev", ("lineage.migration.resources=null",), "lineage.migration.resources.requests.cpu is not set"),
+        ("dev", (KAFKA, "ingest.streamWorker.resources=null"), "streamWorker.resources.requests.cpu is not set"),
+        ("dev", ("base.provision.resources=null",), "base.provision.resources.requests.cpu is not set"),
+        ("dev", ("smokeTest.resources=null",), "smokeTest.resources.requests.cpu is not set"),
+        ("dev", ("gateway.resources.requests.cpu=2500m",), "is 2500m, which is more than limits.cpu (2)"),
+        ("dev", ("gateway.resources.requests.memory=1Gi",), "is 1Gi, which is more than limits.memory (384Mi)"),
+        ("dev", ('lineage.podLabels={"app.kubernetes.io/component":"catalog"}',), "which is the charts' own"),
+        ("dev", ('lineage.podAnnotations={"checksum/configuration":"1"}',), "which is the charts' own"),
+        ("dev", ('global.monitoring.labels={"lakegate.io/colour":"blue"}',), "which is the charts' own"),
+        ("dev", ("gateway.disruption.maxUnavailable=0",), "a node drain would wait for ever"),
+        ("dev", ("gateway.disruption.maxUnavailable=0%",), "a node drain would wait for ever"),
+        ("dev", ("global.image.tag=latest",), "there would be nothing to roll back to"),
+        ("dev", ("smokeTest.image.tag=latest",), "the image lakegate-gateway has the tag latest"),
         ("dev", ("gateway.keda.enabled=true", "global.kafka.bootstrap=kafka:9092"), "consumes no topic"),
         ("dev", ("gateway.drain.graceSeconds=30",), "a pod may need 43 s to end"),
         ("dev", ("ingest.settings.job.workers=4",), "loads would be killed"),
@@ -152,10 +174,30 @@ def test_settings_keep_their_exact_values_on_the_way_to_the_variable(render: Ren
     assert json.loads(catalog["CATALOG_WAREHOUSE__CLIENT_PROPERTIES"]) == {"s3.endpoint": "http://s3:7070"}
 
 
+def test_a_request_as_large_as_its_limit_and_half_a_core_are_taken(render: Render) -> None:
+    same = '{"requests":{"cpu":0.5,"memory":"1Gi"},"limits":{"cpu":"500m","memory":"1024Mi"}}'
+    container = render(sets=(f"gateway.resources={same}",)).one("Deployment", component="gateway")
+    assert container["spec"]["template"]["spec"]["containers"][0]["resources"] == json.loads(same)
+
+
+def test_labels_of_ones_own_are_taken_and_a_digest_is_no_tag(render: Render) -> None:
+    digest = f"sha256:{'0' * 64}"
+    sets = (
+        'gateway.podLabels={"example.com/team":"lake"}',
+        "gateway.image.tag=latest",
+        f"gateway.image.digest={digest}",
+    )
+    sets += ("gateway.disruption.maxUnavailable=10%", "gateway.migration.enabled=false")
+    rendered = render(sets=sets)
+    template = rendered.one("Deployment", component="gateway")["spec"]["template"]
+    assert template["metadata"]["labels"]["example.com/team"] == "lake"
+    assert template["spec"]["containers"][0]["image"] == f"localhost/lakegate-gateway@{digest}"
+
+
 def test_kafka_is_told_to_the_services_with_consumers_and_its_login_comes_from_a_secret(render: Render) -> None:
     secret = '{"name":"kafka","key":"password"}'
     login = tuple(f"{service}.secretSettings.kafka\\.password={secret}" for service in SERVICES[1:])
-    rendered = render(sets=("global.kafka.bootstrap=kafka:9092", "global.kafka.replication=3", *login))
+    rendered = render(sets=(KAFKA, "global.kafka.replication=3", *login))
     for service in SERVICES[1:]:
         data = rendered.named("ConfigMap", f"lakegate-{service}")["data"]
         assert data[f"{service.upper()}_KAFKA__BOOTSTRAP"] == "kafka:9092"

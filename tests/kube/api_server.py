@@ -129,8 +129,9 @@ class ApiServer:
         if path == "/version":
             return 200, {"gitVersion": self.kubernetes}
         if path == "/apis":
-            groups = [{"versions": [{"groupVersion": version}]} for version in self.served if version != "v1"]
-            return 200, {"groups": groups}
+            return 200, {"kind": "APIGroupList", "groups": [_group(name) for name in self.served if name != "v1"]}
+        if path == "/api":
+            return 200, {"kind": "APIVersions", "versions": ["v1"]}
         if path.endswith("/selfsubjectaccessreviews") and method == "POST":
             asked = body["spec"]["resourceAttributes"]
             allowed = (asked["verb"], asked["resource"]) not in self.denied
@@ -142,7 +143,8 @@ class ApiServer:
         if version not in self.served:
             return _NOTHING
         kinds = self.served[version].items()
-        return 200, {"resources": [{"kind": kind, "name": name, "namespaced": True} for kind, name in kinds]}
+        resources = [{"kind": kind, "name": name, "namespaced": True, "verbs": ["get"]} for kind, name in kinds]
+        return 200, {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
 
     def _write(
         self, method: str, kind: str, name: str, sub: str | None, body: Any, manager: str | None
@@ -170,6 +172,12 @@ class ApiServer:
             _own(patched, manager)
         stored = self.put(kind, patched)
         return 200, _copy(_scale(stored) if sub == "scale" else stored)
+
+
+def _group(group_version: str) -> Document:
+    name, _, version = group_version.partition("/")
+    known = {"groupVersion": group_version, "version": version}
+    return {"name": name, "versions": [known], "preferredVersion": known}
 
 
 class DirectApi:

@@ -53,7 +53,7 @@ def peers(api: Api, needs: Needs) -> Iterator[Finding]:
         except NotFound:
             found = f"{policy} lets the namespace {name} in, which isn't there"
             if policy == CLIENTS_POLICY:
-                remedy = "Set base.networkPolicies.gatewayFrom to the namespace of your ingress controller: no client gets in."
+                remedy = "Set base.networkPolicies.gatewayFrom to your ingress controller's: no client gets in."
                 yield failed(_AREA, found, remedy)
             else:
                 yield warning(_AREA, found, "Set base.networkPolicies.monitoringFrom to where Prometheus runs.")

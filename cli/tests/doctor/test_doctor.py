@@ -179,6 +179,7 @@ def test_kinds_that_only_some_values_ask_for_are_asked_for_with_those_values(doc
     programmed = {"conditions": [{"type": "Programmed", "status": "True"}]}
     server.put("gateways", {"metadata": {"name": "public", "namespace": "edge"}, "status": programmed})
     server.put("secrets", {"metadata": {"name": "lakegate-tls"}, "data": {"tls.crt": "eA==", "tls.key": "eA=="}})
+    server.put("namespaces", {"metadata": {"name": "ingress"}})
     done = doctor(str(CHART), *PROD, *wanted, "--json")
     assert done.exit_code == 0, findings(done)
 
@@ -241,6 +242,59 @@ def test_policies_that_nobody_is_known_to_enforce_are_a_warning(doctor: Doctor, 
     assert findings(done, "policies", state="warning")
     server.kubernetes = "v1.34.1+k3s1"
     assert findings(doctor(str(CHART), *DEV, "--json"), "policies", state="ok")
+
+
+def test_namespaces_that_policies_let_in_have_to_be_there(doctor: Doctor, server: ApiServer) -> None:
+    done = doctor(str(CHART), *PROD, "--json")
+    (clients,) = findings(done, "policies")
+    assert clients.startswith("lakegate-gateway-clients lets the namespace ingress in, which isn't there")
+    assert "base.networkPolicies.gatewayFrom" in clients
+    (metrics,) = findings(done, "policies", state="warning")
+    assert "base.networkPolicies.monitoringFrom" in metrics
+    for name in ("ingress", "monitoring"):
+        server.put("namespaces", {"metadata": {"name": name}})
+    done = doctor(str(CHART), *PROD, "--json")
+    assert not findings(done, "policies") + findings(done, "policies", state="warning")
+
+
+def test_a_colour_is_not_kept_from_what_its_own_values_name(doctor: Doctor, server: ApiServer) -> None:
+    """Its policies are the base's, which was installed with other values."""
+    blue = (*DEV, "-f", str(CHART / "releases" / "blue.yaml"), "--release", "lakegate-blue")
+    blue += ("--set", "global.kafka.bootstrap=kafka:9092")
+    # without a base no policy keeps anything from anywhere
+    assert not findings(doctor(str(CHART), *blue, "--json"), "policies")
+    for name in ("default-deny", "to-postgres"):
+        server.put("networkpolicies", {"metadata": {"name": f"lakegate-{name}"}})
+    (told,) = findings(doctor(str(CHART), *blue, "--json"), "policies")
+    assert "no lakegate-to-kafka lets pods through" in told
+    assert "KAFKA__BOOTSTRAP=kafka:9092" in told
+    assert "Set base.networkPolicies.kafka.to" in told
+    server.put("networkpolicies", {"metadata": {"name": "lakegate-to-kafka"}})
+    assert not findings(doctor(str(CHART), *blue, "--json"), "policies")
+
+
+def test_the_way_to_the_api_server_is_open_and_no_wider_than_it_need_be(doctor: Doctor, server: ApiServer) -> None:
+    addresses = {
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "endpoints": [{"addresses": ["10.9.0.1"]}],
+        "ports": [{"name": "https", "port": 6443}],
+    }
+    server.put("endpointslices", addresses)
+    base = (*DEV, "-f", str(CHART / "releases" / "base.yaml"))
+    exactly = "base.rollout.apiServer={to: [{ipBlock: {cidr: 10.9.0.1/32}}], ports: [6443]}"
+    (wide,) = findings(doctor(str(CHART), *base, "--json"), "policies", state="warning")
+    assert exactly in wide
+    elsewhere = ("--set", "base.rollout.apiServer.to[0].ipBlock.cidr=10.8.0.0/16")
+    (kept,) = findings(doctor(str(CHART), *base, *elsewhere, "--json"), "policies")
+    assert kept.endswith(f"Set {exactly}.")
+    narrow = ("--set", "base.rollout.apiServer.to[0].ipBlock.cidr=10.9.0.1/32")
+    done = doctor(str(CHART), *base, *narrow, "--json")
+    assert not findings(done, "policies") + findings(done, "policies", state="warning")
+    assert "the API server is reached, and not every address | " in findings(done, "policies", state="ok")
 
 
 def test_a_cluster_that_does_not_answer_is_exit_code_6(doctor: Doctor, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def management_app(routes: APIRouter | None, turn: Turn | None = None) -> FastAP
         # a policy of the network lets Prometheus in by port, for metrics; to change something is not its business
         if request.client is None or not ip_address(request.client.host).is_loopback:
             raise Forbidden(
-                "The log level is changed from the process's own machine or pod: kubectl port-forward POD, then PUT to 127.0.0.1."
+                "The log level is changed from the process's own pod or machine: kubectl port-forward, then 127.0.0.1."
             )
         if wanted.level not in logs.LEVELS:
             raise HTTPException(422, f"level is one of {', '.join(logs.LEVELS)}")
