@@ -82,7 +82,8 @@ class Checks:
         async def status() -> dict[str, Any]:
             return await self._get(path)
 
-        ended = await self._eventually(status, lambda found: found["lag"] == 0)
+        # what kept the stream is shown until just after the commit that ends the lag
+        ended = await self._eventually(status, lambda found: found["lag"] == 0 and not found["failure"])
         if ended["lag"] or ended["failure"] or ended["rejects"]:
             self._lost(f"{table}: lag {ended['lag']}, failure {ended['failure']}, rejects {ended['rejects']}")
         found = await self._read(table) or {}
