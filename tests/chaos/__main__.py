@@ -120,12 +120,12 @@ async def _one(stage: Stage, fault: Fault, row: Row, tag: str) -> None:
     except (NotWarm, TimeoutError, httpx.HTTPError) as error:
         # the others are still worth a table
         ledger, back = Ledger(violations=[f"the round broke off: {type(error).__name__}: {error}"]), None
-    row.add(ledger, back)
+    row.add(ledger, None if back is None else back.seconds)
     verdict = "ok" if not (ledger.lost or ledger.duplicates or ledger.violations or back is None) else "FAILED"
     _say(
         f"{fault.name}: round {row.rounds}/{row.wanted} {verdict}, {len(ledger.acknowledged())} acknowledged, "
         f"{len(ledger.lost)} lost, {len(ledger.duplicates)} doubled, back after "
-        f"{'-' if back is None else f'{back:.1f} s'} ({now() - began:.0f} s)"
+        f"{'-' if back is None else f'{back.seconds:.1f} s, {back.last} last'} ({now() - began:.0f} s)"
     )
     for item in [*ledger.lost, *ledger.duplicates, *ledger.violations][:10]:
         _say(f"    {item}")

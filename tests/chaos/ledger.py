@@ -40,6 +40,14 @@ class Refusal:
         return f"{self.status} {self.slug}" if self.status else self.slug
 
 
+@dataclass(frozen=True)
+class Back:
+    """After how long all kinds of clients were served again, and which of them was the last."""
+
+    seconds: float
+    last: str
+
+
 @dataclass
 class Ledger:
     """One round's. `violations` is what must never happen: a hang, an answer that is no problem, a wrong read."""
@@ -62,13 +70,16 @@ class Ledger:
     def acknowledged(self, kind: str | None = None) -> list[Operation]:
         return [item for item in self.operations if item.acknowledged and kind in (None, item.kind)]
 
-    def back_since(self, moment: float, kinds: set[str]) -> float | None:
+    def back_since(self, moment: float, kinds: set[str]) -> Back | None:
         """When every kind of client had something acknowledged that it began after `moment`; None: not yet."""
         first: dict[str, float] = {}
         for item in self.operations:
             if item.begun >= moment and item.acknowledged is not None:
                 first[item.kind] = min(item.acknowledged, first.get(item.kind, item.acknowledged))
-        return max(first.values()) if kinds <= first.keys() else None
+        if not kinds <= first.keys():
+            return None
+        last = max(first, key=lambda kind: first[kind])
+        return Back(first[last] - moment, last)
 
     def refused(self) -> Counter[str]:
         return Counter(refusal.words for refusal in self.refusals)

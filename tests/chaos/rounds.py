@@ -22,7 +22,7 @@ from chaos.clients import (
 from chaos.door import Door
 from chaos.faults import Fault
 from chaos.iceberg import Committer
-from chaos.ledger import Ledger, now
+from chaos.ledger import Back, Ledger, now
 from chaos.suite import Stage
 
 WARM_SECONDS = 60.0
@@ -46,8 +46,8 @@ async def prepare(stage: Stage) -> None:
         answer.raise_for_status()
 
 
-async def play(stage: Stage, fault: Fault, tag: str) -> tuple[Ledger, float | None]:
-    """The ledger of one round with its verdicts, and the seconds until everything was acknowledged again."""
+async def play(stage: Stage, fault: Fault, tag: str) -> tuple[Ledger, Back | None]:
+    """The ledger of one round with its verdicts, and how long it took until everything was acknowledged again."""
     ledger = Ledger()
     door = Door(stage.suite.url, stage.suite.key, ledger, may_cut=fault.cuts)
     stop = asyncio.Event()
@@ -81,10 +81,10 @@ async def play(stage: Stage, fault: Fault, tag: str) -> tuple[Ledger, float | No
             await asyncio.gather(*running, return_exceptions=True)
             await door.close()
         await Checks(http, ledger, tag).all(dataset)
-    return ledger, None if back is None else back - moment
+    return ledger, back
 
 
-async def _back(ledger: Ledger, moment: float, kinds: set[str], within_seconds: float) -> float | None:
+async def _back(ledger: Ledger, moment: float, kinds: set[str], within_seconds: float) -> Back | None:
     deadline = now() + within_seconds
     while now() < deadline:
         if (back := ledger.back_since(moment, kinds)) is not None:
