@@ -7,6 +7,7 @@ from dashboards.panels import (
     NS,
     NUMBER,
     PER_SECOND,
+    PROBES,
     REQUESTS,
     SECONDS,
     SHARE,
@@ -16,8 +17,6 @@ from dashboards.panels import (
     quantile,
     rate,
 )  # fmt: skip
-
-PROBES = 'route!~"/(livez|readyz|startupz|metrics|loglevel)"'
 
 
 def _objective(slo: str, title: str, description: str) -> Panel:

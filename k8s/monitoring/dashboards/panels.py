@@ -14,6 +14,8 @@ from grafana_foundation_sdk.models import dashboard as models
 # Of all expressions: an installation, by the variable of that name. ".*" also matches where there is no such label.
 NS = 'namespace=~"$namespace"'
 RATE = "[$__rate_interval]"
+# What nobody asked for: kubelets and scrapes.
+PROBES = 'route!~"/(livez|readyz|startupz|metrics|loglevel)"'
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 REQUESTS, SECONDS, BYTES, SHARE, NUMBER, PER_SECOND = "reqps", "s", "bytes", "percentunit", "short", "cps"

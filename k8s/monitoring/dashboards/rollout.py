@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards.panels import NS, NUMBER, PER_SECOND, REQUESTS, SHARE, SWITCH, Dashboard, Panel, Row, rate
+from dashboards.panels import NS, NUMBER, PER_SECOND, PROBES, REQUESTS, SHARE, SWITCH, Dashboard, Panel, Row, rate
+
+_COLOUR, _COUNTER = "lakegate_io_colour", "lakegate_http_requests_total"
+_ANSWERED = rate(_COUNTER, _COLOUR, f'{NS}, job="gateway", {PROBES}')
+_FAILED = rate(_COUNTER, _COLOUR, f'{NS}, job="gateway", {PROBES}, status=~"5.."')
 
 ROLLOUT = Dashboard(
     "rollout",
@@ -76,23 +80,13 @@ ROLLOUT = Dashboard(
                     "5xx by colour",
                     "Share of the gateway's requests, probes left out, by colour: what decides in the watch window.",
                     SHARE,
-                    [
-                        (
-                            f'sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", route!~"/(livez|readyz|startupz)", status=~"5.."}}[$__rate_interval])) / sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", route!~"/(livez|readyz|startupz)"}}[$__rate_interval]))',
-                            "{{lakegate_io_colour}}",
-                        )
-                    ],
+                    [(f"({_FAILED} or 0 * {_ANSWERED}) / {_ANSWERED}", "{{lakegate_io_colour}}")],
                 ),
                 Panel(
                     "Requests by colour",
                     "At the gateways: the switch is to be seen here.",
                     REQUESTS,
-                    [
-                        (
-                            f'sum by (lakegate_io_colour) (rate(lakegate_http_requests_total{{{NS}, job="gateway", route!~"/(livez|readyz|startupz)"}}[$__rate_interval]))',
-                            "{{lakegate_io_colour}}",
-                        )
-                    ],
+                    [(_ANSWERED, "{{lakegate_io_colour}}")],
                     stacked=True,
                 ),
             ],
