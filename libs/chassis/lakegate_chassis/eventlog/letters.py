@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
+
 from lakegate_chassis.eventlog.port import DeadLetter, Event
 from lakegate_chassis.eventlog.rows import COLUMNS, json_text, to_dead_letter
 
@@ -14,28 +16,29 @@ BURY = """
     ON CONFLICT (group_name, event_id) DO UPDATE SET reason = excluded.reason,
         attempts = d.attempts + excluded.attempts, failed_at = now(), replay_requested_at = NULL
 """
+# What an event is refused with that no row can hold: trying again is in vain.
+REFUSED = (TypeError, ValueError, OverflowError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 SELECT = f"""
     SELECT id, group_name, reason, attempts, failed_at, replay_requested_at, {COLUMNS} FROM eventlog.dead_letters
 """
 
 
 async def bury(connection: Any, group: str, event: Event, reason: str, attempts: int) -> None:
-    """Add the event, or another failure of an event that is there already."""
+    """Add the event, or another failure of an event that is there already. Raises REFUSED."""
     await connection.execute(
         BURY,
         group,
         event.id,
         event.at,
-        event.topic,
-        event.key,
-        event.type,
-        event.source,
-        event.tenant,
+        _text(event.topic),
+        _text(event.key),
+        _text(event.type),
+        _text(event.source),
+        _text(event.tenant),
         event.time,
-        event.traceparent,
+        None if event.traceparent is None else _text(event.traceparent),
         json_text(event.data),
-        # PostgreSQL's text can't hold NUL, and a reason may quote a user's data
-        reason.replace("\0", "\ufffd"),
+        _text(reason),
         attempts,
     )
 
@@ -59,5 +62,10 @@ async def settle(connection: Any, letter: DeadLetter, failure: str | None) -> No
         SET reason = $2, attempts = attempts + 1, failed_at = now(), replay_requested_at = NULL WHERE id = $1
         """,
         letter.id,
-        failure.replace("\0", "\ufffd"),
+        _text(failure),
     )
+
+
+def _text(value: str) -> str:
+    """What PostgreSQL's text can hold: no NUL and no half of a surrogate pair. A reason may quote a user's data."""
+    return value.replace("\0", "\ufffd").encode(errors="replace").decode()

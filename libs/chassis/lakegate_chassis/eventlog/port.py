@@ -12,6 +12,9 @@ from uuid import UUID, uuid4
 from lakegate_chassis import context
 from lakegate_contracts.events import EventData
 
+# Of a dead letter that is nobody's: a record that was no event of ours.
+NO_TENANT = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 
 from lakegate_chassis.eventlog.kafka.connections import END_SECONDS, Connections, end, translated
 from lakegate_chassis.eventlog.kafka.groups import Groups
 from lakegate_chassis.eventlog.kafka.positions import offsets_after
 from lakegate_chassis.eventlog.kafka.progress import Progress, from_committed
-from lakegate_chassis.eventlog.kafka.records import NotOurs, dead_letter_record, to_event
+from lakegate_chassis.eventlog.kafka.records import NotOurs, Record, dead_letter_record, position_of, stranger, to_event
 from lakegate_chassis.eventlog.kafka.topics import DEAD_LETTERS, Topics
+from lakegate_chassis.eventlog.letters import REFUSED
 from lakegate_chassis.eventlog.port import Batch, DeadLetter, Event, Rewound
 from lakegate_chassis.logs import log
 
@@ -32,10 +33,10 @@ _BATCH_BYTES = 8 << 20
 
 @dataclass
 class _Hand:
-    """The batch that was handed out: its events with their offsets, of one partition."""
+    """The batch that was handed out: the records of its events by position, of one partition."""
 
     partition: TopicPartition
-    offsets: dict[int, int]
+    records: dict[int, Any]
     done: int | None = None
 
 
@@ -130,7 +131,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         # positions before it are done, though they may be numbers of other partitions' events
         await self._set(
             hand.partition,
-            offset=hand.offsets[event.at],
+            offset=hand.records[event.at].offset,
             position=event.at - 1,
             delivered=event.at,
             attempts=attempts,
@@ -142,7 +143,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
 
     async def bury(self, event: Event, reason: str, attempts: int) -> None:
         hand = self._in_hand(event.at)
-        await self._bury(hand.partition, hand.offsets[event.at], event, reason, attempts)
+        await self._bury(hand.records[event.at], event, reason, attempts)
         await self._advance(self._in_hand(event.at), event.at)
 
     async def requested_replays(self, limit: int) -> list[DeadLetter]:
@@ -156,7 +157,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         await self._groups.settle_replay(letter, failure)
 
     def _in_hand(self, position: int) -> _Hand:
-        if self._hand is None or position not in self._hand.offsets:
+        if self._hand is None or position not in self._hand.records:
             raise Rewound(self._group)
         return self._hand
 
@@ -179,27 +180,29 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             # the event that ends the process must be alone, or its crashes are counted for another
             limit = 1
         events: list[Event] = []
-        offsets: dict[int, int] = {}
+        records: dict[int, Any] = {}
         size, last = 0, progress.position
+        largest = self._connections.settings.max_event_bytes
         while waiting and len(events) < limit and size < _BATCH_BYTES:
             record = waiting[0]
             try:
-                event = to_event(record, last)
+                event = to_event(record, last, largest)
             except NotOurs as error:
                 if events:
                     break
                 waiting.popleft()
-                await self._bury(partition, record.offset, error.event, str(error), 1)
+                await self._bury(record, error.event, str(error), 1)
                 await self._set(partition, offset=record.offset + 1)
                 continue
             waiting.popleft()
-            if event.at <= progress.floor:
+            # one that says no position may be anywhere, and is not passed over
+            if event.at <= progress.floor and position_of(record) is not None:
                 continue
             # the relay repeated a page: the same positions come again, and are one batch's end
-            if event.at in offsets:
+            if event.at in records:
                 waiting.appendleft(record)
                 break
-            offsets[event.at] = record.offset
+            records[event.at] = record
             events.append(event)
             size += len(record.value or b"")
             last = event.at
@@ -209,7 +212,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         await self._set(partition, delivered=max(last, handed.delivered), floor=0)
         if partition not in self._progress:
             return None
-        self._hand = _Hand(partition, offsets)
+        self._hand = _Hand(partition, records)
         self._at_rest.clear()
         return Batch(
             events,
@@ -225,7 +228,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         delivered = max(position, self._progress[hand.partition].delivered)
         await self._set(
             hand.partition,
-            offset=hand.offsets[position] + 1,
+            offset=hand.records[position].offset + 1,
             position=position,
             delivered=delivered,
             attempts=0,
@@ -257,7 +260,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             partition, done = self._hand.partition, self._hand.done
             progress = self._progress[partition]
             if done > progress.position:
-                offset = self._hand.offsets[done] + 1
+                offset = self._hand.records[done].offset + 1
                 self._progress[partition] = replace(progress, offset=offset, position=done, attempts=0)
         left = {
             partition: made.left()
@@ -287,7 +290,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             high = self._consumer.highwater(partition)
             if high is not None:
                 behind += max(high - progress.offset, 0)
-        in_hand = len(self._hand.offsets) if self._hand else 0
+        in_hand = len(self._hand.records) if self._hand else 0
         return max(behind - in_hand, 0)
 
     async def _follow_the_group(self) -> None:
@@ -339,26 +342,38 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             self._fetched.pop(partition, None)
         self._progress |= begun
 
-    async def _bury(self, partition: TopicPartition, offset: int, event: Event, reason: str, attempts: int) -> None:
+    async def _bury(self, record: Any, event: Event, reason: str, attempts: int) -> None:
         """First the row that can be replayed, then the record for who watches the topic; both may come twice."""
-        await self._groups.bury(self._group, event, reason, attempts)
+        try:
+            await self._groups.bury(self._group, event, reason, attempts)
+        except REFUSED as error:
+            # it must not hold the group back for ever: its row says which record it is
+            log.warning("dead_letter_cut", group=self._group, event_id=str(event.id), error=f"{error}")
+            await self._groups.bury(self._group, stranger(record, event.at), reason, attempts)
         letter = DeadLetter(0, self._group, event, reason, attempts, datetime.now(UTC), None)
-        record = dead_letter_record(letter, partition.partition, offset)
-        topic = event.topic + DEAD_LETTERS
+        topic = record.topic + DEAD_LETTERS
         await self._topics.ensure([topic])
-        await self._within(lambda: self._produce(topic, record))
+        try:
+            await self._produce(topic, dead_letter_record(record, letter, whole=True))
+        except MessageSizeTooLargeError:
+            # a producer counts on with a record that a broker has refused, and is out of step then
+            await self._ends.aclose()
+            self._producer = None
+            await self._produce(topic, dead_letter_record(record, letter, whole=False))
 
-    async def _produce(self, topic: str, record: Any) -> None:
-        if self._producer is None:
-            self._producer = await self._ends.enter_async_context(self._connections.producer())
-        await self._producer.send_and_wait(
-            topic, record.value, key=record.key, headers=record.headers, timestamp_ms=record.timestamp_ms
-        )
-
-    async def _within(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _produce(self, topic: str, record: Record) -> None:
+        """Raises MessageSizeTooLargeError, and ConnectionError for all else."""
         try:
             with translated():
                 async with asyncio.timeout(self._connections.settings.request_seconds):
-                    await work()
+                    if self._producer is None:
+                        self._producer = await self._ends.enter_async_context(self._connections.producer())
+                    await self._producer.send_and_wait(
+                        topic, record.value, key=record.key, headers=record.headers, timestamp_ms=record.timestamp_ms
+                    )
         except TimeoutError as error:
             raise ConnectionError("Kafka: the dead letter was not acknowledged in time") from error
+        except ConnectionError as error:
+            if isinstance(error.__cause__, MessageSizeTooLargeError):
+                raise error.__cause__ from None
+            raise

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span
 from lakegate_chassis import tracing
 from lakegate_chassis.eventlog import metrics
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
-from lakegate_chassis.eventlog.kafka.records import Record, partition_of, to_record
+from lakegate_chassis.eventlog.kafka.records import Record, partition_of, size_of, to_record
 from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.eventlog.port import Event
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
@@ -87,7 +87,7 @@ class Relay:
                     spans.append(sending)
                     event = replace(event, traceparent=tracing.traceparent_of(sending))
                 record = to_record(event)
-                if len(record.value) > limit:
+                if size_of(record) > limit:
                     await self._refuse(event, f"larger than {limit} bytes, the most that a record may have")
                     continue
                 places[event.topic, partition_of(record.key, partitions[event.topic])].append(record)
