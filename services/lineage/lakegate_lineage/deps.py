@@ -35,5 +35,10 @@ async def _log(request: Request) -> EventLog:
     return resources_of(request).event_log
 
 
+async def _settings(request: Request) -> LineageSettings:
+    return settings_of(request)
+
+
 Pool = Annotated[asyncpg.Pool, Depends(_pool)]
 Log = Annotated[EventLog, Depends(_log)]
+Settings = Annotated[LineageSettings, Depends(_settings)]

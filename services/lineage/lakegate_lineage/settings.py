@@ -38,5 +38,11 @@ class LineageSettings(BackendSettings):
 
     port: int = Field(default=8083, ge=0, le=65535, description="port of the API")
     management_port: int = Field(default=9083, ge=0, le=65535, description="port for /metrics and /loglevel")
+    operator_tenant: str = Field(
+        default="default",
+        min_length=1,
+        description="tenant of who runs the installation, as GATEWAY_BOOTSTRAP__TENANT: only its admins may rewind "
+        "groups of the event log, which serve all tenants, and see dead letters that are of no tenant",
+    )
     events: EventSettings = EventSettings()
     retention: RetentionSettings = RetentionSettings()

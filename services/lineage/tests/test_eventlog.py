@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import socket
 from typing import Any
 from uuid import uuid4
 
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog import Consumer, Event, PermanentFailure, PostgresEventLog, make_event
-from lakegate_chassis.testing import eventually
+from lakegate_chassis.eventlog.kafka import KafkaEventLog
+from lakegate_chassis.eventlog.kafka.connections import Connections
+from lakegate_chassis.eventlog.kafka.groups import Groups
+from lakegate_chassis.eventlog.kafka.topics import Topics
+from lakegate_chassis.settings import KafkaSettings
+from lakegate_chassis.testing import eventually, serving
 from lakegate_contracts.events import LINEAGE, RunEventObserved
+from lakegate_lineage.app import create_app
 
 NO_EVENT = {"no": "event"}
 
@@ -33,7 +44,13 @@ async def test_events_are_read_on_from_where_the_page_before_ended(client, pool,
     assert (await client.get("/v1/events", params={"after": rest["after"], "topic": LINEAGE})).json()["items"] == []
 
 
-async def test_a_group_is_listed_and_replayed_from_a_time(client, pool, tenant) -> None:
+@pytest.fixture
+def operator(client_with) -> httpx.AsyncClient:
+    """An admin of the tenant that runs the installation."""
+    return client_with(tenant="default")
+
+
+async def test_a_group_is_listed_and_replayed_from_a_time(client, operator, pool, tenant) -> None:
     group, seen = f"group-{uuid4()}", []
 
     async def handle(event: Event) -> None:
@@ -46,7 +63,10 @@ async def test_a_group_is_listed_and_replayed_from_a_time(client, pool, tenant) 
     await eventually(lambda: second[0].id in seen)
     listed = (await client.get("/v1/events/groups")).json()
     assert [item["topics"] for item in listed["items"] if item["group"] == group] == [[LINEAGE]]
-    answer = await client.post(f"/v1/events/groups/{group}/replay", json={"time": second[0].time.isoformat()})
+    path, since = f"/v1/events/groups/{group}/replay", {"time": second[0].time.isoformat()}
+    refused = await client.post(path, json=since)
+    assert (refused.status_code, refused.json()["type"]) == (403, "/problems/forbidden")
+    answer = await operator.post(path, json=since)
     assert answer.status_code == 202
     await eventually(lambda: seen.count(second[0].id) == 2)
     await background.stop()
@@ -87,10 +107,74 @@ async def test_dead_letters_are_listed_and_handed_out_again(client, client_with,
     await log.forget_group(group)
 
 
-async def test_an_unknown_group_and_a_replay_from_nowhere_are_problems(client) -> None:
-    answer = await client.post("/v1/events/groups/nobody/replay", json={"position": 0})
-    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/event-group-unknown")
-    assert (await client.post("/v1/events/groups/lineage/replay", json={})).status_code == 422
+async def test_an_unknown_group_and_a_replay_from_nowhere_are_problems(client, operator) -> None:
+    for answer in (
+        await operator.post("/v1/events/groups/nobody/replay", json={"position": 0}),
+        await client.post("/v1/events/dead-letters/replay", json={"group": "nobody"}),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/event-group-unknown")
+    assert (await operator.post("/v1/events/groups/lineage/replay", json={})).status_code == 422
+
+
+async def test_a_group_does_not_go_on_after_what_the_log_has_not_reached(operator) -> None:
+    head = (await operator.get("/v1/events/groups")).json()["head"]
+    for beyond in (head + 1_000_000, 10**30):
+        answer = await operator.post("/v1/events/groups/lineage/replay", json={"position": beyond})
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+        assert answer.json()["errors"][0]["pointer"] == "/position"
+    for group in (await operator.get("/v1/events/groups")).json()["items"]:
+        assert group["position"] < head + 1_000_000
+
+
+async def test_what_is_no_event_of_ours_is_shown_and_handed_out_again_to_the_operator(
+    client, operator, pool, kafka
+) -> None:
+    topic, group = f"topic-{uuid4()}", f"group-{uuid4()}"
+    settings = KafkaSettings(bootstrap=kafka.bootstrap, session_seconds=6)
+    log = KafkaEventLog(pool, settings)
+    await Topics(Connections(settings)).ensure([topic])
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        sent = await producer.send_and_wait(topic, b"\xff no event", key=b"a\0b")
+    handed: list[str] = []
+
+    async def handle(event: Event) -> None:
+        handed.append(event.type)
+
+    async def letters(by: httpx.AsyncClient) -> list[dict[str, Any]]:
+        return (await by.get("/v1/events/dead-letters", params={"group": group})).json()["items"]
+
+    background = Background()
+    background.start(group, Consumer(log, group=group, topics=[topic], handler=handle, poll_seconds=0.2).run)
+    (letter,) = await eventually(lambda: letters(operator))
+    assert letter["reason"].startswith("not a CloudEvent of ours")
+    assert (letter["event"]["data"]["partition"], letter["event"]["data"]["offset"]) == (sent.partition, sent.offset)
+    assert await letters(client) == []
+    theirs = await client.post("/v1/events/dead-letters/replay", json={"group": group})
+    assert theirs.json() == {"requested": 0}
+    assert handed == []
+    ours = await operator.post("/v1/events/dead-letters/replay", json={"group": group})
+    assert ours.json() == {"requested": 1}
+    await eventually(lambda: handed == ["unknown"])
+    await background.stop()
+    await log.forget_group(group)
+
+
+async def test_groups_whose_kafka_is_away_are_a_problem_that_says_so(settings, pool, token) -> None:
+    group = f"group-{uuid4()}"
+    with socket.socket() as nobody:
+        # bound and not listening: connections are refused, and nobody else takes the port
+        nobody.bind(("127.0.0.1", 0))
+        away = KafkaSettings(bootstrap=f"127.0.0.1:{nobody.getsockname()[1]}", request_seconds=1)
+        await Groups(pool).enter(group, [LINEAGE], 0)
+        async with (
+            serving(create_app(settings.model_copy(update={"kafka": away}))) as url,
+            httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token()}"}, timeout=30) as client,
+        ):
+            answer = await client.get("/v1/events/groups")
+    await KafkaEventLog(pool, away).forget_group(group)
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert answer.headers["retry-after"] == "5"
+    assert "Kafka" in answer.json()["detail"]
 
 
 async def test_the_log_is_for_admins(client_with) -> None:

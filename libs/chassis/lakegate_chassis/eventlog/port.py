@@ -104,6 +104,14 @@ class Rewound(Exception):
     """Somebody moved the group's position: what was read is no longer what comes next."""
 
 
+class BeyondHead(ValueError):
+    """Nothing stands there yet: a group that went on after it would pass over everything that comes until then."""
+
+    def __init__(self, position: int, head: int) -> None:
+        super().__init__(f"position {position} lies beyond {head}, the log's last one")
+        self.head = head
+
+
 class Membership(Protocol):
     """An active member of a group. All its writes fail once its lease is gone."""
 
@@ -185,7 +193,10 @@ class EventLog(Protocol):
         ...
 
     async def rewind(self, group: str, position: int) -> None:
-        """Let the group go on after `position`, backwards or forwards. Raises KeyError for an unknown group."""
+        """Let the group go on after `position`, backwards or forwards.
+
+        Raises KeyError for an unknown group, BeyondHead for a position that the log has not reached.
+        """
         ...
 
     async def groups(self) -> list[GroupState]: ...

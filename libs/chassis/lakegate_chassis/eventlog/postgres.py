@@ -13,7 +13,7 @@ import asyncpg
 
 from lakegate_chassis.eventlog import letters, metrics
 from lakegate_chassis.eventlog.membership import LEASE, PostgresMembership
-from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupState, Membership
+from lakegate_chassis.eventlog.port import BeyondHead, DeadLetter, Event, GroupState, Membership
 from lakegate_chassis.eventlog.rows import COLUMNS, PUBLISH, publish_arguments, to_dead_letter, to_event
 from lakegate_chassis.eventlog.wakeups import EVENTS, GROUPS, Wakeups
 from lakegate_chassis.postgres import connection
@@ -127,6 +127,7 @@ class PostgresEventLog:
                 await self._wakeups.wait(GROUPS, ticket, pause)
 
     async def rewind(self, group: str, position: int) -> None:
+        await self.check_reached(position)
         async with connection(self._pool) as acquired, acquired.transaction():
             moved = await acquired.fetchval(
                 """
@@ -140,6 +141,12 @@ class PostgresEventLog:
             if not moved:
                 raise KeyError(group)
             await acquired.execute("SELECT pg_notify($1, '')", EVENTS)
+
+    async def check_reached(self, position: int) -> None:
+        """Raises BeyondHead."""
+        head = await self.head()
+        if position > head:
+            raise BeyondHead(position, head)
 
     async def groups(self) -> list[GroupState]:
         async with connection(self._pool) as acquired:

@@ -10,7 +10,7 @@ import pytest
 
 from lakegate_chassis import context, tracing
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import Consumer, Event, PermanentFailure, RetryPolicy
+from lakegate_chassis.eventlog import BeyondHead, Consumer, Event, PermanentFailure, RetryPolicy
 from lakegate_chassis.eventlog.metrics import REDELIVERED
 from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually
@@ -292,6 +292,18 @@ async def test_a_rewind_is_not_undone_by_the_batch_in_hand(log, topic) -> None:
 async def test_an_unknown_group_can_not_be_rewound(log) -> None:
     with pytest.raises(KeyError):
         await log.rewind("nobody", 0)
+
+
+async def test_a_group_is_not_moved_beyond_the_head(log, topic) -> None:
+    handler = Handler()
+    await topic.publish(1)
+    async with consuming(log, topic, handler):
+        await eventually(lambda: handler.handled == [1])
+        with pytest.raises(BeyondHead):
+            await log.rewind(topic.group, await log.head() + 1)
+        await log.rewind(topic.group, await log.head())
+        await topic.publish(2)
+        await eventually(lambda: handler.handled == [1, 2])
 
 
 async def test_a_slow_member_holds_one_bounded_batch(log, topic) -> None:

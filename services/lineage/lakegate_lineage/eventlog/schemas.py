@@ -23,7 +23,7 @@ class EventGroup(BaseModel):
     position: int
     lag: int = Field(description="events between the group and the head of the log")
     attempts: int = Field(description="failures at its next event")
-    dead_letters: int
+    dead_letters: int = Field(description="of all tenants; /v1/events/dead-letters shows those of yours")
     updated_at: datetime
 
 

@@ -70,6 +70,7 @@ class KafkaEventLog:
             await member.leave()
 
     async def rewind(self, group: str, position: int) -> None:
+        await self._outbox.check_reached(position)
         if not await self._groups.rewind(group, position):
             raise KeyError(group)
 
