@@ -87,6 +87,7 @@ class KafkaAdapter(PostgresAdapter):
     bootstrap: str
     own_broker: bool
     partitions = 1
+    request_seconds = 30.0
 
     async def open(self) -> EventLog:
         first = self._pool is None
@@ -94,6 +95,7 @@ class KafkaAdapter(PostgresAdapter):
         settings = KafkaSettings(
             bootstrap=self.bootstrap,
             partitions=self.partitions,
+            request_seconds=self.request_seconds,
             # the harness lets sessions be short; other brokers have a minimum of 6 s
             session_seconds=2 if self.own_broker else 6,
         )

@@ -6,19 +6,21 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import Consumer, Event, RetryPolicy
+from lakegate_chassis.eventlog import Consumer, Event, PermanentFailure, RetryPolicy
 from lakegate_chassis.eventlog.kafka.positions import offsets_after
 from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.eventlog.kafka.topics import new_topic
+from lakegate_chassis.metrics import BACKGROUND_RESTARTS
 from lakegate_chassis.settings import KafkaSettings
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import DATASETS, LOADS
@@ -34,6 +36,12 @@ async def partitioned(adapter):
     """The log, whose new topics have four partitions."""
     adapter.partitions = 4
     return await adapter.open()
+
+
+@pytest.fixture
+def impatient(adapter) -> None:
+    """The log's requests are given up soon; a producer looks for a topic that is gone for as long."""
+    adapter.request_seconds = 2
 
 
 class Effects:
@@ -249,7 +257,55 @@ async def test_an_event_that_no_record_can_hold_is_a_dead_letter_of_the_relay(lo
     await topic.publish(2)
     async with consuming(log, topic, effects):
         await eventually(lambda: effects.by_key["k"] == [2], within_seconds=40)
-    assert any(letter.event.topic == topic.name for letter in await log.dead_letters(RELAY))
+    (letter,) = await letters_of_the_relay(log, topic)
+    await log.request_replay(RELAY, [letter.id])
+
+    async def refused_again() -> bool:
+        (again,) = await letters_of_the_relay(log, topic)
+        return again.attempts == 2 and again.replay_requested_at is None
+
+    await eventually(refused_again)
+
+
+async def letters_of_the_relay(log, topic):
+    return [letter for letter in await log.dead_letters(RELAY) if letter.event.topic == topic.name]
+
+
+async def test_a_dead_letter_that_its_topic_refuses_is_tried_once_and_the_relay_goes_on(log, topic, kafka) -> None:
+    effects = Effects()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic.name, 1, 1, topic_configs={"max.message.bytes": "100000"})])
+    await admin.close()
+    large = topic.event(1, large="x" * 200_000)
+    await log._outbox.bury(RELAY, replace(large, position=1), "larger than it may be")
+    (letter,) = await letters_of_the_relay(log, topic)
+    await log.request_replay(RELAY, [letter.id])
+
+    async def refused() -> bool:
+        (again,) = await letters_of_the_relay(log, topic)
+        return again.reason == "larger than its topic's max.message.bytes"
+
+    await eventually(refused, within_seconds=20)
+    await topic.publish(2)
+    async with consuming(log, topic, effects):
+        await eventually(lambda: effects.by_key["k"] == [2], within_seconds=20)
+
+
+async def test_a_dead_letter_of_the_relay_that_fits_by_now_is_sent(log, topic) -> None:
+    effects = Effects()
+    await topic.publish(1)
+    (event,) = await topic.read()
+    await log._outbox.bury(RELAY, replace(event, id=uuid4(), key="late"), "larger than it may be")
+    (letter,) = await letters_of_the_relay(log, topic)
+    async with consuming(log, topic, effects):
+        await log.request_replay(RELAY, [letter.id])
+        await eventually(lambda: effects.by_key == {"k": [1], "late": [1]})
+
+    async def gone() -> bool:
+        return await letters_of_the_relay(log, topic) == []
+
+    await eventually(gone)
 
 
 async def test_a_position_is_found_in_every_partition(partitioned, adapter, topic) -> None:
@@ -299,6 +355,44 @@ async def test_a_group_that_consumed_from_postgresql_goes_on_where_it_was(log, a
         await member.commit(batch.through)
     async with consuming(log, topic, effects):
         await eventually(lambda: effects.by_key["k"] == [2])
+
+
+async def test_topics_that_are_deleted_under_way_are_made_again_by_the_same_process(
+    impatient, log, topic, kafka
+) -> None:
+    effects = Effects()
+
+    async def handle(event: Event) -> None:
+        if event.key == "poison":
+            raise PermanentFailure("not here")
+        await effects(event)
+
+    async def at_rest() -> bool:
+        return any((s.group, s.dead_letters, s.lag) == (topic.group, 1, 0) for s in await log.groups())
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    restarts = BACKGROUND_RESTARTS.labels("relay")._value.get()
+    async with consuming(log, topic, handle):
+        await topic.publish(1)
+        await topic.publish(2, key="poison")
+        await eventually(at_rest)
+        await admin.delete_topics([topic.name, f"{topic.name}.dlq"])
+        await topic.publish(3)
+        await topic.publish(4, key="poison")
+        await eventually(lambda: effects.by_key["k"] == [1, 3], within_seconds=60)
+
+        async def both() -> bool:
+            return len(await log.dead_letters(topic.group)) == 2
+
+        await eventually(both, within_seconds=30)
+        async with AIOKafkaConsumer(
+            f"{topic.name}.dlq", bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", group_id=None
+        ) as consumer:
+            copy = await asyncio.wait_for(consumer.getone(), 30)
+    await admin.close()
+    assert orjson.loads(copy.value)["event"]["number"] == 4
+    assert BACKGROUND_RESTARTS.labels("relay")._value.get() - restarts <= 2
 
 
 async def _partitions(adapter, name: str):

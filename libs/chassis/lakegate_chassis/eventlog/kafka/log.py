@@ -65,6 +65,9 @@ class KafkaEventLog:
             await member.enter()
             metrics.ACTIVE.labels(group).set(1)
             yield member
+        except ConnectionError:
+            self._topics.forget(topics)
+            raise
         finally:
             metrics.ACTIVE.labels(group).set(0)
             await member.leave()

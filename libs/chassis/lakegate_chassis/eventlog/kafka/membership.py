@@ -372,8 +372,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                         topic, record.value, key=record.key, headers=record.headers, timestamp_ms=record.timestamp_ms
                     )
         except TimeoutError as error:
+            self._topics.forget([topic])
             raise ConnectionError("Kafka: the dead letter was not acknowledged in time") from error
         except ConnectionError as error:
             if isinstance(error.__cause__, MessageSizeTooLargeError):
                 raise error.__cause__ from None
+            self._topics.forget([topic])
             raise

@@ -39,6 +39,10 @@ class Topics:
                 await self._make(admin, sorted(missing))
         self._known |= wanted
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Ask for these again: something failed, and one that was deleted has to be made anew."""
+        self._known -= set(names)
+
     async def _make(self, admin: Any, names: list[str]) -> None:
         answer = await admin.create_topics([new_topic(name, self._connections.settings) for name in names])
         for name, code, *message in answer.topic_errors:
