@@ -164,7 +164,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     async def _take(self, limit: int) -> Batch | None:
         """The next batch out of what was fetched, of each partition in turn."""
         for partition in list(self._fetched):
-            waiting = self._fetched.pop(partition)
+            # all of it may have been given back while we waited for the commit of the one before
+            waiting = self._fetched.pop(partition, None)
             if not waiting:
                 continue
             # behind the others next time
@@ -175,7 +176,9 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         return None
 
     async def _hand_out(self, partition: TopicPartition, waiting: deque[Any], limit: int) -> Batch | None:
-        progress = self._progress[partition]
+        progress = self._progress.get(partition)
+        if progress is None:
+            raise Rewound(self._group)
         if progress.crashes:
             # the event that ends the process must be alone, or its crashes are counted for another
             limit = 1
@@ -208,7 +211,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             last = event.at
         if not events:
             return None
-        handed = self._progress[partition]
+        handed = self._progress.get(partition, progress)
         await self._set(partition, delivered=max(last, handed.delivered), floor=0)
         if partition not in self._progress:
             return None
