@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from pyiceberg.table.metadata import TableMetadata
 
+from lakegate_chassis.logs import log
 from lakegate_ingest import engine
 from lakegate_ingest.streams.avro import AvroReader, BadAvro, is_framed, split_frame
 from lakegate_ingest.streams.backlog import Batch
@@ -47,13 +49,47 @@ def prepare(
 ) -> Prepared:
     """Read records until they are `most_bytes` as rows: Avro may be few bytes, and much as rows.
 
-    Blocks. Raises EngineError when disk or memory are at fault.
+    Blocks. Raises EngineError when disk or memory are at fault. Whatever else is raised is a record's fault that nobody
+    has foreseen: fewer records are read then, down to the one, which is set aside; no record may hold up a stream.
     """
+    shape = Shape(metadata.schema())
+    target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
+    most_records = len(batch)
+    while True:
+        part = folder / str(most_records)
+        part.mkdir()
+        try:
+            return _prepare(
+                batch.values[:most_records], shape, target, readers, part,
+                most_row_bytes=most_row_bytes, most_bytes=most_bytes, limits=limits,
+            )  # fmt: skip
+        except (engine.EngineError, OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            log.error("stream_records_unreadable", records=most_records, exc_info=error)
+            shutil.rmtree(part)
+            if most_records == 1:
+                reason = f"it can't be read: {type(error).__name__}; the operator's log has more"
+                return Prepared(Read(metadata.schema()), [Reject(0, None, None, reason)], 1)
+            most_records //= 2
+
+
+def _prepare(
+    values: Sequence[bytes | None],
+    shape: Shape,
+    target: Target,
+    readers: Mapping[int, AvroReader],
+    folder: Path,
+    *,
+    most_row_bytes: int,
+    most_bytes: int,
+    limits: engine.EngineLimits,
+) -> Prepared:
     rejects: list[Reject] = []
     rows: list[bytes] = []
     places: list[int] = []
     size = 0
-    for index, value in enumerate(batch.values):
+    for index, value in enumerate(values):
         if size > most_bytes:
             batch_end = index
             break
@@ -65,11 +101,10 @@ def prepare(
             rows.append(row)
             places.append(index)
     else:
-        batch_end = len(batch)
-    shape = Shape(metadata.schema())
+        batch_end = len(values)
     refused: set[int] = set()
     for place in shape.uncertain(rows):
-        found = shape.screen(rows[place], on_new_column)
+        found = shape.screen(rows[place], target.on_new_column)
         if found is not None:
             refused.add(place)
             rejects.append(Reject(places[place], found[0], None, found[1]))
@@ -77,8 +112,7 @@ def prepare(
         rows = [row for place, row in enumerate(rows) if place not in refused]
         places = [index for place, index in enumerate(places) if place not in refused]
     if not rows:
-        return Prepared(Read(metadata.schema()), rejects, batch_end)
-    target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
+        return Prepared(Read(shape.schema), rejects, batch_end)
     read = read_rows(rows, target, folder, limits, name="the stream")
     rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
     return Prepared(read, rejects, batch_end)

@@ -83,7 +83,7 @@ class Shape:
             try:
                 if decode(row) == blank:
                     found.append(index)
-            except (msgspec.DecodeError, RecursionError):
+            except (ValueError, RecursionError):  # a DecodeError is a ValueError, and so is text that is no UTF-8
                 found.append(index)
         if self._has_times:
             taken = set(found)
@@ -122,8 +122,12 @@ class Shape:
     def what_is_wrong(row: bytes) -> tuple[str | None, str] | None:
         """What makes a record no row of any table."""
         try:
+            row.decode()  # the values are not looked at here, and an invalid byte makes them no JSON (RFC 8259, 8.1)
+        except UnicodeDecodeError as error:
+            return None, f"not valid UTF-8: {error.reason} at byte {error.start} of the row"
+        try:
             keys = list(_OBJECT.decode(row))
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return None, _what_it_is(row)
         if not keys:
             return None, "the object is empty"
@@ -157,7 +161,7 @@ def _quick_decoder(schema: Schema) -> tuple[msgspec.json.Decoder[Any] | None, An
 def _what_it_is(row: bytes) -> str:
     try:
         value = msgspec.json.decode(row)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return f"not valid JSON: {error}"
     kinds = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return f"not a JSON object but {kinds.get(type(value), 'a number')}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
@@ -27,7 +31,7 @@ from lakegate_chassis.eventlog.kafka.topics import new_topic
 from lakegate_chassis.problems import Problem
 from lakegate_chassis.settings import KafkaSettings
 from lakegate_contracts.names import TableName
-from lakegate_ingest.errors import BadRows, TooManyRows
+from lakegate_ingest.errors import BadRows, BodyTooLarge, CorruptEncoding, TooManyRows
 from lakegate_ingest.streams.door import LIMITS
 from lakegate_ingest.streams.reading import Target, read_rows
 from lakegate_ingest.streams.rows import decoded, split
@@ -70,6 +74,9 @@ def test_what_the_quick_check_takes_the_engine_takes(tmp_path: Path) -> None:
         (b"[]", None, "an array"),
         (b'"x"', None, "a string"),
         (b"{", None, "not valid JSON"),
+        (b'{"id": 1, "name": "\xff"}', None, "not valid UTF-8: invalid start byte at byte 19"),
+        (b'{"id": 1, "n\xc3": "x"}', None, "not valid UTF-8"),
+        (b'{"id": 1, "new": "\xed\xa0\x80"}', None, "not valid UTF-8"),
         (b'{"id": 1, "b": "x"}', "b", "binary"),
         (b'{"c": 1}', None, "none of its keys"),
         (b'{"b": 1}', "b", "binary"),
@@ -108,6 +115,23 @@ def test_rows_are_split_as_they_were_sent() -> None:
 def test_a_body_that_cannot_be_decoded_is_a_problem(body: bytes, encoding: str) -> None:
     with pytest.raises(Problem):
         decoded(body, [encoding], most_bytes=100)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+def test_every_member_of_a_body_counts_and_all_of_them_are_whole(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    first, second = b'{"id": 1}\n' * 2000, bytes(random.Random(1).randbytes(40_000))
+    assert decoded(pack(first) + pack(second), [encoding], most_bytes=60_000) == first + second
+    damaged = [
+        (pack(first) + pack(second)[:-9], "cut off"),
+        (pack(second)[:20_000], "cut off"),
+        (pack(first) + b"left over", "not whole"),
+        (pack(b"") * 10_001, "more than 10,000"),
+    ]
+    for body, says in damaged:
+        with pytest.raises(CorruptEncoding, match=says):
+            decoded(body, [encoding], most_bytes=60_000)
+    with pytest.raises(BodyTooLarge):
+        decoded(pack(first) + pack(second), [encoding], most_bytes=50_000)
 
 
 def test_topics_of_different_tables_differ_and_are_legal() -> None:
