@@ -48,6 +48,7 @@ class StreamProducer:
     def __init__(self, connections: Connections, *, most_bytes: int, ack_seconds: float) -> None:
         self._connections = connections
         self._topics = Topics(connections)
+        self.most_record_bytes = connections.settings.max_event_bytes
         self._most_bytes = most_bytes
         self._ack_seconds = ack_seconds
         self._in_flight = 0

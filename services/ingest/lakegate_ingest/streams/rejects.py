@@ -21,18 +21,22 @@ from lakegate_ingest.streams.topics import REJECTS
 
 MOST_SHOWN_CHARS = 1000
 READ_SECONDS = 5.0
+# A record may be as large as brokers take: a page of many such ends early.
+MOST_PAGE_BYTES = 16 << 20
 
 
 async def set_aside(producer: StreamProducer, topic: str, batch: Batch, rejects: Sequence[Reject]) -> None:
     """Send them before their offsets are committed; after a crash some may be there twice, with the same place.
 
-    Raises Unacknowledged.
+    Of one that has become too large for the brokers (they weigh it compressed, and this adds headers), the beginning is
+    kept. Raises Unacknowledged.
     """
+    most = producer.most_record_bytes
     records = [
         Record(
             key=f"{batch.partitions[reject.index]}:{batch.offsets[reject.index]}".encode(),
-            value=batch.values[reject.index] or b"",
-            headers=_headers(topic, batch, reject),
+            value=(batch.values[reject.index] or b"")[:most],
+            headers=_headers(topic, batch, reject, most),
         )
         for reject in rejects
     ]
@@ -41,14 +45,16 @@ async def set_aside(producer: StreamProducer, topic: str, batch: Batch, rejects:
     STREAM_ROWS.labels("rejected").inc(len({reject.index for reject in rejects}))
 
 
-def _headers(topic: str, batch: Batch, reject: Reject) -> list[tuple[str, bytes]]:
+def _headers(topic: str, batch: Batch, reject: Reject, most_bytes: int) -> list[tuple[str, bytes]]:
+    size = len(batch.values[reject.index] or b"")
     fields = {
         "lakegate_topic": topic,
         "lakegate_partition": str(batch.partitions[reject.index]),
         "lakegate_offset": str(batch.offsets[reject.index]),
         "lakegate_reason": reject.reason[:MOST_SHOWN_CHARS],
-        "lakegate_column": reject.column,
+        "lakegate_column": reject.column[:MOST_SHOWN_CHARS] if reject.column is not None else None,
         "lakegate_value": reject.value[:MOST_SHOWN_CHARS] if reject.value is not None else None,
+        "lakegate_bytes": str(size) if size > most_bytes else None,
     }
     return [(name, text.encode("utf-8", "replace")) for name, text in fields.items() if text is not None]
 
@@ -61,6 +67,7 @@ async def read_rejects(
         raise BadCursor("The cursor is not one that this endpoint gave. Start without a cursor.")
     place = TopicPartition(topic + REJECTS, 0)
     found: list[RejectedRow] = []
+    size = 0
     try:
         async with connections.reader() as consumer:
             consumer.assign([place])
@@ -70,10 +77,11 @@ async def read_rejects(
                 position = max(int(cursor or 0), first)
                 consumer.seek(place, position)
                 deadline = time.monotonic() + READ_SECONDS
-                while position < end and len(found) < limit and time.monotonic() < deadline:
+                while position < end and len(found) < limit and size < MOST_PAGE_BYTES and time.monotonic() < deadline:
                     fetched = await consumer.getmany(timeout_ms=500, max_records=limit - len(found))
                     for record in fetched.get(place, []):
                         found.append(_rejected(record))
+                        size += len(record.value or b"")
                         position = record.offset + 1
     except ConnectionError as error:
         raise Unacknowledged("The brokers can't be reached. Try again shortly.") from error
@@ -95,5 +103,6 @@ def _rejected(record: Any) -> RejectedRow:
         reason=fields.get("lakegate_reason", ""),
         row=row,
         encoding="text" if encoding == "text" else "base64",
+        cut_from_bytes=int(fields["lakegate_bytes"]) if "lakegate_bytes" in fields else None,
         rejected_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
     )

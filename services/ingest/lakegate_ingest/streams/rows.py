@@ -120,7 +120,7 @@ def _parts(
                 at += len(piece) - len(inflater.unused_data)
         except (zlib.error, zstandard.ZstdError) as error:
             raise CorruptEncoding(
-                f"The body is not whole {name}: {error}, at byte {at:,} of {len(view):,} or behind it. Nothing was taken."
+                f"The body is not whole {name}: {error}, at byte {at:,} of {len(view):,} or later. Nothing was taken."
             ) from error
         if not inflater.eof:
             raise CorruptEncoding(f"The {name} body is cut off. Nothing was taken.")

@@ -112,6 +112,9 @@ class RejectedRow(BaseModel):
     reason: str
     row: str
     encoding: Literal["text", "base64"]
+    cut_from_bytes: int | None = Field(
+        default=None, description="the record's size, where `row` is only its beginning: all of it was too large"
+    )
     rejected_at: datetime
 
 

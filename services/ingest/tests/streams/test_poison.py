@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import new_table_metadata
@@ -47,6 +48,30 @@ async def test_text_that_is_no_utf8_is_refused_or_set_aside(streams: Any, direct
     found = await rejects(streams, "shop.bytes", 4)
     assert [item["encoding"] for item in found] == ["base64"] * 4
     assert INVALID in {base64.b64decode(item["row"]) for item in found}
+
+
+async def test_records_that_have_become_too_large_are_set_aside_as_far_as_brokers_take_them(
+    streams: Any, direct: Any, kafka: Any
+) -> None:
+    topic = (await streams.send("shop.huge", b'{"id": 1}')).json()["topic"]
+    # as large as the topic takes, before the worker's headers; and larger still, but for its compression
+    for size, compression in ((16_842_647, None), (60_000_000, "gzip")):
+        producer = AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap, max_request_size=1 << 30, compression_type=compression
+        )
+        await producer.start()
+        await producer.send_and_wait(topic, b"x" * size, partition=0)
+        await producer.stop()
+    await direct(topic, b'{"id": 2}', partition=0)
+    await streams.has("shop.huge", [1, 2])
+    found, path = [], streams.path("shop.huge", "/rejects")
+    while path:  # a page of large records has few of them
+        page = (await streams.api.client.get(path)).json()
+        found += page["items"]
+        path = page["next"]
+    assert [item["cut_from_bytes"] for item in found] == [16_842_647, 60_000_000]
+    assert {len(item["row"]) for item in found} == {16 << 20}
+    assert "a row has at most" in found[0]["reason"]
 
 
 class Record:
