@@ -39,6 +39,7 @@ Problem
     ├── BadRows                 422 `errors` points at each
     ├── TooManyRows             413
     ├── StreamNotFound          404
+    ├── StreamTopicGone         409 somebody has deleted the topic
     ├── StreamTopicRecreated    409 what the table holds is of another topic of this name
     └── BadStreamSchema         422 an Avro schema that can't be used
 """
@@ -253,6 +254,10 @@ class BadRows(StreamProblem):
 
 class TooManyRows(StreamProblem):
     slug, title, status = "too-many-rows", "Too many rows in one request", 413
+
+
+class StreamTopicGone(StreamProblem):
+    slug, title, status = "stream-topic-gone", "The stream's topic was deleted", 409
 
 
 class StreamTopicRecreated(StreamProblem):

@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from lakegate_chassis.eventlog.kafka.connections import Connections
-from lakegate_chassis.eventlog.kafka.incarnations import topic_id
+from lakegate_chassis.eventlog.kafka.incarnations import NoSuchTopic, topic_id
 from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.logs import log
-from lakegate_ingest.errors import StreamBusy, Unacknowledged
+from lakegate_ingest.errors import StreamBusy, StreamTopicGone, Unacknowledged
 from lakegate_ingest.metrics import STREAM_IN_FLIGHT_BYTES
 from lakegate_ingest.streams.topics import REJECTS
 
@@ -31,6 +40,13 @@ class Record(NamedTuple):
 
 
 FIRST_PAUSE_SECONDS = 0.2
+# After so long without an acknowledgement it is looked whether the topic is still there.
+DOUBT_SECONDS = 1.0
+# What brokers say of one topic: the producer is as good as before for all others.
+TOPIC_ERRORS = (
+    UnknownTopicOrPartitionError, NotLeaderForPartitionError, LeaderNotAvailableError, TopicAuthorizationFailedError,
+    InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class StreamProducer:
         self.most_record_bytes = connections.settings.max_event_bytes
         self._most_bytes = most_bytes
         self._ack_seconds = ack_seconds
+        self._making = asyncio.Lock()
         self._in_flight = 0
         self._turns = itertools.count()
         self._producer: Any = None
@@ -92,38 +109,70 @@ class StreamProducer:
             room.leave()
 
     async def ensure(self, topic: str) -> None:
-        """Make the stream's topic and that of its rejects. Raises Unacknowledged."""
+        """Make the stream's topic and that of its rejects, unless they are known to be there. Raises Unacknowledged."""
+        names = (topic, topic + REJECTS)
+        if self._topics.known(names):
+            return
         try:
-            async with asyncio.timeout(self._ack_seconds):
-                await self._topics.ensure([topic, topic + REJECTS])
+            async with asyncio.timeout(self._ack_seconds), self._making:
+                await self._topics.ensure(names)
         except (TimeoutError, ConnectionError) as error:
             raise _away() from error
 
+    def doubt(self, topic: str) -> None:
+        """Somebody may have deleted it: the next `ensure` asks."""
+        self._topics.forget((topic, topic + REJECTS))
+
     async def partitions(self, topic: str) -> list[int]:
-        """Raises Unacknowledged."""
+        """Raises StreamTopicGone, Unacknowledged."""
         if not self._ready.is_set():
             raise _away()
         try:
             async with asyncio.timeout(self._ack_seconds):
-                return sorted(await self._producer.partitions_for(topic))
+                return await self._partitions(self._producer, topic)
         except (TimeoutError, KafkaError) as error:
             raise _away() from error
 
     async def topic_id(self, topic: str) -> str | None:
-        """What the name stands for now; None where the brokers give topics no ids. Raises Unacknowledged."""
+        """What the name stands for now; None where the brokers give topics no ids.
+
+        Raises StreamTopicGone, Unacknowledged.
+        """
         try:
             async with asyncio.timeout(self._ack_seconds):
                 await self._ready.wait()
                 producer = self._producer
-                return await topic_id(producer.client, topic, sorted(await producer.partitions_for(topic)))
+                return await topic_id(producer.client, topic, await self._partitions(producer, topic))
+        except NoSuchTopic as error:
+            raise self._gone(topic) from error
         except (TimeoutError, ConnectionError, KafkaError) as error:
             raise Unacknowledged(f"The brokers don't say what {topic} is: {error or type(error).__name__}.") from error
+
+    async def _partitions(self, producer: Any, topic: str) -> list[int]:
+        client = producer.client
+        if client.cluster.partitions_for_topic(topic) is None:
+            await client.add_topic(topic)
+            heard = await client.force_metadata_update()
+            if heard and client.cluster.partitions_for_topic(topic) is None:
+                raise self._gone(topic)
+        return sorted(await producer.partitions_for(topic))
+
+    def _gone(self, topic: str) -> StreamTopicGone:
+        self.doubt(topic)
+        return StreamTopicGone(
+            f"The topic {topic} was deleted, with all rows that had not been committed. A request with rows, or a PUT of "
+            "the stream, makes it anew."
+        )
 
     async def send(self, topic: str, records: Sequence[Record], room: Room | None = None) -> list[Placed]:
         """Raises Unacknowledged when the brokers are away, or have not confirmed in time.
 
-        What is not confirmed goes on in the background, and its bytes stay counted until it has ended.
+        A topic that is not there, or was deleted, is made. What is not confirmed goes on in the background, and its
+        bytes stay counted until it has ended.
         """
+        if not self._ready.is_set():
+            raise _away()
+        await self.ensure(topic)
         if not self._ready.is_set():
             raise _away()
         task = asyncio.create_task(self._send(self._producer, topic, records))
@@ -133,14 +182,16 @@ class StreamProducer:
             room.stay_for(task)
         try:
             async with asyncio.timeout(self._ack_seconds):
-                return await asyncio.shield(task)
+                while not (await asyncio.wait([task], timeout=DOUBT_SECONDS))[0]:
+                    await self._remake(topic)
+                return task.result()
         except TimeoutError as error:
+            self.doubt(topic)
             raise Unacknowledged(
                 f"The brokers have not confirmed the rows within {self._ack_seconds:g} s. They may still arrive: "
                 "sending them again may double them."
             ) from error
         except KafkaError as error:
-            self._failed.set()
             raise Unacknowledged(
                 f"The brokers did not take the rows ({type(error).__name__}). Some may have arrived: sending them "
                 "again may double those."
@@ -148,8 +199,16 @@ class StreamProducer:
 
     def _ended(self, task: asyncio.Task[list[Placed]]) -> None:
         self._under_way.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), KafkaError):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, KafkaError) and not isinstance(error, TOPIC_ERRORS):
             self._failed.set()
+
+    async def _remake(self, topic: str) -> None:
+        """What waits for a topic that was deleted goes into the one that is made anew."""
+        producer = self._producer
+        if producer is not None and producer.client.cluster.partitions_for_topic(topic) is None:
+            self.doubt(topic)
+            await self.ensure(topic)
 
     async def _send(self, producer: Any, topic: str, records: Sequence[Record]) -> list[Placed]:
         """All records of a request in one partition, in order; requests take turns."""

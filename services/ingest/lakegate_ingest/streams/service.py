@@ -17,7 +17,14 @@ from lakegate_chassis.problems import FieldError
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.tokens import TokenExchange
-from lakegate_ingest.errors import BadParameter, BadRows, StreamNotFound, StreamTopicRecreated, TableNotFound
+from lakegate_ingest.errors import (
+    BadParameter,
+    BadRows,
+    StreamNotFound,
+    StreamTopicRecreated,
+    TableNotFound,
+    Unacknowledged,
+)
 from lakegate_ingest.metrics import STREAM_REQUESTS, STREAM_ROWS
 from lakegate_ingest.settings import StreamSettings
 from lakegate_ingest.streams import queries
@@ -65,7 +72,12 @@ class StreamService:
                 STREAM_REQUESTS.labels("replayed").inc()
                 return claim.replay, True
             topic, records = await self._records(wanted, body)
-            accepted = await self._repeats.send(wanted, claim, topic, records)
+            await self.producer.ensure(topic)
+            try:
+                accepted = await self._repeats.send(wanted, claim, topic, records)
+            except Unacknowledged:
+                self.producer.doubt(topic)
+                raise
         return self._counted(accepted), False
 
     async def accept(self, wanted: Producing, body: bytes, room: Room) -> Accepted:
@@ -164,6 +176,7 @@ class StreamService:
         """Make the stream and its topics, or give it a fresh delegation (and a policy)."""
         tenant = wanted.principal.tenant
         topic = topic_of(tenant, wanted.table)
+        self.producer.doubt(topic)
         await self.producer.ensure(topic)
         # what is stored can write to this namespace and do nothing else, whatever its caller may do
         grant = await self._exchange.renewed(wanted.delegation, f"{Scope.LOADS_WRITE}@{wanted.table.namespace}")

@@ -8,9 +8,10 @@ from pyiceberg.typedef import EMPTY_DICT
 
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
 from lakegate_chassis.postgres import tenant_transaction
+from lakegate_chassis.problems import problem_body
 from lakegate_contracts.identity import Principal
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
-from lakegate_ingest.errors import Unacknowledged
+from lakegate_ingest.errors import StreamTopicGone, Unacknowledged
 from lakegate_ingest.streams import queries
 from lakegate_ingest.streams.producer import StreamProducer
 from lakegate_ingest.streams.queries import StreamRow
@@ -39,7 +40,13 @@ class States:
             properties = (await self._catalog.load(stream.tenant, stream.table, delegation)).metadata.properties
         except NoSuchTable:
             properties = EMPTY_DICT
-        places = [TopicPartition(stream.topic, part) for part in await self._producer.partitions(stream.topic)]
+        try:
+            topic_id = await self._producer.topic_id(stream.topic)
+            partitions = await self._producer.partitions(stream.topic)
+        except StreamTopicGone as gone:
+            told = described(stream).model_dump() | {"failure": problem_body(gone, stream.topic)}
+            return StreamStatus(**told, topic_id=None, partitions=(), lag=0, rejects=0)
+        places = [TopicPartition(stream.topic, partition) for partition in partitions]
         aside = TopicPartition(stream.topic + REJECTS, 0)
         try:
             async with self._connections.reader() as consumer:
@@ -59,7 +66,7 @@ class States:
             )
         return StreamStatus(
             **described(stream).model_dump(),
-            topic_id=await self._producer.topic_id(stream.topic),
+            topic_id=topic_id,
             partitions=tuple(states),
             lag=sum(state.lag for state in states),
             rejects=ends[aside] - first[aside],

@@ -22,6 +22,10 @@ _UNKNOWN_TOPIC = 3
 _NO_ID = (0, 0)
 
 
+class NoSuchTopic(ConnectionError):
+    """The brokers have no topic of that name."""
+
+
 class _Answer(Response):  # type: ignore[misc]  # aiokafka has no types
     API_KEY = _METADATA
     API_VERSION = _VERSION
@@ -101,8 +105,8 @@ class _Asking(Request[_Question]):  # type: ignore[misc]
 async def topic_id(client: Any, topic: str, partitions: list[int]) -> str | None:
     """The topic's id as Kafka's own tools write it; None where the brokers give none (before 2.8).
 
-    All brokers that lead one of its partitions are asked: another one may not have heard yet. Raises ConnectionError
-    when it is gone, or being made anew.
+    All brokers that lead one of its partitions are asked: another one may not have heard yet. Raises NoSuchTopic, and
+    ConnectionError when it is being made anew.
     """
     leaders = {client.cluster.leader_for_partition(TopicPartition(topic, partition)) for partition in partitions}
     found: set[tuple[int, int]] = set()
@@ -116,7 +120,7 @@ async def topic_id(client: Any, topic: str, partitions: list[int]) -> str | None
                 return None
             (error, _, high, low, *_rest) = answer.topics[0]
             if error == _UNKNOWN_TOPIC:
-                raise ConnectionError(f"Kafka: there is no topic {topic}")
+                raise NoSuchTopic(f"Kafka: there is no topic {topic}")
             if error:
                 raise ConnectionError(f"Kafka: topic {topic} can't be asked for: error {error}")
             found.add((high, low))

@@ -39,6 +39,10 @@ class Topics:
                 await self._make(admin, sorted(missing))
         self._known |= wanted
 
+    def known(self, names: Iterable[str]) -> bool:
+        """Whether all of them were there when they were last asked for."""
+        return self._known.issuperset(names)
+
     def forget(self, names: Iterable[str]) -> None:
         """Ask for these again: something failed, and one that was deleted has to be made anew."""
         self._known -= set(names)
