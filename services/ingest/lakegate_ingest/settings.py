@@ -247,7 +247,10 @@ class StreamSettings(Section):
     max_in_flight_bytes: int = Field(
         default=64 * MIB,
         ge=1024,
-        description="bytes being received or waiting for the brokers' acknowledgement; more are answered 503",
+        description="bytes received and waiting for the brokers' acknowledgement; more are answered 503",
+    )
+    max_in_flight_bytes_per_tenant: int = Field(
+        default=32 * MIB, ge=1024, description="of these, at most so many of one tenant"
     )
     ack_seconds: float = Field(
         default=10.0, gt=0, description="how long a request waits for the brokers' acknowledgement; then 503"

@@ -35,8 +35,8 @@ from lakegate_ingest.streams.schemas import (
 )
 
 if TYPE_CHECKING:  # a service without Kafka need not pay for the import of its client
-    from lakegate_ingest.streams.producer import Room
     from lakegate_ingest.streams.resources import Front
+    from lakegate_ingest.streams.rooms import Room
 
 router = APIRouter()
 NDJSON = "application/x-ndjson"
@@ -101,8 +101,8 @@ async def produce(
         most = streams.service.settings.max_body_bytes
         if announced > most:
             raise too_large(most)
-        with streams.service.producer.room(announced) as room:
-            body = await _body(request, most, announced, room)
+        with streams.service.rooms.room(principal.tenant) as room:
+            body = await _body(request, most, room)
             replayed = False
             if key is None:
                 accepted = await streams.service.accept(wanted, body, room)
@@ -256,16 +256,14 @@ def _require_sight(principal: Principal, namespace: str) -> None:
         require(principal, Scope.DATASETS_READ, namespace)
 
 
-async def _body(request: Request, most_bytes: int, announced: int, room: Room) -> bytes:
+async def _body(request: Request, most_bytes: int, room: Room) -> bytes:
     parts = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > most_bytes:
             raise too_large(most_bytes)
-        if size > announced:
-            room.grow(size - announced)
-            announced = size
+        room.grow(len(chunk))
         parts.append(chunk)
     encodings = [
         part.strip().lower() for part in request.headers.get("content-encoding", "").split(",") if part.strip()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,8 +23,8 @@ from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.eventlog.kafka.incarnations import NoSuchTopic, topic_id
 from lakegate_chassis.eventlog.kafka.topics import Topics
 from lakegate_chassis.logs import log
-from lakegate_ingest.errors import StreamBusy, StreamTopicGone, Unacknowledged
-from lakegate_ingest.metrics import STREAM_IN_FLIGHT_BYTES
+from lakegate_ingest.errors import StreamTopicGone, Unacknowledged
+from lakegate_ingest.streams.rooms import Room
 from lakegate_ingest.streams.topics import REJECTS
 
 Headers = Sequence[tuple[str, bytes]]
@@ -61,20 +60,17 @@ class Placed:
 class StreamProducer:
     """One Kafka producer, made anew when it has failed for good. Run `keep` under Background."""
 
-    def __init__(self, connections: Connections, *, most_bytes: int, ack_seconds: float) -> None:
+    def __init__(self, connections: Connections, *, ack_seconds: float) -> None:
         self._connections = connections
         self._topics = Topics(connections)
         self.most_record_bytes = connections.settings.max_event_bytes
-        self._most_bytes = most_bytes
         self._ack_seconds = ack_seconds
         self._making = asyncio.Lock()
-        self._in_flight = 0
         self._turns = itertools.count()
         self._producer: Any = None
         self._ready = asyncio.Event()
         self._failed = asyncio.Event()
         self._under_way: set[asyncio.Task[list[Placed]]] = set()
-        STREAM_IN_FLIGHT_BYTES.set_function(lambda: self._in_flight)
 
     async def keep(self) -> None:
         """Until cancelled: what is under way then gets its moment to arrive."""
@@ -97,16 +93,6 @@ class StreamProducer:
         """For /readyz. Raises ConnectionError until brokers have been reached."""
         if not self._ready.is_set():
             raise ConnectionError("no broker has been reached")
-
-    @contextmanager
-    def room(self, size_bytes: int) -> Iterator[Room]:
-        """Keep room for a body of so many bytes from its first byte to its acknowledgement. Raises StreamBusy."""
-        room = Room(self, 0)
-        room.grow(size_bytes)
-        try:
-            yield room
-        finally:
-            room.leave()
 
     async def ensure(self, topic: str) -> None:
         """Make the stream's topic and that of its rejects, unless they are known to be there. Raises Unacknowledged."""
@@ -160,8 +146,8 @@ class StreamProducer:
     def _gone(self, topic: str) -> StreamTopicGone:
         self.doubt(topic)
         return StreamTopicGone(
-            f"The topic {topic} was deleted, with all rows that had not been committed. A request with rows, or a PUT of "
-            "the stream, makes it anew."
+            f"The topic {topic} was deleted, with all rows that had not been committed. A request with rows, or a PUT "
+            "of the stream, makes it anew."
         )
 
     async def send(self, topic: str, records: Sequence[Record], room: Room | None = None) -> list[Placed]:
@@ -236,37 +222,3 @@ async def send_records(producer: Any, topic: str, partition: int, records: Seque
 
 def _away() -> Unacknowledged:
     return Unacknowledged("The brokers can't be reached. Nothing was taken; try again shortly.")
-
-
-class Room:
-    """A share of the bytes that may be in flight."""
-
-    def __init__(self, producer: StreamProducer, size_bytes: int) -> None:
-        self._producer = producer
-        self._bytes = size_bytes
-        self._task: asyncio.Task[list[Placed]] | None = None
-
-    def grow(self, size_bytes: int) -> None:
-        """Raises StreamBusy."""
-        producer = self._producer
-        if producer._in_flight + size_bytes > producer._most_bytes:
-            raise StreamBusy(
-                "More rows are under way than this server holds at once. Nothing was taken; try again shortly.",
-                retry_after=1,
-            )
-        producer._in_flight += size_bytes
-        self._bytes += size_bytes
-
-    def stay_for(self, task: asyncio.Task[list[Placed]]) -> None:
-        """What has been handed to the producer is in memory until it has ended, whoever still waits for it."""
-        self._task = task
-
-    def leave(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.add_done_callback(lambda _: self._release())
-        else:
-            self._release()
-
-    def _release(self) -> None:
-        self._producer._in_flight -= self._bytes
-        self._bytes = 0

@@ -30,6 +30,7 @@ from lakegate_ingest.streams.lineage import StreamLineage
 from lakegate_ingest.streams.producer import StreamProducer
 from lakegate_ingest.streams.pump import Pump
 from lakegate_ingest.streams.repeats import Repeats
+from lakegate_ingest.streams.rooms import Rooms
 from lakegate_ingest.streams.scratch import Scratch
 from lakegate_ingest.streams.service import StreamService
 from lakegate_ingest.streams.states import States
@@ -63,7 +64,7 @@ async def open_front(
     connections = Connections(settings.kafka)
     scratch = await asyncio.to_thread(Scratch, settings.spool.dir)
     threads = ThreadPoolExecutor(own.judges, "stream-judge")
-    producer = StreamProducer(connections, most_bytes=own.max_in_flight_bytes, ack_seconds=own.ack_seconds)
+    producer = StreamProducer(connections, ack_seconds=own.ack_seconds)
     transactions = Transactions(connections, most=own.transactions, ack_seconds=own.ack_seconds)
     # to judge the rows, to wait for a place, and to send them
     repeats = Repeats(pool, transactions, lease_seconds=30 + 4 * own.ack_seconds, hours=settings.job.idempotency_hours)
@@ -72,6 +73,7 @@ async def open_front(
         tables=Tables(catalog, schema_seconds=own.schema_seconds),
         door=Door(threads, scratch, judges=own.judges),
         producer=producer,
+        rooms=Rooms(most_bytes=own.max_in_flight_bytes, most_bytes_per_tenant=own.max_in_flight_bytes_per_tenant),
         repeats=repeats,
         exchange=exchange,
         settings=own,
@@ -109,7 +111,7 @@ async def open_worker(
     connections = Connections(settings.kafka)
     scratch = await asyncio.to_thread(Scratch, settings.spool.dir)
     threads = ThreadPoolExecutor(own.commits_at_once, "stream-commit")
-    producer = StreamProducer(connections, most_bytes=own.max_in_flight_bytes, ack_seconds=own.ack_seconds)
+    producer = StreamProducer(connections, ack_seconds=own.ack_seconds)
     committer = StreamCommitter(catalog, pool, settings.commit, warehouse)
     pump = Pump(
         pool=pool,

@@ -30,10 +30,11 @@ from lakegate_ingest.settings import StreamSettings
 from lakegate_ingest.streams import queries
 from lakegate_ingest.streams.avro import AvroReader
 from lakegate_ingest.streams.door import Door
-from lakegate_ingest.streams.producer import Record, Room, StreamProducer
+from lakegate_ingest.streams.producer import Record, StreamProducer
 from lakegate_ingest.streams.queries import StreamRow
 from lakegate_ingest.streams.repeats import Repeats, acceptance
 from lakegate_ingest.streams.requests import OnNewColumn, Producing
+from lakegate_ingest.streams.rooms import Room, Rooms
 from lakegate_ingest.streams.rows import split
 from lakegate_ingest.streams.schemas import Accepted
 from lakegate_ingest.streams.tables import Tables
@@ -52,6 +53,7 @@ class StreamService:
         tables: Tables,
         door: Door,
         producer: StreamProducer,
+        rooms: Rooms,
         repeats: Repeats,
         exchange: TokenExchange,
         settings: StreamSettings,
@@ -62,6 +64,7 @@ class StreamService:
         self._tables = tables
         self._door = door
         self.producer = producer
+        self.rooms = rooms
         self.settings = settings
         self._streams: OrderedDict[tuple[str, TableName], tuple[float, StreamRow]] = OrderedDict()
 

@@ -69,7 +69,7 @@ async def _read(
 
 async def _answer(number: int, body: bytes, wanted: Producing, service: StreamService) -> bytes:
     try:
-        with service.producer.room(len(body)) as room:
+        with service.rooms.room(wanted.principal.tenant, len(body)) as room:
             accepted = await service.accept(wanted, body, room)
     except Problem as problem:
         STREAM_REQUESTS.labels(problem.slug).inc()

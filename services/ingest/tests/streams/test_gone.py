@@ -64,14 +64,15 @@ async def test_rows_that_one_topic_does_not_take_leave_the_producer_to_the_other
     await admin.create_topics(
         [NewTopic(narrow, 1, 1, topic_configs={"max.message.bytes": "1000"}), NewTopic(wide, 1, 1)]
     )
-    producer = StreamProducer(Connections(kafka_settings), most_bytes=1 << 20, ack_seconds=10)
+    producer = StreamProducer(Connections(kafka_settings), ack_seconds=10)
     keeping = asyncio.create_task(producer.keep())
 
     async def send(topic: str) -> Any:
         return await producer.send(topic, [Record(b"x" * 5000, [])])
 
     try:
-        await eventually(lambda: asyncio.sleep(0, producer._ready.is_set()), within_seconds=30)
+        async with asyncio.timeout(30):
+            await producer._ready.wait()
         first = producer._producer
         assert await send(wide)
         with pytest.raises(Unacknowledged, match="MessageSizeTooLarge"):

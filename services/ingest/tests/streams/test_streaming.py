@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
+from collections.abc import AsyncIterator
 from typing import Any
 
 import fastavro
@@ -12,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
+from lakegate_ingest.metrics import STREAM_IN_FLIGHT_BYTES
 from lakegate_ingest.streams.avro import frame
 
 
@@ -216,6 +219,39 @@ async def test_limits_are_problems(
             streams.path("shop.limits"), content=b'{"id":1}' + b" " * 2000
         )
     assert (busy.status_code, busy.json()["type"], busy.headers["retry-after"]) == (503, "/problems/stream-busy", "1")
+
+
+async def test_what_is_announced_and_slow_to_come_takes_no_room_and_a_tenant_takes_its_share_only(
+    streams: Any, settings: Any, catalog: Any, kafka_settings: Any, make: Any, spool: Any
+) -> None:
+    small = settings(catalog.url, spool, kafka=kafka_settings)
+    limits = {"max_in_flight_bytes": 4096, "max_in_flight_bytes_per_tenant": 2048, "worker": False}
+    small = small.model_copy(update={"streams": small.streams.model_copy(update=limits)})
+    more = asyncio.Event()
+
+    async def slowly(first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        await more.wait()
+        yield b" " * (4000 - len(first))
+
+    async with serving(create_app(small)) as url:
+        client, path = make(url, streams.tenant).client, streams.path("shop.slow")
+        announced = {"content-length": "4000"}
+        slow = [asyncio.create_task(client.post(path, content=slowly(b" "), headers=announced)) for _ in range(5)]
+        assert (await client.post(path, content=b'{"id": 1}')).status_code == 202
+        held = asyncio.create_task(client.post(path, content=slowly(b" " * 1500), headers=announced))
+
+        async def arrived() -> bool:
+            return STREAM_IN_FLIGHT_BYTES.collect()[0].samples[0].value == 5 + 1500
+
+        await eventually(arrived)
+        refused = await client.post(path, content=b'{"id": 2}' + b" " * 1000)
+        assert (refused.status_code, "are its share" in refused.json()["detail"]) == (503, True)
+        other = make(url, f"{streams.tenant}x").client
+        assert (await other.post(path, content=b'{"id": 1}' + b" " * 1000)).status_code == 202
+        more.set()
+        answers = await asyncio.gather(*slow, held)
+    assert {answer.status_code for answer in answers} <= {422, 503}  # white space only, or too much at once
 
 
 async def test_a_tail_too_many_of_a_tenant_is_a_problem_and_a_closed_one_makes_room(
