@@ -101,14 +101,18 @@ def send_rows(
     *,
     on_new_column: Literal["evolve", "reject"] | None = None,
     on_bad_row: Literal["refuse", "quarantine"] | None = None,
+    idempotency_key: str | None = None,
 ) -> Call[Accepted]:
-    """Stream rows (10,000 at most; or bytes with one JSON object a line) into a table, each exactly once.
+    """Stream rows (10,000 at most; or bytes with one JSON object a line) into a table.
 
-    Answers when the brokers have them. Not sent again by itself: after Unreachable it is open whether they arrived.
+    Answers when the brokers have them. With an `idempotency_key` the same rows can be sent any number of times, and are
+    in the table once; they are sent again by itself then. Without, after Unreachable it is open whether they arrived.
     """
     content = rows if isinstance(rows, bytes) else b"\n".join(json.dumps(row).encode() for row in rows)
     params = {"on_new_column": on_new_column, "on_bad_row": on_bad_row}
     headers = {"Content-Type": "application/x-ndjson"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
     return Call("POST", stream_path(table), model(Accepted), params, headers, content=content)
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import uuid4
 
 import typer
 
@@ -29,23 +30,33 @@ def push(
     table: Annotated[str, typer.Argument(help="namespace.table, as in shop.orders")],
     on_bad_row: Annotated[str, typer.Option(help="refuse what is sent with it, or quarantine the row.")] = "refuse",
     batch: Annotated[int, typer.Option(help="Rows sent at once.", min=1, max=_MOST_ROWS)] = 1000,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Of a run that failed: what was taken is not taken again, for a day.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     profile: ProfileName = None,
 ) -> None:
     """Send rows; each batch is acknowledged by the brokers before the next one goes."""
     if on_bad_row not in ("refuse", "quarantine"):
         raise CommandFailed("--on-bad-row is refuse or quarantine.", code=USAGE)
+    from lakegate.render import words
+
     policy: Literal["refuse", "quarantine"] = "refuse" if on_bad_row == "refuse" else "quarantine"
     output = Output(as_json=as_json)
     sent = 0
+    key = key or uuid4().hex
     with ExitStack() as stack:
         lake = stack.enter_context(connect(profile))
         lines = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
-        for body, rows in batches(lines, batch):
+        for number, (body, rows) in enumerate(batches(lines, batch)):
             try:
-                lake.send_rows(table, body, on_bad_row=policy)
+                lake.send_rows(table, body, on_bad_row=policy, idempotency_key=f"{key}-{number}")
             except BaseException:
-                output.note(f"[yellow]{sent:,} rows were sent before, from the beginning of the file.[/]")
+                output.note(
+                    f"[yellow]{sent:,} rows were sent before, from the beginning of the file. To go on, run it again "
+                    f"with --key {words.safe(key)} and the same --batch: no row is taken twice.[/]"
+                )
                 raise
             sent += rows
     output.result({"table": table, "rows": sent}, f"{sent:,} rows are on their way to {table}.")

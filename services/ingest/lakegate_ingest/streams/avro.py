@@ -60,7 +60,11 @@ class AvroReader:
 
     def __init__(self, schema: Any) -> None:
         """Raises BadStreamSchema."""
-        if len(msgspec.json.encode(schema)) > MOST_SCHEMA_BYTES:
+        try:
+            size = len(msgspec.json.encode(schema))
+        except _READ_ERRORS as error:
+            raise BadStreamSchema(f"This is no Avro schema: {type(error).__name__}: {error}"[:500]) from error
+        if size > MOST_SCHEMA_BYTES:
             raise BadStreamSchema(f"An Avro schema has at most {MOST_SCHEMA_BYTES:,} bytes here.")
         if not isinstance(schema, dict) or schema.get("type") != "record":
             raise BadStreamSchema("A row is an Avro record: the schema's type has to be 'record'.")

@@ -95,7 +95,7 @@ def bad_rows(rejects: Sequence[Reject]) -> BadRows:
     ]
     extensions: dict[str, Any] = {"bad_rows": len(rows)}
     return BadRows(
-        f"{len(rows):,} of the rows don't fit the table, the first of them is number {rows[0]} (from 0). Nothing of "
+        f"{len(rows):,} of the rows don't fit the table, the first of them is number {rows[0]} (from 0). No row of "
         "the request was taken. Correct or remove them, or send on_bad_row=quarantine to have them set aside.",
         errors=errors,
         **extensions,

@@ -115,6 +115,9 @@ def _prepare(
         return Prepared(Read(shape.schema), rejects, batch_end)
     read = read_rows(rows, target, folder, limits, name="the stream")
     rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
+    if read.unread is not None:
+        batch_end = places[read.unread]
+        rejects = [reject for reject in rejects if reject.index < batch_end]
     return Prepared(read, rejects, batch_end)
 
 

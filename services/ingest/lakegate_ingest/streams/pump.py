@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -133,7 +133,9 @@ class Pump:
         )  # fmt: skip
         await _store_progress(consumer, backlog.topic, batch.ends)
         await self._tell(tenant, backlog.topic, None)
-        await self._lineage.committed(tenant, table, backlog.topic, done.loaded.metadata)
+        await self._of_lineage(
+            self._lineage.committed(tenant, table, backlog.topic, done.loaded.metadata), backlog.topic
+        )
 
     async def _wait_until_due(self, tenant: str, table: TableName, backlog: Backlog) -> None:
         idle_at = time.monotonic() + self._settings.lineage_seconds
@@ -149,7 +151,7 @@ class Pump:
             else:
                 due = idle_at
                 if now >= idle_at:
-                    await self._lineage.end_if_idle(tenant, table, backlog.topic)
+                    await self._of_lineage(self._lineage.end_if_idle(tenant, table, backlog.topic), backlog.topic)
                     idle_at = due = now + self._settings.lineage_seconds
             backlog.changed.clear()
             try:
@@ -157,6 +159,13 @@ class Pump:
                     await backlog.changed.wait()
             except TimeoutError:
                 continue
+
+    async def _of_lineage(self, telling: Awaitable[None], topic: str) -> None:
+        """What lineage is not told now it is told with the next commit; the rows are where they belong."""
+        try:
+            await telling
+        except (Problem, OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("stream_lineage_untold", topic=topic, error=str(error) or type(error).__name__)
 
     async def _stream(self, tenant: str, table: TableName) -> StreamRow:
         async with tenant_transaction(self._pool, tenant) as connection:

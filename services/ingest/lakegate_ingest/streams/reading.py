@@ -14,7 +14,8 @@ from lakegate_ingest import engine
 from lakegate_ingest.streams.requests import OnNewColumn
 
 _ROWS = "rows.ndjson"
-# Rows that the engine refuses as a whole although each was screened are halved until the one is found; then no more.
+# Rows that the engine refuses as a whole although each was screened are halved until those at fault are found; after so
+# many readings the rows behind are left for the next time.
 _MOST_TRIES = 64
 
 
@@ -30,12 +31,16 @@ class Reject:
 
 @dataclass
 class Read:
-    """What became of the rows: `files` in `folder` hold all but the rejected ones, for a table of `schema`."""
+    """What became of the rows: `files` in `folder` hold all but the rejected ones, for a table of `schema`.
+
+    `unread`: the place of the first row that nothing is said of, nor of those behind it; None when all were read.
+    """
 
     schema: Schema
     rows_written: int = 0
     files: tuple[engine.DataFile, ...] = ()
     rejects: list[Reject] = field(default_factory=list)
+    unread: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,14 @@ def _read_one_by_one(
     """Find the rows that the engine can't read together with others, and read the rest."""
     refused: dict[int, str] = {}
     tries = _MOST_TRIES
+    unread: int | None = None
     waiting = [list(range(len(rows)))]
     good: list[int] = []
     while waiting:
         part = waiting.pop()
+        if tries <= 0:
+            unread = part[0]
+            break
         tries -= 1
         _clear(folder)
         path = folder / "part.ndjson"
@@ -96,8 +105,8 @@ def _read_one_by_one(
         try:
             _read_file(path, len(part), target, folder, limits, name)
         except engine.Unreadable as error:
-            if len(part) == 1 or tries <= 0:
-                refused |= dict.fromkeys(part, error.detail)
+            if len(part) == 1:
+                refused[part[0]] = error.detail
                 continue
             middle = len(part) // 2
             waiting += [part[middle:], part[:middle]]
@@ -107,13 +116,14 @@ def _read_one_by_one(
     rejects = [Reject(index, None, None, reason) for index, reason in sorted(refused.items())]
     if not good:
         assert target.schema is not None or rejects
-        return Read(target.schema or Schema(), rejects=rejects)
+        return Read(target.schema or Schema(), rejects=rejects, unread=unread)
     _clear(folder)
     path = folder / _ROWS
     path.write_bytes(b"".join(rows[index] + b"\n" for index in good))
     found = _read_file(path, len(good), target, folder, limits, name)
     moved = [Reject(good[reject.index], reject.column, reject.value, reject.reason) for reject in found.rejects]
-    return Read(found.schema, found.rows_written, found.files, sorted(rejects + moved, key=lambda item: item.index))
+    in_order = sorted(rejects + moved, key=lambda item: item.index)
+    return Read(found.schema, found.rows_written, found.files, in_order, unread)
 
 
 def _clear(folder: Path) -> None:

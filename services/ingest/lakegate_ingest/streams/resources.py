@@ -83,7 +83,7 @@ async def open_front(
     try:
         yield Front(
             service=service,
-            states=States(pool, catalog, connections, producer),
+            states=States(pool, catalog, connections, producer, group=own.group),
             tails=Tails(pool, connections, producer, own),
             sockets=Places(own.max_sockets, own.max_sockets_per_tenant, STREAM_SOCKETS, kind="WebSocket producers"),
         )

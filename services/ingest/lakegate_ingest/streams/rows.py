@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import zstandard
 
-from lakegate_chassis.problems import FieldError
-from lakegate_ingest.errors import BadRows, BodyTooLarge, CorruptEncoding, TooManyRows, UnsupportedEncoding
+from lakegate_chassis.problems import FieldError, TooLarge
+from lakegate_ingest.errors import BadRows, CorruptEncoding, TooManyRows, UnsupportedEncoding
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _GZIP = 31  # zlib's code for a gzip header
@@ -58,7 +58,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def decoded(body: bytes, encodings: Sequence[str], *, most_bytes: int) -> bytes:
-    """The body without its Content-Encoding. Raises UnsupportedEncoding, CorruptEncoding, BodyTooLarge."""
+    """The body without its Content-Encoding. Raises UnsupportedEncoding, CorruptEncoding, TooLarge."""
     for encoding in reversed(encodings):
         match encoding:
             case "identity":
@@ -126,7 +126,9 @@ def _parts(
             raise CorruptEncoding(f"The {name} body is cut off. Nothing was taken.")
 
 
-def too_large(most_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"A request to a stream has at most {most_bytes:,} bytes, decompressed. Send it in parts, or as a load."
+def too_large(most_bytes: int) -> TooLarge:
+    """With the slug that the gateway has for it, which refuses such a body first where it is not compressed."""
+    return TooLarge(
+        f"A request to a stream has at most {most_bytes:,} bytes, decompressed. Send it in parts, or as a load.",
+        limit_bytes=most_bytes,
     )

@@ -20,6 +20,7 @@ from lakegate_ingest.commit.tokens import TokenExchange
 from lakegate_ingest.errors import (
     BadParameter,
     BadRows,
+    BadStreamSchema,
     StreamNotFound,
     StreamTopicRecreated,
     TableNotFound,
@@ -166,7 +167,11 @@ class StreamService:
     async def add_schema(self, principal: Principal, stream: StreamRow, schema: dict[str, Any]) -> tuple[int, bool]:
         """Keep an Avro schema for direct producers; its id, and whether it is new. Raises BadStreamSchema."""
         AvroReader(schema)
-        digest = hashlib.sha256(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).digest()
+        try:
+            text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError as error:  # beyond 64 bits, or nested 255 times
+            raise BadStreamSchema(f"The schema can't be kept: {error}.") from error
+        digest = hashlib.sha256(text).digest()
         async with tenant_transaction(self._pool, principal.tenant) as connection:
             return await queries.add_schema(
                 connection, tenant=principal.tenant, topic=stream.topic, digest=digest, schema=schema,

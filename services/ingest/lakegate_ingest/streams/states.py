@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 from aiokafka import TopicPartition
 from pyiceberg.typedef import EMPTY_DICT
@@ -22,12 +24,19 @@ from lakegate_ingest.streams.topics import REJECTS, committed_offset
 
 class States:
     def __init__(
-        self, pool: asyncpg.Pool, catalog: Catalog, connections: Connections, producer: StreamProducer
+        self,
+        pool: asyncpg.Pool,
+        catalog: Catalog,
+        connections: Connections,
+        producer: StreamProducer,
+        *,
+        group: str,
     ) -> None:
         self._pool = pool
         self._catalog = catalog
         self._connections = connections
         self._producer = producer
+        self._group = group
 
     async def page(self, principal: Principal, *, after: str, limit: int) -> list[StreamRow]:
         """By topic, those after `after`."""
@@ -55,10 +64,11 @@ class States:
                     ends = await consumer.end_offsets([*places, aside])
         except ConnectionError as error:
             raise Unacknowledged("The brokers can't be reached. Try again shortly.") from error
+        held = {place: committed_offset(properties, stream.topic, place.partition) for place in places}
+        begins = first | await self._of_group([place for place, committed in held.items() if committed is None])
         states = []
-        for place in places:
-            committed = committed_offset(properties, stream.topic, place.partition)
-            done = committed if committed is not None else first[place]
+        for place, committed in held.items():
+            done = committed if committed is not None else max(begins[place], first[place])
             states.append(
                 PartitionState(
                     partition=place.partition, committed=committed, end=ends[place], lag=max(ends[place] - done, 0)
@@ -71,6 +81,17 @@ class States:
             lag=sum(state.lag for state in states),
             rejects=ends[aside] - first[aside],
         )
+
+    async def _of_group(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where the workers begin with a table that says nothing: it was made anew. Raises Unacknowledged."""
+        if not places:
+            return {}
+        try:
+            async with self._connections.admin() as admin:
+                found = await admin.list_consumer_group_offsets(self._group, partitions=list(places))
+        except ConnectionError as error:
+            raise Unacknowledged("The brokers can't be reached. Try again shortly.") from error
+        return {place: at.offset for place, at in found.items() if at.offset >= 0}
 
     async def rejects(self, stream: StreamRow, cursor: str | None, limit: int) -> tuple[list[RejectedRow], str | None]:
         """Raises Unacknowledged, BadCursor."""

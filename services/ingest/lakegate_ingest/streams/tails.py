@@ -93,8 +93,9 @@ class Tails:
                 readers[schema_id] = await self._reader(stream, schema_id)
             row = _decoded(readers[schema_id], data)
         try:
+            (row or b"").decode()  # what is formatted is not checked
             return orjson.dumps(place | {"row": orjson.Fragment(msgspec.json.format(row or b"", indent=-1))})
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return orjson.dumps(place | {"unreadable": base64.b64encode(value).decode()})
 
     async def _reader(self, stream: StreamRow, schema_id: int) -> AvroReader | None:

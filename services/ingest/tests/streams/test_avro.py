@@ -52,6 +52,19 @@ def test_a_schema_of_values_without_bytes_is_refused(schema: dict[str, Any]) -> 
         AvroReader(schema)
 
 
+SURROGATE = {"type": "record", "name": "r", "doc": "\ud800", "fields": [{"name": "a", "type": "long"}]}
+NESTED: dict[str, Any] = {"type": "array", "items": "long"}
+for _ in range(2000):
+    NESTED = {"type": "array", "items": NESTED}
+DEEP = {"type": "record", "name": "r", "fields": [{"name": "a", "type": NESTED}]}
+
+
+@pytest.mark.parametrize("schema", [SURROGATE, DEEP], ids=["surrogate", "nested"])
+def test_a_schema_that_can_not_be_written_down_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadStreamSchema):
+        AvroReader(schema)
+
+
 def test_a_list_of_records_and_a_tree_are_read() -> None:
     point = {"type": "record", "name": "P", "fields": [{"name": "x", "type": "long"}, {"name": "n", "type": "null"}]}
     reader = AvroReader(record({"type": "array", "items": point}, ["null", "R"], {"type": "array", "items": "R"}))

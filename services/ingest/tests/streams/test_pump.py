@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, MagicMock
+
+from pyiceberg.schema import Schema
 
 from lakegate_contracts.names import TableName
 from lakegate_ingest.streams import pump
-from lakegate_ingest.streams.backlog import Backlog
+from lakegate_ingest.streams.backlog import Backlog, Batch
+from lakegate_ingest.streams.preparing import Prepared
+from lakegate_ingest.streams.reading import Read
 
 
 async def test_an_unexpected_error_is_told_and_tried_again(monkeypatch: Any) -> None:
@@ -37,3 +41,31 @@ async def test_an_unexpected_error_is_told_and_tried_again(monkeypatch: Any) -> 
     await asyncio.wait([run])
     assert run.cancelled()
     assert "secret" not in str(told[0])
+
+
+async def test_lineage_that_can_not_be_told_does_not_undo_a_commit() -> None:
+    told: list[Exception | None] = []
+
+    class Committing(pump.Pump):
+        async def _wait_until_due(self, *_: Any) -> None: ...
+
+        async def _stream(self, *_: Any) -> Any: ...
+
+        async def _commit(self, stream: Any, batch: Batch, backlog: Backlog) -> Any:
+            return MagicMock(), Prepared(Read(Schema(), rows_written=1), [], 1), batch
+
+        async def _tell(self, tenant: str, topic: str, error: Exception | None) -> None:
+            told.append(error)
+
+    others: dict[str, Any] = dict.fromkeys(
+        ("pool", "committer", "producer", "grants", "executor", "scratch", "settings", "limits")
+    )
+    lineage = AsyncMock()
+    lineage.committed.side_effect = ConnectionError("the event log is away")
+    backlog = Backlog("topic", frozenset({0}))
+    backlog.place({0: 5}, None, {})
+    backlog.seek = None
+    record = MagicMock(offset=5, value=b"{}", timestamp=1000)
+    backlog.add(0, [record], 6)
+    await Committing(**others, lineage=lineage)._step("t", TableName("a", "b"), backlog, AsyncMock())
+    assert (told, backlog.placed, backlog.committed) == ([None], True, {0: 6})

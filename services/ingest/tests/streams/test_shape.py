@@ -28,10 +28,10 @@ from pyiceberg.types import (
 )
 
 from lakegate_chassis.eventlog.kafka.topics import new_topic
-from lakegate_chassis.problems import Problem
+from lakegate_chassis.problems import Problem, TooLarge
 from lakegate_chassis.settings import KafkaSettings
 from lakegate_contracts.names import TableName
-from lakegate_ingest.errors import BadRows, BodyTooLarge, CorruptEncoding, TooManyRows
+from lakegate_ingest.errors import BadRows, CorruptEncoding, TooManyRows
 from lakegate_ingest.streams.door import LIMITS
 from lakegate_ingest.streams.reading import Target, read_rows
 from lakegate_ingest.streams.rows import decoded, split
@@ -100,6 +100,14 @@ def test_a_row_that_the_engine_cannot_read_with_others_is_found(tmp_path: Path) 
     assert [reject.index for reject in read.rejects] == [1, 3, 4]
 
 
+def test_of_many_rows_that_the_engine_cannot_read_no_good_one_is_refused_with_them(tmp_path: Path) -> None:
+    rows = [(b'\xff{"large": %d}' if number % 2 else b'{"large": %d}') % number for number in range(100)]
+    read = read_rows(rows, Target(SCHEMA, 99, "reject"), tmp_path, LIMITS, name="rows")
+    assert read.unread is not None
+    assert [reject.index for reject in read.rejects] == [number for number in range(read.unread) if number % 2]
+    assert read.rows_written + len(read.rejects) == read.unread
+
+
 def test_rows_are_split_as_they_were_sent() -> None:
     limits = {"most_rows": 3, "most_row_bytes": 50}
     number = b'{"n": 1.10000000000000000000000001}'
@@ -130,7 +138,7 @@ def test_every_member_of_a_body_counts_and_all_of_them_are_whole(encoding: str, 
     for body, says in damaged:
         with pytest.raises(CorruptEncoding, match=says):
             decoded(body, [encoding], most_bytes=60_000)
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(TooLarge):
         decoded(pack(first) + pack(second), [encoding], most_bytes=50_000)
 
 

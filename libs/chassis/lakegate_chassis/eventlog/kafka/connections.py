@@ -146,9 +146,11 @@ async def _start(client: Any) -> None:
     with translated():
         try:
             await client.start()
-        except BaseException:
+        except BaseException as error:
             # a client that did not start still holds connections
             await _end(client.stop())
+            if isinstance(error, AssertionError):  # aiokafka, where no broker has answered: no bootstrap was performed
+                raise ConnectionError("Kafka: no broker has answered") from error
             raise
 
 
