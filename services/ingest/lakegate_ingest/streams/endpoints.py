@@ -155,6 +155,13 @@ async def get_stream(table: Table, principal: Caller, delegation: Delegation, re
     return await streams.states.status(await streams.service.get(principal, table), delegation)
 
 
+@router.delete("/v1/streams/{namespace}/{table}", status_code=204)
+async def delete_stream(table: Table, principal: Caller, resources: R) -> None:
+    """Take a stream from the workers, with its schemas and keys. The table and the topics stay as they are."""
+    require(principal, Scope.LOADS_WRITE, table.namespace)
+    await front(resources).service.delete(principal, table)
+
+
 @router.post("/v1/streams/{namespace}/{table}/schemas", status_code=201, responses={200: {"model": RegisteredSchema}})
 async def add_schema(
     table: Table, principal: Caller, resources: R, body: AvroSchema, response: Response

@@ -100,6 +100,19 @@ async def get_stream(connection: Any, table: TableName) -> StreamRow | None:
     return _row(record) if record else None
 
 
+async def delete_stream(connection: Any, table: TableName, topic: str) -> bool:
+    """With its schemas and keys; whether there was one. Commits under way are the sweep's."""
+    gone = await connection.fetchval(
+        "DELETE FROM streams WHERE namespace = $1 AND table_name = $2 RETURNING true", table.namespace, table.name
+    )
+    await connection.execute("DELETE FROM stream_topics WHERE topic = $1", topic)
+    await connection.execute("DELETE FROM stream_schemas WHERE topic = $1", topic)
+    await connection.execute(
+        "DELETE FROM stream_requests WHERE namespace = $1 AND table_name = $2", table.namespace, table.name
+    )
+    return bool(gone)
+
+
 async def list_streams(connection: Any, *, after: str, limit: int) -> list[StreamRow]:
     """By topic, those after `after`."""
     records = await connection.fetch(
@@ -218,6 +231,20 @@ async def begin_commit(connection: Any, row: CommitRow) -> None:
 
 async def end_commit(connection: Any, commit_id: UUID) -> None:
     await connection.execute("DELETE FROM stream_commits WHERE commit_id = $1", commit_id)
+
+
+async def forget_commits(connection: Any, age_seconds: float) -> int:
+    """Those of streams that were deleted: nobody commits there, and nobody is left in whose name to look."""
+    found: int = await connection.fetchval(
+        """
+        WITH gone AS (
+            DELETE FROM stream_commits WHERE created_at < now() - make_interval(secs => $1)
+                AND topic NOT IN (SELECT topic FROM stream_topics)
+            RETURNING 1)
+        SELECT count(*) FROM gone""",
+        age_seconds,
+    )
+    return found
 
 
 async def old_commits(connection: Any, age_seconds: float, limit: int) -> list[CommitRow]:

@@ -195,6 +195,13 @@ class StreamService:
             )  # fmt: skip
         return self._keep(row)
 
+    async def delete(self, principal: Principal, table: TableName) -> None:
+        """Take the stream from the workers. Its topics are Kafka's, and stay. Raises StreamNotFound."""
+        stream = await self.get(principal, table)
+        async with tenant_transaction(self._pool, principal.tenant) as connection:
+            await queries.delete_stream(connection, table, stream.topic)
+        self._streams.pop((principal.tenant, table), None)
+
     def _keep(self, row: StreamRow) -> StreamRow:
         key = (row.tenant, row.table)
         self._streams[key] = (time.monotonic() + self.settings.schema_seconds, row)

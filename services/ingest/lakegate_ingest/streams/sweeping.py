@@ -44,8 +44,11 @@ class Sweep:
 
     async def once(self) -> None:
         async with acquire(self._pool) as connection:
+            forgotten = await queries.forget_commits(connection, self._age_seconds)
             left = await queries.old_commits(connection, self._age_seconds, AT_ONCE)
             known = await queries.topics(connection) if left else {}
+        if forgotten:
+            log.info("stream_commits_forgotten", commits=forgotten)
         for row in left:
             if row.topic not in known:
                 continue
@@ -70,7 +73,7 @@ class Sweep:
         try:
             metadata = (await self._committer.load(tenant, stream.table, stream.delegation)).metadata
         except NoSuchTable:
-            return False
+            return True  # dropped: its files went with it or were left to their owner; no commit can come through
         if metadata.location != row.location or snapshots.holds_snapshot(metadata, row.snapshot_id):
             # committed, and its worker died before it said so; or a table that was dropped with all its files
             return True

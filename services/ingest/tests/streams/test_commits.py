@@ -29,6 +29,7 @@ from lakegate_ingest.streams import queries
 from lakegate_ingest.streams.backlog import Backlog
 from lakegate_ingest.streams.commits import Span, StreamCommitter, Superseded
 from lakegate_ingest.streams.queries import CommitRow
+from lakegate_ingest.streams.sweeping import Sweep
 
 
 @pytest.fixture
@@ -124,6 +125,28 @@ async def test_commits_that_can_not_be_settled_do_not_hold_back_the_others(pool:
             seen |= {row.snapshot_id for row in await queries.old_commits(connection, 0, 5) if row.topic == topic}
         assert seen == set(range(7))
         await connection.execute("DELETE FROM stream_commits WHERE topic = $1", topic)
+
+
+async def test_commits_of_a_dropped_table_and_of_a_deleted_stream_are_forgotten(
+    streams_at: Any, producing_url: str, committer: StreamCommitter, pool: asyncpg.Pool, settings: Any, spool: Path
+) -> None:
+    streams = streams_at(producing_url)
+    topic = (await streams.send("swept.t", b'{"id": 1}')).json()["topic"]
+    made = settings("http://nowhere", spool)
+    sweep = Sweep(pool, committer, Warehouse(made.quarantine.location, made.objects), age_seconds=0)
+
+    async def noted_after_a_sweep() -> int:
+        async with acquire(pool) as connection:
+            await queries.begin_commit(connection, CommitRow(uuid4(), topic, 1, {"0": 1}, "file:///nowhere/t", []))
+        await sweep.once()
+        async with acquire(pool) as connection:
+            found: int = await connection.fetchval("SELECT count(*) FROM stream_commits WHERE topic = $1", topic)
+            return found
+
+    await streams.drop("swept.t")
+    assert await noted_after_a_sweep() == 0
+    assert (await streams.api.client.delete(streams.path("swept.t"))).status_code == 204
+    assert await noted_after_a_sweep() == 0
 
 
 class Record:

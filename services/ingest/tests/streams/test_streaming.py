@@ -120,7 +120,7 @@ async def test_avro_by_a_registered_schema_becomes_rows(streams: Any, direct: An
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/bad-stream-schema")
 
     nested: Any = "long"
-    for _ in range(250):
+    for _ in range(400):
         nested = {"type": "array", "items": nested}
     for field in ({"type": "long", "default": 10**26}, {"type": nested}):
         odd = {"type": "record", "name": "Order", "fields": [{"name": "id", **field}]}
@@ -202,9 +202,20 @@ async def test_a_stream_for_direct_producers_needs_a_table_and_a_scope(streams: 
     answers = [
         await other.client.post(streams.path("shop.orders"), content=b'{"id": 1}'),
         await other.client.get(streams.path("shop.orders")),
+        await other.client.delete(streams.path("shop.orders")),
         await other.client.get(streams.path("shop.orders", "/tail")),
     ]
-    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert [answer.status_code for answer in answers] == [403] * 4
+
+
+async def test_a_deleted_stream_is_gone_and_its_next_rows_make_it_again(streams: Any) -> None:
+    assert (await streams.send("shop.deleted", lines({"id": 1}))).status_code == 202
+    await streams.has("shop.deleted", [1])
+    client, path = streams.api.client, streams.path("shop.deleted")
+    assert [(await client.delete(path)).status_code for _ in range(2)] == [204, 404]
+    assert (await client.get(path)).status_code == 404
+    assert (await streams.send("shop.deleted", lines({"id": 2}))).status_code == 202
+    await streams.has("shop.deleted", [1, 2])
 
 
 async def test_limits_are_problems(
