@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from pyiceberg.typedef import EMPTY_DICT
 
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
@@ -88,7 +89,10 @@ class States:
             return {}
         try:
             async with self._connections.admin() as admin:
-                found = await admin.list_consumer_group_offsets(self._group, partitions=list(places))
+                try:
+                    found = await admin.list_consumer_group_offsets(self._group, partitions=list(places))
+                except GroupCoordinatorNotAvailableError:
+                    return {}  # of new brokers, where no group has been yet
         except ConnectionError as error:
             raise Unacknowledged("The brokers can't be reached. Try again shortly.") from error
         return {place: at.offset for place, at in found.items() if at.offset >= 0}
