@@ -39,7 +39,8 @@ class Record(NamedTuple):
 
 
 FIRST_PAUSE_SECONDS = 0.2
-# After so long without an acknowledgement it is looked whether the topic is still there.
+# After so long without an acknowledgement it is looked whether the topic is still there; and for so long a request
+# waits for a producer.
 DOUBT_SECONDS = 1.0
 # What brokers say of one topic: the producer is as good as before for all others.
 TOPIC_ERRORS = (
@@ -156,11 +157,9 @@ class StreamProducer:
         A topic that is not there, or was deleted, is made. What is not confirmed goes on in the background, and its
         bytes stay counted until it has ended.
         """
-        if not self._ready.is_set():
-            raise _away()
+        await self._until_ready()
         await self.ensure(topic)
-        if not self._ready.is_set():
-            raise _away()
+        await self._until_ready()
         task = asyncio.create_task(self._send(self._producer, topic, records))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -188,6 +187,16 @@ class StreamProducer:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, KafkaError) and not isinstance(error, TOPIC_ERRORS):
             self._failed.set()
+
+    async def _until_ready(self) -> None:
+        """A producer that starts, or is made anew, comes in a moment; with brokers that are away nobody waits long."""
+        if self._ready.is_set():
+            return
+        try:
+            async with asyncio.timeout(DOUBT_SECONDS):
+                await self._ready.wait()
+        except TimeoutError as error:
+            raise _away() from error
 
     async def _remake(self, topic: str) -> None:
         """What waits for a topic that was deleted goes into the one that is made anew."""
