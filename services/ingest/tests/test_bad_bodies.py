@@ -275,3 +275,79 @@ async def test_a_full_disk_in_the_spool_is_507_and_nothing_is_committed(
         problem(missing, 404, "table-not-found")
         answer = await api.load("shop.orders", ROWS)
         assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        "filename*=idna''a.csv",
+        "filename*=undefined''a.csv",
+        "filename*=utf-8%00''a.csv",
+        "filename*=a.csv; filename*0=b.csv",
+        "name*=utf-7''%2B2AA-",
+    ],
+)
+async def test_parameters_of_a_part_that_can_not_be_read_are_named(small: Any, disposition: str) -> None:
+    body = f"--X\r\nContent-Disposition: form-data; {disposition}\r\n\r\na,b\n1,x\n\r\n--X--\r\n".encode()
+    answer = await small.load("shop.orders", body, content_type="multipart/form-data; boundary=X")
+    assert "Content-Disposition" in problem(answer, 422, "bad-multipart")
+    assert folders(small.spool) == []
+
+
+@pytest.mark.parametrize(
+    ("content_type", "slug"),
+    [
+        ("multipart/form-data; boundary*=a; boundary*0=b", "bad-multipart"),
+        ("text/csv; charset*=a; charset*0=b", "bad-load-parameter"),
+        ("text/csv; charset*=undefined''utf-8", "bad-load-parameter"),
+    ],
+)
+async def test_parameters_of_a_content_type_that_can_not_be_read_are_named(
+    small: Any, content_type: str, slug: str
+) -> None:
+    plain = await small.load("shop.orders", ROWS, content_type=content_type)
+    keyed = await small.load("shop.orders", ROWS, content_type=content_type, idempotency_key="k1")
+    assert "Content-Type" in problem(plain, 422, slug)
+    assert "Content-Type" in problem(keyed, 422, "bad-load-parameter")
+    assert folders(small.spool) == []
+
+
+async def test_a_parameter_sent_twice_counts_as_it_stands_first(api: Any) -> None:
+    twice = "text/csv; charset=latin-1; charset*=utf-8''utf-8"
+    answer = await api.load("shop.orders", b"a\n\xe9\n", content_type=twice, idempotency_key="k1")
+    assert answer.status_code == 201, answer.text
+    assert (await api.rows("shop.orders"))[0]["a"] == "é"
+
+
+async def test_a_part_names_its_file_as_rfc_2231_has_it(api: Any) -> None:
+    head = "--X\r\nContent-Disposition: form-data; name=f; filename*=utf-8''%C3%A9t%C3%A9%20%201.csv\r\n\r\n"
+    body = f"{head}a,b\n1,x\n\r\n--X--\r\n".encode()
+    answer = await api.load("shop.orders", body, content_type="multipart/form-data; boundary=X")
+    assert answer.json()["files"][0]["name"] == "été  1.csv"
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+async def test_a_charset_that_needs_a_byte_order_mark_is_refused_without_one(api: Any, charset: str) -> None:
+    answer = await api.load("shop.orders", ROWS, content_type=f"text/csv; charset={charset}")
+    assert "BOM" in problem(answer, 422, "invalid-encoding")
+
+
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be", "utf-32-le"])
+async def test_text_in_wide_characters_is_read_when_its_charset_is_named(api: Any, charset: str) -> None:
+    body = "a,b\n1,é\n".encode(charset)
+    assert charset in problem(await api.load("shop.orders", body), 422, "not-text")
+    answer = await api.load("shop.orders", body, content_type=f"text/csv; charset={charset}")
+    assert answer.status_code == 201, answer.text
+    assert (await api.rows("shop.orders"))[0]["b"] == "é"
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", " "])
+async def test_a_name_without_a_file_in_it_is_refused(api: Any, name: str) -> None:
+    answer = await api.load("shop.orders", ROWS, params={"name": name})
+    assert "?name=" in problem(answer, 422, "bad-file-name")
+
+
+async def test_a_part_with_an_empty_file_name_is_refused(api: Any) -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name=f; filename=""\r\n\r\na,b\n1,x\n\r\n--X--\r\n'
+    answer = await api.load("shop.orders", body, content_type="multipart/form-data; boundary=X")
+    problem(answer, 422, "bad-file-name")

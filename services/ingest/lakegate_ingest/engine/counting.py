@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from lakegate_ingest.engine.commas import StrayCommas
 from lakegate_ingest.engine.delimiters import HEAD_BYTES, sniff_delimiter
 from lakegate_ingest.engine.detect import text_encoding
-from lakegate_ingest.engine.errors import InvalidJson, LineTooLong, UnclosedQuote
+from lakegate_ingest.engine.errors import InvalidEncoding, InvalidJson, LineTooLong, UnclosedQuote
 from lakegate_ingest.engine.model import MAX_LINE_BYTES, Format, ReadOptions
 
 _NEWLINE = pa.scalar(10, pa.uint8())
@@ -50,7 +50,8 @@ class RecordCounter:
     """Feed it the decompressed bytes in any chunks; `finish` gives the number of records, without the header.
 
     Raises LineTooLong as soon as one record exceeds `max_line_bytes`, InvalidJson for nesting beyond 500
-    levels; `finish` raises UnclosedQuote. Parquet counts as 0: its footer says.
+    levels, InvalidEncoding for UTF-16 or UTF-32 without its mark; `finish` raises UnclosedQuote. Parquet counts as 0:
+    its footer says.
     """
 
     def __init__(self, options: ReadOptions, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
@@ -77,7 +78,13 @@ class RecordCounter:
             elif chunk[:3] == codecs.BOM_UTF8 and self._decoder is None:
                 chunk = chunk[3:]
         if self._decoder is not None:
-            text = self._decoder.decode(chunk)
+            try:
+                text = self._decoder.decode(chunk)
+            except UnicodeError as error:
+                raise InvalidEncoding(
+                    f"The text can't be read as {self._options.encoding}: {error}. Name its real encoding: "
+                    "Content-Type: text/csv; charset=…, or save it as UTF-8."
+                ) from error
             chunk = (text if self._decoded else text.removeprefix("\ufeff")).encode()
             self._decoded |= bool(text)
         if chunk:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from email.message import Message
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +10,10 @@ import orjson
 
 from lakegate_contracts.names import TableName
 from lakegate_contracts.receipts import LoadState
-from lakegate_ingest.errors import BadIdempotencyKey, IdempotencyKeyReused, IdempotencyKeyRunning
+from lakegate_ingest.errors import BadIdempotencyKey, BadParameter, IdempotencyKeyReused, IdempotencyKeyRunning
 from lakegate_ingest.loads.queries import LoadRow, get_load
 from lakegate_ingest.loads.schemas import LoadOptions
+from lakegate_ingest.spool.headers import BadHeader, parse_header
 from lakegate_ingest.spool.receiving import BodyHeaders
 
 MAX_KEY_CHARS = 255
@@ -101,11 +101,16 @@ async def completed(
 
 
 def _fingerprint(options: LoadOptions, body: BodyHeaders) -> str:
-    """Everything but the body that decides what the load becomes; the boundary of a multipart body is random."""
-    header = Message()
-    header["content-type"] = " ".join(body.content_type.split())
-    parameters = header.get_params(failobj=[], unquote=True)
-    kept = sorted([name.lower(), value] for name, value in parameters if name.lower() != "boundary")
+    """Everything but the body that decides what the load becomes; the boundary of a multipart body is random.
+
+    Raises BadParameter.
+    """
+    try:
+        header = parse_header("Content-Type", " ".join(body.content_type.split()))
+    except BadHeader as error:
+        raise BadParameter(str(error)) from error
+    pairs = ((header.value, ""), *header.parameters)
+    kept = sorted([name, value] for name, value in pairs if name != "boundary")
     encoding = (body.content_encoding or "").strip().lower()
     parts = [options.model_dump_json(), kept, encoding, body.file_name]
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 
 from pyiceberg.schema import Schema
@@ -27,6 +26,7 @@ from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.schemas import LoadOptions, Progress, StoredFile
 from lakegate_ingest.metrics import EARLY_READS, PHASE_SECONDS
 from lakegate_ingest.settings import EngineSettings
+from lakegate_ingest.spool.headers import BadHeader, parse_header
 
 # Encodings of Python's own for names, source code and tests; their errors are not those of a damaged file.
 NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
@@ -170,13 +170,16 @@ def source_of(folder: Path, file: StoredFile, options: LoadOptions) -> engine.So
 
 def read_options(format_name: str, content_type: str, options: LoadOptions) -> engine.ReadOptions:
     """What the engine needs to know to read (and to count) one file. Raises BadParameter for an unknown charset."""
-    header = Message()
-    header["content-type"] = content_type or "text/csv"
-    charset = header.get_content_charset()
+    try:
+        charset = parse_header("Content-Type", content_type).get("charset")
+    except BadHeader as error:
+        raise BadParameter(str(error)) from error
     try:
         encoding = _text_encoding(charset) if charset else None
     except (LookupError, ValueError) as error:
-        raise BadParameter(f"The charset '{charset}' of the Content-Type can't be read. Use UTF-8.") from error
+        raise BadParameter(
+            f"The charset '{str(charset)[:60]}' of the Content-Type can't be read. Use UTF-8."
+        ) from error
     return engine.ReadOptions(
         format=engine.Format(format_name),
         delimiter=options.delimiter,

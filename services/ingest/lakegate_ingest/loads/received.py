@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 from lakegate_ingest import engine
 from lakegate_ingest.loads.reading import read_options
 from lakegate_ingest.loads.schemas import LoadOptions, StoredFile
@@ -14,12 +16,29 @@ def opener_for(options: LoadOptions) -> Opener:
 
     def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
         declared = engine.Format(options.format) if options.format is not None else None
+        encoding = read_options(engine.Format.CSV, content_type, options).encoding
+        if encoding is not None and encoding.startswith(("utf-16", "utf-32")):
+            # Without its mark it looks like no text at all; once the sender has named it, it is some.
+            head = _as_utf8(head, encoding, name)
         format_ = engine.detect_bytes(head, name, content_type or None, declared=declared)
         if format_ is engine.Format.PARQUET:
             return format_.value, None
         return format_.value, engine.RecordCounter(read_options(format_.value, content_type, options))
 
     return opener
+
+
+def _as_utf8(head: bytes, encoding: str, name: str) -> bytes:
+    """Raises InvalidEncoding. The head may end within a character, and Parquet is told by its bytes as they are."""
+    if head.startswith(b"PAR1"):
+        return head
+    try:
+        return codecs.getincrementaldecoder(encoding)("replace").decode(head).encode()
+    except UnicodeError as error:
+        raise engine.InvalidEncoding(
+            f"The file '{name}' can't be read as {encoding}: {error}. Name its real encoding: "
+            "Content-Type: text/csv; charset=…, or save it as UTF-8."
+        ) from error
 
 
 def stored(file: SpooledFile, records: int | None = None, malformed: bool = False) -> StoredFile:

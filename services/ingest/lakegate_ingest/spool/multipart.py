@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from email.message import Message
 from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
@@ -11,6 +10,7 @@ from python_multipart.multipart import MultipartParser
 
 from lakegate_ingest.errors import BadMultipart, TooManyFiles
 from lakegate_ingest.spool.decoding import Decoder, Identity
+from lakegate_ingest.spool.headers import BadHeader, HeaderValue, parse_header
 from lakegate_ingest.spool.sinks import SpooledFile
 
 
@@ -101,13 +101,12 @@ class MultipartSink:
                 f"One load takes at most {self._max_files} files. Send the rest as further loads.",
                 limit_files=self._max_files,
             )
-        header = Message()
-        header["content-disposition"] = self._headers.get("content-disposition", "")
-        name = header.get_filename()
+        disposition = _parsed("Content-Disposition", self._headers.get("content-disposition", ""))
+        name = disposition.get("filename")
         if name is None:
-            field = header.get_param("name", header="content-disposition")
+            field = disposition.get("name") or ""
             raise BadMultipart(
-                f"The part '{str(field)[:60]}' has no file name. Every part is a file; options go in the query string."
+                f"The part '{field[:60]}' has no file name. Every part is a file; options go in the query string."
             )
         self._sink = self._open_part(len(self.files), name, self._headers.get("content-type", ""))
 
@@ -131,11 +130,19 @@ class MultipartSink:
 
 def boundary_of(content_type: str) -> str | None:
     """The boundary of a multipart/form-data Content-Type, None for any other type. Raises BadMultipart."""
-    header = Message()
-    header["content-type"] = content_type
-    if header.get_content_type() != "multipart/form-data":
+    if not content_type.lstrip().lower().startswith("multipart/"):
+        return None  # what its parameters are worth is seen where they are used
+    header = _parsed("Content-Type", content_type)
+    if header.value != "multipart/form-data":
         return None
-    boundary = header.get_param("boundary")
-    if not isinstance(boundary, str) or not boundary:
+    boundary = header.get("boundary")
+    if not boundary:
         raise BadMultipart("The Content-Type multipart/form-data names no boundary.")
     return boundary
+
+
+def _parsed(name: str, text: str) -> HeaderValue:
+    try:
+        return parse_header(name, text)
+    except BadHeader as error:
+        raise BadMultipart(str(error)) from error

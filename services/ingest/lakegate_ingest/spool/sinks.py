@@ -228,7 +228,10 @@ class HashSink:
 
 def checked_name(name: str, max_chars: int) -> str:
     """The last part of a file name, as a label: it never becomes a path. Raises BadFileName."""
-    label = PurePosixPath(name.replace("\\", "/")).name
+    label = PurePosixPath(name.replace("\\", "/")).name.strip()
+    if label in ("", ".."):
+        # The lineage of a load names its files: without a name there would be none.
+        raise BadFileName(f"'{name[:100]}' names no file. Send a name such as orders.csv, or leave ?name= out.")
     if len(label) > max_chars:
         raise BadFileName(f"A file name has at most {max_chars} characters; this one has {len(label):,}.")
     if not label.isprintable():
