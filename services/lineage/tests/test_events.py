@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -149,6 +150,43 @@ async def test_a_gzipped_event_is_taken(client: httpx.AsyncClient) -> None:
     assert answer.status_code == 400
     answer = await client.post("/api/v1/lineage", content=body, headers={"Content-Encoding": "br"})
     assert answer.status_code == 415
+
+
+async def test_all_members_of_a_gzip_body_are_read(client: httpx.AsyncClient, pool: asyncpg.Pool, tenant: str) -> None:
+    gzipped = {"Content-Encoding": "gzip"}
+    event = httpx.Request("POST", "http://x", json=run_event()).content
+    members = gzip.compress(event[:50]) + gzip.compress(event[50:]) + gzip.compress(b"") + bytes(100)
+    answer = await client.post("/api/v1/lineage", content=members, headers=gzipped)
+    assert answer.status_code == 201, answer.text
+    one = httpx.Request("POST", "http://x", json=run_event()).content
+    other = httpx.Request("POST", "http://x", json=run_event()).content
+    batch = gzip.compress(b"[" + one + b",") + gzip.compress(other + b"]")
+    answer = await client.post("/api/v1/lineage/batch", content=batch, headers=gzipped)
+    assert (answer.status_code, answer.json()["recorded"]) == (201, 2)
+    assert await count(pool, tenant, "runs") == 3
+
+
+@pytest.mark.parametrize(
+    ("encoding", "tail"),
+    [
+        ("gzip", gzip.compress(b'{"a": 1}')),
+        ("gzip", b"garbage"),
+        ("gzip", gzip.compress(b" ")[:-4]),
+        ("gzip", gzip.compress(b"") * 10_001),
+        ("deflate", zlib.compress(b" ")),
+        ("deflate", b"\0"),
+    ],
+)
+async def test_what_follows_the_event_in_a_compressed_body_is_not_lost(
+    client: httpx.AsyncClient, pool: asyncpg.Pool, tenant: str, encoding: str, tail: bytes
+) -> None:
+    event = httpx.Request("POST", "http://x", json=run_event()).content
+    body = gzip.compress(event) if encoding == "gzip" else zlib.compress(event)
+    taken = await client.post("/api/v1/lineage", content=body, headers={"Content-Encoding": encoding})
+    assert taken.status_code == 201, taken.text
+    answer = await client.post("/api/v1/lineage", content=body + tail, headers={"Content-Encoding": encoding})
+    assert answer.status_code == 400, answer.text
+    assert await count(pool, tenant, "runs") == 1
 
 
 async def test_an_event_that_is_too_large_is_answered_413(client: httpx.AsyncClient) -> None:
