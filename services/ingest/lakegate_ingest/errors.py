@@ -3,6 +3,7 @@
 Problem
 ├── BodyError                   what arrived can't be taken
 │   ├── UnsupportedEncoding     415 Content-Encoding that is not gzip or zstd
+│   ├── UnsupportedMediaType    415 a declared type that no format has
 │   ├── CorruptEncoding         422 truncated or damaged gzip, zstd
 │   ├── BadMultipart            422 no boundary, cut off, no file in it
 │   ├── BadFileName             422
@@ -55,6 +56,10 @@ class BodyError(Problem):
 
 class UnsupportedEncoding(BodyError):
     slug, title, status = "unsupported-encoding", "Content-Encoding not supported", 415
+
+
+class UnsupportedMediaType(BodyError):
+    slug, title, status = "unsupported-media-type", "Content-Type not supported", 415
 
 
 class CorruptEncoding(BodyError):

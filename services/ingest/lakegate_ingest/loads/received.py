@@ -7,6 +7,7 @@ import codecs
 from lakegate_ingest import engine
 from lakegate_ingest.loads.reading import read_options
 from lakegate_ingest.loads.schemas import LoadOptions, StoredFile
+from lakegate_ingest.spool.media_types import check_media_type
 from lakegate_ingest.spool.receiving import ReceivedBody
 from lakegate_ingest.spool.sinks import Counter, Opener, SpooledFile
 
@@ -15,6 +16,7 @@ def opener_for(options: LoadOptions) -> Opener:
     """Names the format from the first bytes, and counts records of every text format."""
 
     def opener(name: str, content_type: str, head: bytes) -> tuple[str, Counter | None]:
+        check_media_type(content_type, named=options.format is not None)
         declared = engine.Format(options.format) if options.format is not None else None
         encoding = read_options(engine.Format.CSV, content_type, options).encoding
         if encoding is not None and encoding.startswith(("utf-16", "utf-32")):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from lakegate_ingest.errors import BadMultipart, TooManyFiles
+from lakegate_ingest.errors import BadMultipart, TooManyFiles, UnsupportedEncoding
 from lakegate_ingest.spool.decoding import Decoder, Identity
 from lakegate_ingest.spool.headers import BadHeader, HeaderValue, parse_header
+from lakegate_ingest.spool.media_types import check_media_type
 from lakegate_ingest.spool.sinks import SpooledFile
 
 
@@ -22,8 +23,11 @@ class PartSink(Protocol):
     def abort(self) -> None: ...
 
 
-# (index, file name, content type) -> where the part goes
-OpenPart = Callable[[int, str, str], PartSink]
+# (index, file name, headers by lower-case name) -> where the part goes
+OpenPart = Callable[[int, str, Mapping[str, str]], PartSink]
+
+# Codings that leave bytes as they are. Forms have no other (RFC 7578, 4.7), e-mail's tools add them.
+_AS_IT_IS = ("", "7bit", "8bit", "binary")
 
 
 class MultipartSink:
@@ -108,7 +112,12 @@ class MultipartSink:
             raise BadMultipart(
                 f"The part '{field[:60]}' has no file name. Every part is a file; options go in the query string."
             )
-        self._sink = self._open_part(len(self.files), name, self._headers.get("content-type", ""))
+        coding = self._headers.get("content-transfer-encoding", "").strip()
+        if coding.lower() not in _AS_IT_IS:
+            raise UnsupportedEncoding(
+                f"Content-Transfer-Encoding '{coding[:40]}' of a part is not read here. Send the file as it is."
+            )
+        self._sink = self._open_part(len(self.files), name, self._headers)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._pending.append(data[start:end])
@@ -129,15 +138,19 @@ class MultipartSink:
 
 
 def boundary_of(content_type: str) -> str | None:
-    """The boundary of a multipart/form-data Content-Type, None for any other type. Raises BadMultipart."""
+    """The boundary of a multipart/form-data Content-Type, None for one that is not multipart.
+
+    Raises BadMultipart, and UnsupportedMediaType for the other kinds of multipart.
+    """
     if not content_type.lstrip().lower().startswith("multipart/"):
         return None  # what its parameters are worth is seen where they are used
     header = _parsed("Content-Type", content_type)
     if header.value != "multipart/form-data":
+        check_media_type(header.value)
         return None
     boundary = header.get("boundary")
-    if not boundary:
-        raise BadMultipart("The Content-Type multipart/form-data names no boundary.")
+    if not boundary or not boundary.isascii():
+        raise BadMultipart("The Content-Type multipart/form-data names no boundary, or one that is not ASCII.")
     return boundary
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -92,10 +92,11 @@ async def receive_body(
             sink.abort()
         return ReceivedBody([file], file.sha256, received)
 
-    def open_part(index: int, name: str, content_type: str) -> FileSink:
+    def open_part(index: int, name: str, headers: Mapping[str, str]) -> FileSink:
         return FileSink(
             spool=spool, load_id=load_id, path=folder / f"in-{index}", name=name,
-            content_type=content_type, limits=limits, opener=opener,
+            content_type=headers.get("content-type", ""), limits=limits, opener=opener,
+            transport=decoder_for(headers.get("content-encoding"), limits),
         )  # fmt: skip
 
     parts = MultipartSink(boundary, max_files=limits.max_files, open_part=open_part, transport=transport)
@@ -125,7 +126,7 @@ async def fingerprint_body(
         await _pump(stream, whole, limits, executor)
         return whole.close().sha256
 
-    def open_part(index: int, name: str, content_type: str) -> HashSink:
+    def open_part(index: int, name: str, headers: Mapping[str, str]) -> HashSink:
         return HashSink(checked_name(name, limits.max_name_chars))
 
     transport = decoder_for(headers.content_encoding, limits)
