@@ -94,6 +94,11 @@ async def test_a_run_id_that_is_no_uuid_is_mapped_per_job_and_kept(
     ("change", "pointer"),
     [
         ({"eventTime": "yesterday"}, "/eventTime"),
+        ({"eventTime": "2026-03-01"}, "/eventTime"),
+        ({"eventTime": "2026-W09-7"}, "/eventTime"),
+        ({"eventTime": "2026-03-01T12"}, "/eventTime"),
+        ({"eventTime": "20260301T120000Z"}, "/eventTime"),
+        ({"eventTime": "2026-03-01T12:00:00,5Z"}, "/eventTime"),
         ({"eventTime": ...}, ""),
         ({"eventTime": (datetime.now(UTC) + timedelta(days=2)).isoformat()}, "/eventTime"),
         ({"eventTime": "9999-12-31T23:59:59Z"}, "/eventTime"),
@@ -150,6 +155,26 @@ async def test_a_gzipped_event_is_taken(client: httpx.AsyncClient) -> None:
     assert answer.status_code == 400
     answer = await client.post("/api/v1/lineage", content=body, headers={"Content-Encoding": "br"})
     assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-03-01T12:00:00Z",
+        "2026-03-01t12:00:00.5z",
+        "2026-03-01T13:00:00.123456789+01:00",
+        "2026-03-01 13:00:00+0100",
+        "2026-03-01T12:00:00",
+    ],
+)
+async def test_an_event_time_is_read_as_rfc_3339_has_it(
+    client: httpx.AsyncClient, pool: asyncpg.Pool, tenant: str, time: str
+) -> None:
+    answer = await client.post("/api/v1/lineage", json=run_event(eventTime=time))
+    assert answer.status_code == 201, answer.text
+    async with tenant_transaction(pool, tenant) as connection:
+        found = await connection.fetchval("SELECT event_time FROM events")
+    assert found.replace(microsecond=0) == datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 async def test_all_members_of_a_gzip_body_are_read(client: httpx.AsyncClient, pool: asyncpg.Pool, tenant: str) -> None:
