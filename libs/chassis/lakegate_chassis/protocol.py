@@ -44,7 +44,7 @@ LINGER_BYTES = 1024 * 1024
 CONNECTIONS_PER_REQUEST = 4  # open connections for each request that may be served at once
 _HEAD_SLICE = 4 * 1024  # at most some 200 requests are in it, so the queue can't grow much beyond its bound
 _CHUNKED_SLICE = 16 * 1024
-_WATCHED = frozenset({b"authorization", b"connection", b"content-length", b"expect", b"transfer-encoding"})
+_WATCHED = frozenset({b"authorization", b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -87,7 +87,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._parsed_bytes = 0  # of the lines that are
         self._body_left = 0  # of a body whose length is known
         self._body_came = False
-        self._authorized = False
+        self._authorized = self._addressed = False
         self._held = b""  # read, but not to be parsed before some of the queue is served
         self._fault: Problem | None = None
         self._lingered: int | None = None  # bytes thrown away since the refusal
@@ -174,7 +174,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._begun = True
-        self._authorized = False
+        self._authorized = self._addressed = False
         self._parsed_bytes = self._body_left = 0
         super().on_message_begin()
 
@@ -198,6 +198,10 @@ class ServerProtocol(HttpToolsProtocol):
             if self._authorized:
                 self._reject(InvalidHttp("There are two Authorization headers. Send one."))
             self._authorized = True
+        elif name == b"host":
+            if self._addressed:
+                self._reject(InvalidHttp("There are two Host headers. Send one."))
+            self._addressed = True
         elif name == b"content-length":
             self._body_left = int(value) if value.isdigit() else 0
         elif name == b"expect":
@@ -221,6 +225,8 @@ class ServerProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         if self._head_timer is not None:
             self._stop_head_timer()
+        if not self._addressed and self.parser.get_http_version() == "1.1":
+            self._reject(InvalidHttp("HTTP/1.1 asks for a Host header (RFC 9112, 3.2). Send one."))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -263,7 +263,7 @@ async def test_a_client_that_hangs_up_is_no_error_of_ours(
     arrived = asyncio.Event()
     before = REGISTRY.get_sample_value("lakegate_http_disconnects_total") or 0
     token = signer.mint(ALICE, "catalog")
-    head = f"POST /v1/stream HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: 9\r\n\r\n"
+    head = f"POST /v1/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 9\r\n\r\n"
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(head.encode() + b"half")
     await asyncio.wait_for(arrived.wait(), 10)

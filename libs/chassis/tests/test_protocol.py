@@ -135,7 +135,7 @@ async def test_thousands_of_pipelined_requests_are_read_only_as_they_are_answere
     app.gate.clear()
     count = 20_000
     requests = b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(count))
-    reader, writer = await opened(port, requests + b"GET /end HTTP/1.1\r\nconnection: close\r\n\r\n")
+    reader, writer = await opened(port, requests + b"GET /end HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     await eventually(lambda: connections and connections[0].flow.read_paused)
     assert app.begun == 1
     assert len(connections[0].pipeline) < 500
@@ -208,6 +208,7 @@ async def test_over_the_limit_requests_are_a_503_problem_and_health_is_answered(
         (b"connection: content-length\r\ncontent-length: 4\r\n", 400, "invalid-http"),
         (b"connection: close, Transfer-Encoding\r\ncontent-length: 4\r\n", 400, "invalid-http"),
         (b"authorization: Bearer a\r\nauthorization: Bearer b\r\n", 400, "invalid-http"),
+        (b"host: y\r\n", 400, "invalid-http"),
         (b"transfer-encoding: gzip, chunked\r\n", 501, "not-implemented"),
         (b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", 501, "not-implemented"),
         (b"content-length: 4\r\ncontent-length: 5\r\n", 400, "invalid-http"),
@@ -217,6 +218,17 @@ async def test_over_the_limit_requests_are_a_503_problem_and_health_is_answered(
 async def test_ambiguous_requests_are_refused(app: App, port: int, lines: bytes, code: int, kind: str) -> None:
     answer = await ask(port, b"POST / HTTP/1.1\r\nhost: x\r\n" + lines + b"\r\nbody")
     assert (status(answer), slug(answer), app.begun) == (code, kind, 0)
+
+
+async def test_a_host_is_asked_for_in_http_1_1_and_in_each_request(app: App, port: int) -> None:
+    answer = await ask(port, b"GET / HTTP/1.1\r\naccept: */*\r\n\r\n")
+    assert (status(answer), slug(answer), app.begun) == (400, "invalid-http", 0)
+    assert b"Host" in answer
+    reader, writer = await opened(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert status(await asyncio.wait_for(reader.readuntil(b"/ 0\n"), 10)) == 200
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert status(await asyncio.wait_for(reader.read(), 10)) == 400
+    writer.close()
 
 
 async def test_a_bad_request_behind_an_unanswered_one_is_no_answer_to_it(app: App, port: int) -> None:
