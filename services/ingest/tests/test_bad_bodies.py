@@ -419,3 +419,23 @@ async def test_a_part_that_is_coded_is_decoded_or_refused(api: Any, header: str,
         problem(answer, 415, "unsupported-encoding")
     else:
         assert (answer.status_code, answer.json()["rows_written"]) == (201, 1), answer.text
+
+
+@pytest.mark.parametrize("preamble", [b"This is a multi-part message.\r\n", b"--\r\n--X1 is not it\r\n", b"\r\n"])
+async def test_what_stands_before_the_first_boundary_is_ignored(api: Any, preamble: bytes) -> None:
+    head = b"--XY\r\nContent-Disposition: form-data; name=f; filename=a.csv\r\n\r\n"
+    body = preamble + head + b"a,b\n1,x\n" + b"\r\n--XY--\r\nepilogue"
+    answer = await api.load("shop.orders", body, content_type="multipart/form-data; boundary=XY")
+    assert (answer.status_code, answer.json()["rows_written"]) == (201, 1), answer.text
+
+
+async def test_a_body_without_its_boundary_is_refused_before_all_of_it_is_kept(small: Any) -> None:
+    answer = await small.load("shop.orders", ROWS * 100, content_type="multipart/form-data; boundary=X")
+    assert "8,192 bytes" in problem(answer, 422, "bad-multipart")
+
+
+async def test_a_zstd_file_that_begins_with_a_skippable_frame_is_found_out(api: Any) -> None:
+    skippable = b"\x5a\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"seek"
+    answer = await api.load("shop.orders", skippable + zstandard.compress(ROWS))
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["rows_written"] == 1000

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 from prometheus_client import REGISTRY
 
 from lakegate_chassis.testing import eventually, serving
@@ -54,6 +55,29 @@ async def test_a_load_that_takes_longer_than_the_wait_answers_202_and_its_progre
         assert events[0][1]["bytes_received"] == len(ROWS)
         assert events[-1][1]["rows_written"] == 2
         assert (await api.client.get(f"/v1/loads/{load_id}")).json()["receipt"] == events[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [
+        (["respond-async"], "respond-async"),
+        (["Respond-Async; x=1, wait=1"], "respond-async, wait=1"),
+        (["wait = 0"], "wait=0"),
+        (["handling=lenient", 'Wait="0"'], "wait=0"),
+        (['note="a, wait=9", wait=0, wait=8'], "wait=0"),
+    ],
+)
+async def test_a_preference_is_read_as_rfc_7240_has_it(
+    settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str, prefer: list[str], applied: str
+) -> None:
+    async with serving(create_app(settings(gate.url, tmp_path / "spool"))) as url:
+        api = make(url, tenant)
+        gate.on(*LOAD_TABLE, "hold")
+        headers = [("prefer", value) for value in prefer]
+        answer = await api.client.post("/v1/loads/shop/orders", content=ROWS, headers=headers)
+        gate.released.set()
+        assert (answer.status_code, answer.headers["preference-applied"]) == (202, applied)
+        await api.ended(answer.json()["load_id"])
 
 
 async def test_following_a_load_that_has_ended_gives_its_end_at_once(api: Any) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from urllib.request import parse_http_list
 from uuid import UUID
 
 import orjson
@@ -29,13 +29,11 @@ from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.schemas import Load, LoadOptions, LoadPage, RejectPage
 from lakegate_ingest.loads.service import LoadRequest, Replayed, may_see
 from lakegate_ingest.refusals import RefusedBody
-from lakegate_ingest.resources import Resources
 from lakegate_ingest.spool.receiving import BodyHeaders
 from lakegate_ingest.uploads.schemas import DownloadPage
 
 router = APIRouter()
 NDJSON = "application/x-ndjson"
-WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
 POLL_AFTER_SECONDS = "1"
 LISTED = 50
 LISTED_AT_MOST = 500
@@ -82,10 +80,16 @@ async def create_load(
     header: Annotated[bool, Query(description="whether a CSV has a header line")] = True,
     source: Annotated[UUID | None, Query(description="an upload's id: its file is the body, and none is sent")] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
-    prefer: Annotated[str | None, Header(description="wait=N: seconds to wait for the receipt, at most 30")] = None,
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            description="wait=N: seconds to wait for the receipt, at most 30; respond-async: none, unless N is sent"
+        ),
+    ] = None,
 ) -> Response:
     """Load a file into a table; the table is created by its first load."""
     require(principal, Scope.LOADS_WRITE, table.namespace)
+    wait_seconds, applied = _preferred(prefer or [], resources.settings.job.max_wait_seconds)
     try:
         options = _options(mode, format, on_new_column, dry_run, null, delimiter, header, source)
         wanted = LoadRequest(
@@ -95,7 +99,7 @@ async def create_load(
             body=_body_headers(request, name or str(table)),
             delegation=delegation,
             idempotency_key=checked_key(idempotency_key),
-            asynchronous=_wait_seconds(prefer, resources) == 0,
+            asynchronous=wait_seconds == 0,
         )
         if source is None:
             accepted = await resources.loads.accept(wanted, request.stream())
@@ -110,15 +114,15 @@ async def create_load(
         return RefusedBody(answer, resources.settings.body)
     if isinstance(accepted, Replayed):
         return _receipt(accepted.receipt, replayed=True)
-    await _wait(accepted, _wait_seconds(prefer, resources))
+    await _wait(accepted, wait_seconds)
     load = await resources.loads.row(principal, accepted.load_id)
     if load.receipt is not None:
         return _receipt(load.receipt)
     if load.problem is not None:
         return _failure(load.problem)
     headers = {"location": f"/v1/loads/{load.load_id}", "retry-after": POLL_AFTER_SECONDS}
-    if prefer:
-        headers["preference-applied"] = f"wait={_wait_seconds(prefer, resources)}"
+    if applied:
+        headers["preference-applied"] = applied
     body = resources.loads.describe(load).model_dump_json().encode()
     return Response(body, 202, headers, "application/json")
 
@@ -259,11 +263,18 @@ def _body_headers(request: Request, name: str) -> BodyHeaders:
     )
 
 
-def _wait_seconds(prefer: str | None, resources: Resources) -> int:
-    """RFC 7240, 4.3; without the preference, and above the limit, the limit."""
-    longest = resources.settings.job.max_wait_seconds
-    found = WAIT.search(prefer or "")
-    return min(int(found[1]), longest) if found else longest
+def _preferred(prefer: list[str], longest: int) -> tuple[int, str]:
+    """Seconds to wait, and what to say of it (RFC 7240, 4.1 and 4.3): `longest` above it, and without a preference."""
+    found: dict[str, str] = {}
+    for preference in parse_http_list(",".join(prefer)):
+        name, _, value = preference.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))  # the first of several counts
+    at_once = "respond-async" in found
+    wait = found.get("wait", "")
+    if wait.isascii() and wait.isdigit() and len(wait) < 10:
+        seconds = min(int(wait), longest)
+        return seconds, f"respond-async, wait={seconds}" if at_once else f"wait={seconds}"
+    return (0, "respond-async") if at_once else (longest, "")
 
 
 async def _wait(live: LiveLoad, seconds: int) -> None:

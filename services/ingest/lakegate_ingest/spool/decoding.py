@@ -20,6 +20,8 @@ ZSTD_MAX_WINDOW = 1 << 23
 RATIO_FLOOR_BYTES = 64 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# A skippable frame, which pzstd and seekable formats begin with: sixteen magic numbers (RFC 8878, 3.1.2).
+ZSTD_SKIPPABLE_MAGIC = tuple(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))
 
 
 class Decoder(Protocol):
@@ -151,6 +153,6 @@ def decoder_by_magic(head: bytes, limits: BodySettings) -> Decoder | None:
     """A compressed file sent without saying so (`curl -T flights.csv.gz`). No format we load begins like this."""
     if head.startswith(GZIP_MAGIC):
         return Limited(Gzip(), limits)
-    if head.startswith(ZSTD_MAGIC):
+    if head.startswith((ZSTD_MAGIC, *ZSTD_SKIPPABLE_MAGIC)):
         return Limited(Zstd(), limits)
     return None

@@ -26,6 +26,9 @@ class PartSink(Protocol):
 # (index, file name, headers by lower-case name) -> where the part goes
 OpenPart = Callable[[int, str, Mapping[str, str]], PartSink]
 
+# What may stand before the first boundary; nobody sends more than a line there, for people whose reader knows no MIME.
+_MAX_PREAMBLE_BYTES = 8 << 10
+
 # Codings that leave bytes as they are. Forms have no other (RFC 7578, 4.7), e-mail's tools add them.
 _AS_IT_IS = ("", "7bit", "8bit", "binary")
 
@@ -43,6 +46,8 @@ class MultipartSink:
         self._field = b""
         self._value = b""
         self._complete = False
+        self._first_boundary = b"--" + boundary.encode("latin-1")
+        self._preamble: bytes | None = b""
         self.files: list[SpooledFile] = []
         try:
             self._parser = MultipartParser(
@@ -66,7 +71,7 @@ class MultipartSink:
         for chunk in chunks:
             for decoded in self._transport.feed(chunk):
                 try:
-                    self._parser.write(decoded)
+                    self._parser.write(self._without_preamble(decoded))
                 except FormParserError as error:
                     raise BadMultipart(f"The multipart body is malformed: {error}.") from error
                 self._flush()
@@ -74,6 +79,8 @@ class MultipartSink:
     def close(self) -> list[SpooledFile]:
         """The files, once the last boundary has arrived. Raises BadMultipart when it has not."""
         self._transport.finish()
+        if self._preamble is not None:
+            raise BadMultipart("The multipart body has no line with the boundary that its Content-Type names.")
         if not self._complete:
             raise BadMultipart(
                 "The multipart body ends before its last boundary: it was cut off. Send it again, whole."
@@ -85,6 +92,25 @@ class MultipartSink:
     def abort(self) -> None:
         if self._sink is not None:
             self._sink.abort()
+
+    def _without_preamble(self, data: bytes) -> bytes:
+        """What stands before the first boundary is to be ignored (RFC 2046, 5.1.1). Raises BadMultipart."""
+        if self._preamble is None:
+            return data
+        begun = self._preamble + data
+        if begun.startswith(self._first_boundary):
+            self._preamble = None
+            return begun
+        at = begun.find(b"\n" + self._first_boundary)
+        if at >= 0:
+            self._preamble = None
+            return begun[at + 1 :]
+        if len(begun) > _MAX_PREAMBLE_BYTES:
+            raise BadMultipart(
+                f"The multipart body has no line with its boundary in its first {_MAX_PREAMBLE_BYTES:,} bytes."
+            )
+        self._preamble = begun
+        return b""
 
     def _on_part_begin(self) -> None:
         self._headers = {}
