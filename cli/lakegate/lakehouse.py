@@ -130,6 +130,10 @@ class Lakehouse:
             if parsed.get("error_type") == "not implemented":
                 what = "Only queries can be asked: SELECT, FROM, WITH, DESCRIBE, SUMMARIZE."
             raise CommandFailed(what, code=USAGE)
+        if not parsed.get("statements"):
+            raise CommandFailed(
+                "There is no query in it.", hint="It looks like 'SELECT * FROM namespace.table'.", code=USAGE
+            )
         return set(_tables(parsed))
 
     def _offer(self, name: tuple[str, str], source: str) -> None:

@@ -143,6 +143,8 @@ def test_sql_reads_types_joins_and_is_bounded(orders: Any, answer: Run, run: Run
         ("SELECT * FROM shop.nothing", "no table shop.nothing"),
         ("DROP TABLE shop.orders", "Only queries"),
         ("SELEC", "syntax"),
+        ("", "no query"),
+        ("/* SELECT 1 */ ;", "no query"),
         ("SELECT * FROM a.b.c", '"a.b".c'),
         ("SELECT * FROM a.b.c.d", "double quotes"),
     ],
