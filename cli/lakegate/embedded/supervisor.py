@@ -15,10 +15,11 @@ from lakegate import __version__
 from lakegate.embedded import processes
 from lakegate.embedded.database import Database
 from lakegate.embedded.layout import Home, last_lines
+from lakegate.embedded.leftovers import end_leftovers
 from lakegate.embedded.ports import HOST, Ports
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.services import PUBLIC_KEYS, Service, services
-from lakegate.embedded.state import Phase, ProcessState, SuiteState, read_state, write_state
+from lakegate.embedded.state import Phase, ProcessState, SuiteState, write_state
 from lakegate.settings import inherited_environment
 
 START_SECONDS = 90.0
@@ -66,7 +67,7 @@ class Supervisor:
         watchers: list[asyncio.Task[None]] = []
         suite: list[Service] = []
         try:
-            self._end_leftovers()
+            end_leftovers(self._home, self._say)
             self._ports.check()
             if fresh:
                 self._home.wipe()
@@ -125,13 +126,6 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, ask)
-
-    def _end_leftovers(self) -> None:
-        """Children of a suite that was killed where the kernel could not tell them (not Linux)."""
-        left = read_state(self._home)
-        for child in left.processes.values() if left else ():
-            if child.pid is not None and processes.end_leftover(child.pid, child.started, f"lakegate_{child.name}"):
-                self._say(f"ended {child.name} (pid {child.pid}), left by a suite that was killed")
 
     async def _make_keys(self) -> None:
         """The keys that sign tokens, once."""
