@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from lakegate.commands.suite import HomeOption
-from lakegate.failures import explained
+from lakegate.failures import CommandFailed, explained
 from lakegate.options import AsJson
 from lakegate.output import Output
 from lakegate.profiles import LOCAL, Profile
@@ -18,8 +18,9 @@ from lakegate.settings import read_environment
 @explained
 def demo(
     port: Annotated[
-        int, typer.Option(min=0, max=64_500, help="The gateway's, if one has to be started. 0: a free one.")
-    ] = 8080,
+        int | None,
+        typer.Option(min=0, max=64_500, help="The gateway's, if one has to be started: 8080. 0: a free one."),
+    ] = None,
     home: HomeOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,6 +30,7 @@ def demo(
     """
     from lakegate.demo.story import Story
     from lakegate.embedded import suite
+    from lakegate.embedded.ports import DEFAULT_BASE, HOST
     from lakegate.embedded.secret_files import secret
     from lakegate.embedded.state import running
 
@@ -39,12 +41,19 @@ def demo(
     started = None
     if state is None:
         output.heading("0  Start PostgreSQL and four services behind one gateway")
-        options = suite.Options(folder, port, LOCAL, environment.config, environment.postgres_url)
+        options = suite.Options(
+            folder, DEFAULT_BASE if port is None else port, LOCAL, environment.config, environment.postgres_url
+        )
         suite.check(options, output)
         state = suite.start_detached(options)
         started = state.ready_seconds
         output.note(f"Ready after {state.ready_seconds} s at {state.url}; logs are in {folder.logs}.")
     else:
+        if port and state.url != f"http://{HOST}:{port}":
+            raise CommandFailed(
+                f"A suite already runs on {folder.path}, at {state.url}: it can't be shown on port {port}.",
+                hint="Leave the port out to use it, stop it with `lakegate down`, or take another folder with --home.",
+            )
         output.note(f"The suite already runs at {state.url}.")
     profile = Profile(LOCAL, state.url, secret(folder.secrets / "admin.key"))
     seen = Story(profile, output, started).tell()
