@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from uuid import uuid4
 
 from prometheus_client import Counter
-from pydantic import ValidationError
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
 from pyiceberg.table.update import (
@@ -21,7 +18,7 @@ from pyiceberg.table.update import (
 )
 
 from lakegate_catalog.datasets.state import DatasetState, changed, read, write
-from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown, IcebergError
+from lakegate_catalog.iceberg.dialect import CommitFailed, CommitStateUnknown, IcebergError, refusing
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
@@ -30,6 +27,7 @@ from lakegate_catalog.settings import MetadataSettings
 from lakegate_catalog.store.entities import next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
 from lakegate_chassis.problems import Unavailable
+from lakegate_chassis.threads import in_thread
 from lakegate_contracts.names import TableName
 
 # A lost race whose requirements still hold is repeated here, which is cheaper than by the client.
@@ -75,7 +73,7 @@ class Commits:
             _check(request, base)
             if not request.updates:
                 return Loaded(current, base_document)
-            updated = await asyncio.to_thread(_apply, base, request.updates, base_document.location)
+            updated = await in_thread(_apply, base, request.updates, base_document.location)
             if updated.location != base.location:
                 self._warehouse.check_chosen(tenant, table, updated.location)
             self._warehouse.check_files(tenant, updated, base)
@@ -124,7 +122,7 @@ class Commits:
             raise CommitFailed(f"Requirement failed: table {table} already exists.")
         # constructed, not validated: validation would put the empty schema, spec and order among the real ones
         empty = TableMetadataV1.model_construct(location="", last_column_id=-1, schema_=Schema())
-        metadata = await asyncio.to_thread(_apply, empty, request.updates, None)
+        metadata = await in_thread(_apply, empty, request.updates, None)
         if metadata.location:
             location = self._warehouse.check_chosen(tenant, table, metadata.location)
         else:
@@ -167,7 +165,5 @@ def _check_order(update: AddSnapshotUpdate, base: TableMetadata) -> None:
 
 def _apply(base: TableMetadata, updates: tuple[TableUpdate, ...], location: str | None) -> TableMetadata:
     """Raises BadRequest."""
-    try:
+    with refusing("The updates can't be applied"):
         return update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
-    except (ValueError, NotImplementedError, ValidationError, InvalidMetadata) as error:
-        raise BadRequest(f"The updates can't be applied: {error}") from error

@@ -9,12 +9,14 @@ IcebergError
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import obstore.exceptions
 import orjson
 from pydantic import ValidationError
+from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -91,6 +93,28 @@ class ServiceUnavailable(IcebergError):
     type, code = "ServiceUnavailableException", 503
 
 
+# What pyiceberg raises of input that does not fit: its own errors and, since it looks much up with a bare next(), with
+# [] and with .pop(), those of Python.
+_MISFITS = (
+    InvalidMetadata, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, NotImplementedError,
+    RecursionError, StopIteration,
+)  # fmt: skip
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Around pyiceberg's work on what a client sent. Raises BadRequest, which begins with `what`."""
+    try:
+        yield
+    except ValidationError as error:
+        raise BadRequest(f"{what}: {_first(error)}") from error
+    except _MISFITS as error:
+        reason = str(error) or "something that it needs or names is not there"
+        if isinstance(error, KeyError):
+            reason = f"{error} is not there"
+        raise BadRequest(f"{what}: {reason}") from error
+
+
 def error_response(code: int, type_: str, message: str) -> Response:
     body = {"error": {"message": message[:MAX_MESSAGE], "type": type_, "code": code}}
     headers = {"retry-after": "1"} if code == 503 else {}
@@ -109,7 +133,7 @@ def in_dialect(endpoint: Endpoint, path: str) -> Endpoint:
         except InvalidName as error:
             return error_response(400, BadRequest.type, str(error))
         except ValidationError as error:
-            return error_response(400, BadRequest.type, _first(error))
+            return error_response(400, BadRequest.type, f"The request is not valid {_first(error)}")
         except Problem as error:
             return as_iceberg(request.scope, error)
         except obstore.exceptions.BaseError as error:
@@ -144,4 +168,4 @@ def by_path(scope: Scope, problem: Problem) -> Response:
 def _first(error: ValidationError) -> str:
     item = error.errors(include_url=False, include_input=False)[0]
     where = "/".join(str(part) for part in item["loc"])
-    return f"The request is not valid at /{where}: {item['msg']}."
+    return f"at /{where}: {item['msg']}."
