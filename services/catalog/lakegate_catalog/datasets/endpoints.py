@@ -113,7 +113,7 @@ async def list_versions(
     before = None
     if cursor is not None:
         after = _after(cursor)
-        if not after.isdigit():
+        if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise InvalidCursor("The cursor is not one of ours; use `next` as it was given.")
         before = min(int(after), 2**31 - 1)
     changes = await services.datasets.versions(principal.tenant, dataset_id, before=before, limit=limit)

@@ -140,4 +140,5 @@ def rfc3339(at: datetime) -> str:
 
 def _count(summary: dict[str, str], name: str) -> int | None:
     text = summary.get(name, "")
-    return int(text) if text.isdigit() else None
+    # a client's own text: other alphabets have digits too, and no count has 20
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

@@ -12,6 +12,7 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertCreate,
+    RemovePropertiesUpdate,
     SetPropertiesUpdate,
     TableUpdate,
     update_table_metadata,
@@ -22,6 +23,7 @@ from lakegate_catalog.iceberg.dialect import CommitFailed, CommitStateUnknown, I
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
+from lakegate_catalog.iceberg.soundness import check_time, check_writable
 from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, metadata_of, table_state
 from lakegate_catalog.settings import MetadataSettings
 from lakegate_catalog.store.entities import next_change
@@ -165,5 +167,27 @@ def _check_order(update: AddSnapshotUpdate, base: TableMetadata) -> None:
 
 def _apply(base: TableMetadata, updates: tuple[TableUpdate, ...], location: str | None) -> TableMetadata:
     """Raises BadRequest."""
+    check_writable(base)
+    for update in updates:
+        if isinstance(update, AddSnapshotUpdate):
+            check_time(update.snapshot)
+    updates = _present_removals(base, updates)
     with refusing("The updates can't be applied"):
         return update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
+
+
+def _present_removals(base: TableMetadata, updates: tuple[TableUpdate, ...]) -> tuple[TableUpdate, ...]:
+    """The updates with only those removals of properties that are there: to remove what is not is no error, and what
+    Spark sends for UNSET TBLPROPERTIES IF EXISTS.
+    """
+    keys = set(base.properties)
+    known: list[TableUpdate] = []
+    for update in updates:
+        if isinstance(update, SetPropertiesUpdate):
+            keys |= update.updates.keys()
+        elif isinstance(update, RemovePropertiesUpdate):
+            present = keys.intersection(update.removals)
+            keys -= present
+            update = RemovePropertiesUpdate(removals=sorted(present))
+        known.append(update)
+    return tuple(known)

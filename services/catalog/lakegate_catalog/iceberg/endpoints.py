@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from prometheus_client import Counter
+from pyiceberg.typedef import IcebergBaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from lakegate_catalog.datasets.state import read
 from lakegate_catalog.files.grants import storage_credentials
-from lakegate_catalog.iceberg.dialect import BadRequest, Endpoint, Forbidden, NoSuchEndpoint, in_dialect
+from lakegate_catalog.iceberg.dialect import BadRequest, Endpoint, Forbidden, NoSuchEndpoint, in_dialect, refusing
 from lakegate_catalog.iceberg.namespaces import dotted, parse_namespace
 from lakegate_catalog.iceberg.requests import (
     CommitTable,
@@ -40,6 +41,7 @@ CHANGE = (Scope.DATASETS_WRITE,)
 MAX_BODY_BYTES = 32 << 20
 MAX_PAGE = 1000
 EVERYTHING = 1_000_000
+M = TypeVar("M", bound=IcebergBaseModel)
 NO_STORE = {"cache-control": "no-store"}
 
 METRICS_REPORTS = Counter(
@@ -73,7 +75,7 @@ async def list_namespaces(request: Request) -> Response:
 
 async def create_namespace(request: Request) -> Response:
     principal, resources = _enter(request)
-    body = CreateNamespace.model_validate_json(await _body(request))
+    body = await _sent(CreateNamespace, request)
     namespace = dotted(body.namespace)
     _permit(principal, APPEND, namespace)
     properties = await resources.namespaces.create(principal.tenant, namespace, body.properties)
@@ -94,7 +96,7 @@ async def namespace_exists(request: Request) -> Response:
 
 async def update_namespace(request: Request) -> Response:
     principal, resources, namespace = _enter_namespace(request, CHANGE)
-    body = UpdateProperties.model_validate_json(await _body(request))
+    body = await _sent(UpdateProperties, request)
     removed, updated, missing = await resources.namespaces.update(
         principal.tenant, namespace, body.removals, body.updates
     )
@@ -117,7 +119,7 @@ async def list_tables(request: Request) -> Response:
 
 async def create_table(request: Request) -> Response:
     principal, resources, namespace = _enter_namespace(request, APPEND)
-    body = CreateTable.model_validate_json(await _body(request))
+    body = await _sent(CreateTable, request)
     table = TableName.of(namespace, body.name)
     metadata = resources.tables.stage(principal.tenant, namespace, body)
     if body.stage_create:
@@ -131,7 +133,7 @@ async def create_table(request: Request) -> Response:
 
 async def register_table(request: Request) -> Response:
     principal, resources, namespace = _enter_namespace(request, APPEND)
-    body = RegisterTable.model_validate_json(await _body(request))
+    body = await _sent(RegisterTable, request)
     if body.overwrite:
         raise BadRequest("A table is not registered over another one here. Drop the old one first, without purge.")
     table = TableName.of(namespace, body.name)
@@ -172,7 +174,7 @@ async def table_exists(request: Request) -> Response:
 
 async def commit_table(request: Request) -> Response:
     principal, resources, table = _enter_table(request, APPEND)
-    body = CommitTable.model_validate_json(await _body(request))
+    body = await _sent(CommitTable, request)
     if body.identifier and _table_of(body.identifier) != table:
         raise BadRequest(f"The body names {_table_of(body.identifier)}, the path {table}.")
     loaded = await resources.commits.commit(principal.tenant, table, body, principal.subject)
@@ -188,7 +190,7 @@ async def drop_table(request: Request) -> Response:
 
 async def rename_table(request: Request) -> Response:
     principal, resources = _enter(request)
-    body = RenameTable.model_validate_json(await _body(request))
+    body = await _sent(RenameTable, request)
     source, destination = _table_of(body.source), _table_of(body.destination)
     _permit(principal, CHANGE, source.namespace)
     _permit(principal, CHANGE, destination.namespace)
@@ -293,6 +295,13 @@ def _table_of(identifier: Identifier) -> TableName:
     return TableName.of(dotted(identifier.namespace), identifier.name)
 
 
+async def _sent(model: type[M], request: Request) -> M:
+    """The body. Raises BadRequest."""
+    content = await _body(request)
+    with refusing("The request is not valid"):
+        return model.model_validate_json(content)
+
+
 async def _body(request: Request) -> bytes:
     content = bytearray()
     async for chunk in request.stream():
@@ -307,8 +316,8 @@ def _page(request: Request) -> tuple[str, int]:
     token, size = request.query_params.get("pageToken"), request.query_params.get("pageSize")
     if token is None and size is None:
         return "", EVERYTHING
-    if size is not None and not (size.isdigit() and int(size) > 0):
-        raise BadRequest("pageSize is a number above 0.")
+    if size is not None and not (size.isascii() and size.isdigit() and len(size) < 10 and int(size) > 0):
+        raise BadRequest("pageSize is a number above 0, of up to 9 digits.")
     try:
         after = base64.b64decode(token, b"-_", validate=True).decode() if token else ""
     except ValueError as error:

@@ -12,8 +12,6 @@ from uuid import UUID, uuid4
 
 import obstore.exceptions
 from prometheus_client import Counter
-from pydantic import ValidationError
-from pyiceberg.exceptions import ValidationError as InvalidMetadata
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.table.metadata import TableMetadata, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
@@ -36,11 +34,13 @@ from lakegate_catalog.iceberg.dialect import (
     FileMissing,
     NoSuchNamespace,
     NoSuchTable,
+    refusing,
 )
 from lakegate_catalog.iceberg.metadata import Document, Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CreateTable
+from lakegate_catalog.iceberg.soundness import check_time, check_writable
 from lakegate_catalog.store.entities import Entities, NameTaken, Refused, first_change, next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
 from lakegate_chassis.logs import log
@@ -103,8 +103,8 @@ class Tables:
         location = self.warehouse.table_location(tenant, table, table_uuid)
         if request.location:
             location = self.warehouse.check_chosen(tenant, table, request.location)
-        try:
-            return new_table_metadata(
+        with refusing("No table can be made of this request"):
+            metadata = new_table_metadata(
                 schema=request.table_schema,
                 partition_spec=request.partition_spec or UNPARTITIONED_PARTITION_SPEC,
                 sort_order=request.write_order or UNSORTED_SORT_ORDER,
@@ -112,8 +112,8 @@ class Tables:
                 properties=dict(request.properties),
                 table_uuid=table_uuid,
             )
-        except (ValueError, ValidationError, InvalidMetadata) as error:
-            raise BadRequest(f"No table can be made of this request: {error}") from error
+        check_writable(metadata)
+        return metadata
 
     async def check_free(self, tenant: str, table: TableName) -> None:
         """Raises NoSuchNamespace, AlreadyExists: before anything is written, for the common case."""
@@ -137,10 +137,14 @@ class Tables:
         """Take over a table whose metadata is already in the tenant's folder."""
         self.warehouse.check_location(tenant, metadata_location)
         await self.check_free(tenant, table)
-        try:
-            document, metadata = await self.warehouse.parse(metadata_location)
-        except (FileNotFoundError, obstore.exceptions.NotFoundError, ValidationError, ValueError) as error:
-            raise BadRequest(f"{metadata_location} can't be read as table metadata: {error}") from error
+        with refusing(f"{metadata_location} can't be read as table metadata"):
+            try:
+                document, metadata = await self.warehouse.parse(metadata_location)
+            except (FileNotFoundError, obstore.exceptions.NotFoundError) as error:
+                raise BadRequest(f"There is no file {metadata_location}.") from error
+            metadata.schema()
+        for snapshot in metadata.snapshots:
+            check_time(snapshot)
         check_properties(metadata.properties)
         self.warehouse.check_chosen(tenant, table, metadata.location)
         self.warehouse.check_files(tenant, metadata)

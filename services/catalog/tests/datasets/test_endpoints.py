@@ -295,6 +295,7 @@ async def test_parameters_and_cursors_that_are_not_ours_are_refused(client: http
         "/v1/datasets?name=travel.flights": "invalid-request",
         "/v1/datasets?cursor=%25%25": "invalid-cursor",
         f"{path}/versions?cursor=YWJj": "invalid-cursor",
+        f"{path}/versions?cursor=wrI": "invalid-cursor",  # a digit, of those that are no number
         f"{path}/diff?from=1": "invalid-request",
         f"{path}/diff?from=0&to=1": "invalid-request",
     }
