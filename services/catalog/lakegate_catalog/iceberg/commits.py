@@ -23,7 +23,7 @@ from lakegate_catalog.iceberg.dialect import CommitFailed, CommitStateUnknown, I
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
-from lakegate_catalog.iceberg.soundness import check_time, check_writable
+from lakegate_catalog.iceberg.soundness import check_numbers, check_updates, check_writable
 from lakegate_catalog.iceberg.tables import Loaded, Tables, described_by, metadata_of, table_state
 from lakegate_catalog.settings import MetadataSettings
 from lakegate_catalog.store.entities import next_change
@@ -75,10 +75,10 @@ class Commits:
             _check(request, base)
             if not request.updates:
                 return Loaded(current, base_document)
-            updated = await in_thread(_apply, base, request.updates, base_document.location)
+            updated = await in_thread(_apply, base, request, base_document.location)
             if updated.location != base.location:
                 self._warehouse.check_chosen(tenant, table, updated.location)
-            self._warehouse.check_files(tenant, updated, base)
+            await self._warehouse.check_there(self._warehouse.check_files(tenant, updated, base))
             document = await self._warehouse.write(updated, next_version(base_document.location))
             try:
                 change = await self._append(current, updated, document, actor)
@@ -124,13 +124,13 @@ class Commits:
             raise CommitFailed(f"Requirement failed: table {table} already exists.")
         # constructed, not validated: validation would put the empty schema, spec and order among the real ones
         empty = TableMetadataV1.model_construct(location="", last_column_id=-1, schema_=Schema())
-        metadata = await in_thread(_apply, empty, request.updates, None)
+        metadata = await in_thread(_apply, empty, request, None)
         if metadata.location:
             location = self._warehouse.check_chosen(tenant, table, metadata.location)
         else:
             location = self._warehouse.table_location(tenant, table, metadata.table_uuid or uuid4())
         metadata = metadata.model_copy(update={"location": location})
-        self._warehouse.check_files(tenant, metadata)
+        await self._warehouse.check_there(self._warehouse.check_files(tenant, metadata))
         return await self._tables.create(tenant, table, metadata, actor)
 
 
@@ -165,15 +165,15 @@ def _check_order(update: AddSnapshotUpdate, base: TableMetadata) -> None:
         )
 
 
-def _apply(base: TableMetadata, updates: tuple[TableUpdate, ...], location: str | None) -> TableMetadata:
-    """Raises BadRequest."""
+def _apply(base: TableMetadata, request: CommitTable, location: str | None) -> TableMetadata:
+    """The metadata with the updates applied; without a location, that of a new table. Raises BadRequest."""
     check_writable(base)
-    for update in updates:
-        if isinstance(update, AddSnapshotUpdate):
-            check_time(update.snapshot)
-    updates = _present_removals(base, updates)
+    check_numbers(request)
+    updates = _present_removals(base, request.updates)
     with refusing("The updates can't be applied"):
-        return update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
+        updated = update_table_metadata(base, updates, enforce_validation=location is None, metadata_location=location)
+        check_updates(updates, updated, None if location is None else base)
+    return updated
 
 
 def _present_removals(base: TableMetadata, updates: tuple[TableUpdate, ...]) -> tuple[TableUpdate, ...]:

@@ -102,16 +102,24 @@ class Warehouse:
             raise BadRequest(f"A table of this tenant has to be below {home}, not at {location[:500]}.")
         return clean
 
-    def check_files(self, tenant: str, metadata: TableMetadata, known: TableMetadata | None = None) -> None:
-        """Raises BadRequest when a list or statistics file, unless `known` had it, is not in the table's folder."""
+    def check_files(self, tenant: str, metadata: TableMetadata, known: TableMetadata | None = None) -> list[str]:
+        """The lists and statistics that `known` had not. Raises BadRequest when one is not in the table's folder."""
         home = self.check_location(tenant, metadata.location) + "/"
         before = set() if known is None else {*_files(known)}
-        for file in _files(metadata):
-            if file in before:
-                continue
+        added = [file for file in _files(metadata) if file not in before]
+        for file in added:
             self.check_location(tenant, file)
             if not file.startswith(home):
                 raise BadRequest(f"A file of this table has to be below {home}, not at {file[:500]}.")
+        return added
+
+    async def check_there(self, files: Sequence[str]) -> None:
+        """Raises BadRequest for one that is not in the store: nobody could read it. A commit has one or two."""
+        for file in files:
+            try:
+                await obstore.head_async(self.store, self.path(file))
+            except FileNotFoundError as error:
+                raise BadRequest(f"There is no file {file[:500]}. Write it before you commit it.") from error
 
     def _home(self, tenant: str) -> str:
         """The tenant's folder, with a slash at its end: nothing of one tenant may begin like another's."""

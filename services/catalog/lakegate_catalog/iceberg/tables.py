@@ -40,7 +40,7 @@ from lakegate_catalog.iceberg.metadata import Document, Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CreateTable
-from lakegate_catalog.iceberg.soundness import check_time, check_writable
+from lakegate_catalog.iceberg.soundness import check_bound, check_numbers, check_schema, check_time, check_writable
 from lakegate_catalog.store.entities import Entities, NameTaken, Refused, first_change, next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
 from lakegate_chassis.logs import log
@@ -103,6 +103,7 @@ class Tables:
         location = self.warehouse.table_location(tenant, table, table_uuid)
         if request.location:
             location = self.warehouse.check_chosen(tenant, table, request.location)
+        check_numbers(request)
         with refusing("No table can be made of this request"):
             metadata = new_table_metadata(
                 schema=request.table_schema,
@@ -112,6 +113,9 @@ class Tables:
                 properties=dict(request.properties),
                 table_uuid=table_uuid,
             )
+            check_schema(request.table_schema, metadata.format_version)
+            for order in (metadata.spec(), metadata.sort_order()):
+                check_bound(order, metadata.schemas)
         check_writable(metadata)
         return metadata
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -151,6 +152,10 @@ async def test_what_was_said_of_a_table_survives_commits_and_renames(
     ]
 
 
+def touch(location: str) -> None:
+    Path(location.removeprefix("file://")).touch()
+
+
 async def test_versions_carry_schema_and_snapshot_and_come_in_pages(
     client: httpx.AsyncClient, table: Make, iceberg: str
 ) -> None:
@@ -165,6 +170,7 @@ async def test_versions_carry_schema_and_snapshot_and_come_in_pages(
         "summary": {"operation": "append", "total-records": "336776", "total-files-size": "1234"},
         "schema-id": 0,
     }
+    touch(f"{location}/metadata/5.avro")
     updates = [
         {"action": "add-snapshot", "snapshot": added},
         {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 5},

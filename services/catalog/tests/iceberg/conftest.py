@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,12 +43,18 @@ def create(client: httpx.AsyncClient, travel: str) -> Create:
 
 
 def snapshot(at: str, snapshot_id: int, sequence: int, parent: int | None = None, **summary: str) -> dict[str, Any]:
-    """The updates that append a snapshot to main, for a table at the location `at`; its files don't exist."""
+    """The updates that append a snapshot to main, for a table at the location `at`; of its files, only the manifest
+    list is there, and is empty.
+    """
+    listed = f"{at}/metadata/snap-{snapshot_id}.avro"
+    folder = Path(listed.removeprefix("file://")).parent
+    if folder.is_dir():  # else it is a place that is refused
+        (folder / Path(listed).name).touch()
     added: dict[str, Any] = {
         "snapshot-id": snapshot_id,
         "sequence-number": sequence,
         "timestamp-ms": int(time.time() * 1000),
-        "manifest-list": f"{at}/metadata/snap-{snapshot_id}.avro",
+        "manifest-list": listed,
         "summary": {"operation": "append", **summary},
         "schema-id": 0,
     }
