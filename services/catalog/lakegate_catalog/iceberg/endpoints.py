@@ -204,7 +204,9 @@ async def report_metrics(request: Request) -> Response:
         report = orjson.loads(await _body(request))
     except orjson.JSONDecodeError as error:
         raise BadRequest("A metrics report is a JSON object.") from error
-    kind = report.get("report-type") if isinstance(report, dict) else None
+    if not isinstance(report, dict):
+        raise BadRequest("A metrics report is a JSON object.")
+    kind = report.get("report-type")
     METRICS_REPORTS.labels(kind if kind in ("scan-report", "commit-report") else "other").inc()
     return Response(status_code=204)
 

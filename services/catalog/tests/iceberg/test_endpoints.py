@@ -437,7 +437,8 @@ async def test_metrics_reports_are_taken(client: httpx.AsyncClient, travel: str,
     await create()
     path = f"{travel}/tables/flights/metrics"
     assert (await client.post(path, json={"report-type": "scan-report"})).status_code == 204
-    assert error(await client.post(path, content=b"not json")) == (400, "BadRequestException")
+    for content in (b"not json", b"null", b"[]", b'"scan-report"'):
+        assert error(await client.post(path, content=content)) == (400, "BadRequestException")
 
 
 @pytest.mark.parametrize(
