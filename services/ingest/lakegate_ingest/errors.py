@@ -27,6 +27,7 @@ Problem
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
 ├── TableFileMissing            409 metadata, a manifest or a data file that somebody deleted
 ├── TooManyStreams              503
+├── RowsLate                    503 a download that found no row to begin with in time
 ├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
 ├── StoreUnavailable            503 the warehouse's object store is away
 ├── CatalogUnavailable          503 not reached, or its outcome not settled in time
@@ -117,6 +118,10 @@ class QueueFull(Retriable):
 
 class TooManyStreams(Retriable):
     slug, title = "too-many-streams", "Too many downloads, progress streams, tails or sockets at once"
+
+
+class RowsLate(Retriable):
+    slug, title = "rows-late", "No row was found in time"
 
 
 class CatalogUnavailable(Retriable):

@@ -47,7 +47,7 @@ class Places:
         Raises TooManyStreams, and what the first event raises.
         """
         placed = self._placed(tenant, events)
-        return _resumed(await anext(placed), placed)
+        return _resumed(await anext(placed, b""), placed)  # of no rows, NDJSON is nothing at all
 
     async def _placed(self, tenant: str, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         with self.place(tenant):

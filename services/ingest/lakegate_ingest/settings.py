@@ -212,6 +212,10 @@ class RowsSettings(Section):
     """Bounds of a streamed download of rows."""
 
     max_streams: int = Field(default=8, ge=1, description="downloads of rows at once")
+    max_streams_per_tenant: int = Field(default=6, ge=1, description="of these, at most so many of one tenant")
+    begin_seconds: float = Field(
+        default=120.0, gt=0, description="a download that has found no row to begin with by then is ended with 503"
+    )
     batch_rows: int = Field(default=8192, ge=1, description="rows of one chunk of a download")
 
 

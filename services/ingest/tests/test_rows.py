@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -66,6 +67,45 @@ async def test_a_snapshot_is_read_as_it_was(flights: Any) -> None:
     now = await flights.rows("travel.flights")
     assert [row["gate"] for row in now if row["carrier"] == "DL"] == [7]
     assert len(now) == 4
+
+
+async def test_a_snapshot_whose_schema_somebody_removed_is_not_found_and_keeps_no_place(
+    flights: Any, catalog: Any, identity: Any
+) -> None:
+    assert (await flights.load("travel.flights", b"carrier,gate\nDL,7\n")).status_code == 201
+    principal = Principal(tenant=flights.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    change = {"requirements": [], "updates": [{"action": "remove-schemas", "schema-ids": [0]}]}
+    url = f"{catalog.url}/iceberg/v1/{flights.tenant}/namespaces/travel/tables/flights"
+    async with httpx.AsyncClient(trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
+        assert (await client.post(url, json=change)).status_code == 200
+    for _ in range(RowsSettings().max_streams + 1):
+        answer = await get(flights, snapshot=flights.receipt["snapshot_id"])
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/snapshot-not-found"), answer.text
+    assert "schema 0" in answer.json()["detail"]
+    assert len(await flights.rows("travel.flights")) == 4
+
+
+async def test_no_tenant_takes_the_downloads_of_all_nor_waits_without_end(
+    settings: Any, catalog: Any, tmp_path: Path, make: Any, tenant: str
+) -> None:
+    rows = RowsSettings(max_streams=2, max_streams_per_tenant=1, batch_rows=100)
+    async with serving(create_app(settings(catalog.url, tmp_path / "spool", rows=rows))) as url:
+        api, other = make(url, tenant), make(url, f"{tenant}o")
+        body = b"a,b\n" + (b"1," + b"x" * 500 + b"\n") * 100_000
+        for one in (api, other):
+            assert (await one.load("travel.flights", body)).status_code == 201
+        async with api.client.stream("GET", "/v1/tables/travel/flights/rows") as first:
+            assert await anext(first.aiter_bytes())
+            second = await get(api, limit=1)
+            assert (second.status_code, second.json()["type"]) == (503, "/problems/too-many-streams")
+            assert "Your tenant has 1" in second.json()["detail"]
+            assert (await get(other, limit=1)).status_code == 200
+    late = RowsSettings(max_streams=1, begin_seconds=1e-9)
+    async with serving(create_app(settings(catalog.url, tmp_path / "late", rows=late))) as url:
+        for _ in range(2):
+            answer = await get(make(url, tenant))
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/rows-late"), answer.text
 
 
 async def test_rows_come_as_csv_with_a_header(flights: Any) -> None:

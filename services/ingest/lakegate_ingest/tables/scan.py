@@ -79,8 +79,11 @@ class Scan:
         self.projection: Schema = self._scan.projection()
         self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Batches of at most `batch_rows` rows in the projection's schema, up to the limit."""
+    def batches(self) -> Iterator[pa.RecordBatch | None]:
+        """Batches of at most `batch_rows` rows in the projection's schema, up to the limit.
+
+        None stands for rows that the filter did not want: a reader that has waited for too long can stop there.
+        """
         left = self._limit
         snapshot = self._scan.snapshot()
         if snapshot is not None:
@@ -98,6 +101,9 @@ class Scan:
             if left == 0:
                 return
             for batch in self._of_task(task):
+                if batch is None:
+                    yield None
+                    continue
                 for table in pa.Table.from_batches([batch]).cast(self.schema).to_batches(self._batch_rows):
                     part = table if left is None else table.slice(0, left)
                     if left is not None:
@@ -107,7 +113,7 @@ class Scan:
                 if left == 0:
                     return
 
-    def _of_task(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
+    def _of_task(self, task: FileScanTask) -> Iterator[pa.RecordBatch | None]:
         if task.delete_files:
             reader = ArrowScan(self._metadata, self._io, self.projection, self._filter)
             yield from reader.to_record_batches([task])
@@ -148,6 +154,8 @@ class Scan:
                 kept = [batch]
                 if expression is not None:
                     kept = pa.Table.from_batches([batch]).filter(expression).combine_chunks().to_batches()
+                if not kept:
+                    yield None
                 for part in kept:
                     yield _to_requested_schema(
                         self.projection,
@@ -172,7 +180,13 @@ def _schema_then(metadata: TableMetadata, snapshot_id: int | None) -> Schema:
     snapshot = metadata.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
     if snapshot is None or snapshot.schema_id is None:
         return metadata.schema()
-    return next(known for known in metadata.schemas if known.schema_id == snapshot.schema_id)
+    for known in metadata.schemas:
+        if known.schema_id == snapshot.schema_id:
+            return known
+    raise SnapshotNotFound(
+        f"The snapshot {snapshot_id} was written with schema {snapshot.schema_id}, which somebody has removed from the "
+        "table: what its columns were is not known any more. Leave `snapshot` out for the current one."
+    )
 
 
 def _parsed(text: str | None) -> BooleanExpression:

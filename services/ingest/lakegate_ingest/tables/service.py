@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-import pyarrow as pa
+from pyiceberg.table.metadata import TableMetadata
 
 from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.errors import TableFileMissing, TableNotFound, TooManyStreams
+from lakegate_ingest.errors import RowsLate, TableFileMissing, TableNotFound
 from lakegate_ingest.metrics import ROW_STREAMS
+from lakegate_ingest.places import Places
 from lakegate_ingest.settings import RowsSettings
 from lakegate_ingest.tables.formats import Encoder, RowFormat
 from lakegate_ingest.tables.scan import RowQuery, Scan
@@ -28,55 +29,42 @@ class RowService:
         self._catalog = catalog
         self._warehouse = warehouse
         self._settings = settings
-        self._open = 0
         self._threads = ThreadPoolExecutor(settings.max_streams, "rows")
+        self._places = Places(
+            settings.max_streams, settings.max_streams_per_tenant, ROW_STREAMS, kind="downloads of rows"
+        )
 
     async def open(
         self, tenant: str, table: TableName, delegation: str, query: RowQuery, format_: RowFormat
     ) -> AsyncIterator[bytes]:
-        """The stream, once its first bytes are known; what is wrong with the query is raised here."""
-        if self._open >= self._settings.max_streams:
-            raise TooManyStreams(f"{self._open} downloads are running, which is the limit. Try again shortly.")
-        self._open += 1
-        ROW_STREAMS.inc()
-        begun = False
+        """The stream, once its first bytes are known; what is wrong with the query is raised here.
+
+        Raises TooManyStreams, RowsLate.
+        """
+        seconds = self._settings.begin_seconds
         try:
-            try:
-                loaded = await self._catalog.load(tenant, table, delegation)
-            except NoSuchTable as error:
-                raise TableNotFound(f"No table is named {table}. GET /v1/datasets lists what there is.") from error
-            loop = asyncio.get_running_loop()
-
-            def plan() -> tuple[Iterator[bytes], bytes]:
-                files = TenantFiles(self._warehouse, tenant)
-                scan = Scan(loaded.metadata, files, query, batch_rows=self._settings.batch_rows)
-                chunks = _encoded(scan, format_)
-                return chunks, next(chunks)
-
-            with _told(tenant, table, query):
-                chunks, first = await loop.run_in_executor(self._threads, plan)
-            begun = True
-            return self._stream(chunks, first, _told(tenant, table, query))
-        finally:
-            if not begun:
-                self._close()
+            async with asyncio.timeout(seconds):
+                return await self._places.begun(tenant, self._stream(tenant, table, delegation, query, format_))
+        except TimeoutError as error:
+            raise RowsLate(
+                f"In {seconds:g} seconds no row was found that the filter wants, or the warehouse is very slow. "
+                "Narrow the filter, name fewer columns, or try again later."
+            ) from error
 
     async def _stream(
-        self, chunks: Iterator[bytes], first: bytes, told: AbstractContextManager[None]
-    ) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        chunk: bytes | None = first
+        self, tenant: str, table: TableName, delegation: str, query: RowQuery, format_: RowFormat
+    ) -> AsyncGenerator[bytes, None]:
         try:
-            with told:
-                while chunk is not None:
+            loaded = await self._catalog.load(tenant, table, delegation)
+        except NoSuchTable as error:
+            raise TableNotFound(f"No table is named {table}. GET /v1/datasets lists what there is.") from error
+        files = TenantFiles(self._warehouse, tenant)
+        chunks = _encoded(loaded.metadata, files, query, format_, self._settings.batch_rows)
+        loop = asyncio.get_running_loop()
+        with _told(tenant, table, query):
+            while (chunk := await loop.run_in_executor(self._threads, next, chunks, None)) is not None:
+                if chunk:
                     yield chunk
-                    chunk = await loop.run_in_executor(self._threads, next, chunks, None)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        self._open -= 1
-        ROW_STREAMS.dec()
 
 
 @contextmanager
@@ -92,12 +80,21 @@ def _told(tenant: str, table: TableName, query: RowQuery) -> Iterator[None]:
         raise
 
 
-def _encoded(scan: Scan, format_: RowFormat) -> Iterator[bytes]:
-    """Never an empty chunk but perhaps the first, which comes together with the first batch."""
+def _encoded(
+    metadata: TableMetadata, files: TenantFiles, query: RowQuery, format_: RowFormat, batch_rows: int
+) -> Iterator[bytes]:
+    """The first chunk comes together with the first batch; an empty one says that the reader may stop here.
+
+    A generator from the first line on: whatever ends by StopIteration in here, pyiceberg's bare `next` for one, is a
+    RuntimeError outside. An asyncio future can't hold a StopIteration: who awaits it would wait for ever.
+    """
+    scan = Scan(metadata, files, query, batch_rows=batch_rows)
     encoder = Encoder(format_, scan.schema)
-    batches: Iterator[pa.RecordBatch] = scan.batches()
-    first = next(batches, None)
-    yield encoder.start() + (encoder.batch(first) if first is not None else b"")
-    for batch in batches:
-        yield encoder.batch(batch)
-    yield encoder.end()
+    head = encoder.start()
+    for batch in scan.batches():
+        if batch is None:
+            yield b""
+        else:
+            yield head + encoder.batch(batch)
+            head = b""
+    yield head + encoder.end()
