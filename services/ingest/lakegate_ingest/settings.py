@@ -216,7 +216,11 @@ class RowsSettings(Section):
     begin_seconds: float = Field(
         default=120.0, gt=0, description="a download that has found no row to begin with by then is ended with 503"
     )
-    batch_rows: int = Field(default=8192, ge=1, description="rows of one chunk of a download")
+    batch_rows: int = Field(
+        default=8192,
+        ge=1,
+        description="rows of one chunk of a download at most; large ones come in fewer, of some 8 MiB",
+    )
 
 
 class StreamSettings(Section):

@@ -32,6 +32,7 @@ from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import FileOutsideTable
 from lakegate_ingest.settings import RowsSettings
 from lakegate_ingest.tables.formats import Encoder, RowFormat
+from lakegate_ingest.tables.pieces import PIECE_BYTES, read_batches
 from lakegate_ingest.tables.scan import RowQuery, Scan
 
 FLIGHTS = b"carrier,flight,dep_delay,day\nUA,1545,2.5,2013-01-01\nAA,1714,,2013-01-02\nB6,725,-1,2013-01-03\n"
@@ -276,6 +277,47 @@ async def test_a_client_that_leaves_gives_its_place_back(
             return bool((await get(api, limit=1)).status_code == 200)
 
         await eventually(free_again)
+
+
+@pytest.mark.parametrize("column", ["text", "list", "map", "struct"])
+def test_one_text_that_all_rows_name_is_not_in_memory_for_each(tmp_path: Path, column: str) -> None:
+    text = "x" * 1_000_000
+    values: Any = {"text": text, "list": [text, None], "map": [("k", text)], "struct": {"a": text}}[column]
+    kinds = {"map": pa.map_(pa.string(), pa.string())}
+    row = pa.table({"n": [1], "v": pa.array([values], kinds.get(column))})
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.concat_tables([row] * 200), path)
+    assert path.stat().st_size < 100_000
+    before, found = pa.total_allocated_bytes(), 0
+    with path.open("rb") as source:
+        file = pq.ParquetFile(source)
+        for batch in read_batches(file, source, [0], ["v"], 8192):
+            assert batch.to_pylist() == [{"v": values}] * batch.num_rows
+            assert pa.total_allocated_bytes() - before < 5 * PIECE_BYTES
+            found += batch.num_rows
+    assert found == 200
+
+
+async def test_a_download_holds_few_bytes_of_large_rows_at_once(
+    api: Any, catalog: Any, warehouse: Path, identity: Any
+) -> None:
+    file = BytesIO()
+    pq.write_table(pa.table({"s": ["x" * 1_000_000] * 60}), file)
+    answer = await api.load("travel.flights", file.getvalue(), format="parquet")
+    assert answer.status_code == 201, answer.text
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:read",))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+
+    def sizes(limit: int | None) -> list[tuple[int, int]]:
+        table = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token).load_table("travel.flights")
+        files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), api.tenant)
+        scan = Scan(table.metadata, files, RowQuery(None, None, limit, None), batch_rows=8192)
+        return [(batch.num_rows, batch.nbytes) for batch in scan.batches() if batch is not None]
+
+    found = await asyncio.to_thread(sizes, None)
+    assert sum(rows for rows, _ in found) == 60
+    assert max(size for _, size in found) <= PIECE_BYTES
+    assert [rows for rows, _ in await asyncio.to_thread(sizes, 3)] == [3]
 
 
 def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:

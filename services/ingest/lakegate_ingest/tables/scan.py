@@ -32,8 +32,8 @@ from pyparsing import ParseException
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
 from lakegate_ingest.tables.comparing import compares_uuids, exact, to_arrow
+from lakegate_ingest.tables.pieces import READ_BUFFER_BYTES, pieces, read_batches
 
-READ_BUFFER_BYTES = 1 << 20
 MAX_FILTER_CHARS = 8192
 
 
@@ -100,7 +100,7 @@ class Scan:
         for task in tasks:
             if left == 0:
                 return
-            for batch in self._of_task(task):
+            for batch in self._of_task(task, left):
                 if batch is None:
                     yield None
                     continue
@@ -113,10 +113,12 @@ class Scan:
                 if left == 0:
                     return
 
-    def _of_task(self, task: FileScanTask) -> Iterator[pa.RecordBatch | None]:
+    def _of_task(self, task: FileScanTask, most: int | None) -> Iterator[pa.RecordBatch | None]:
+        """At least the first `most` rows that the filter wants."""
         if task.delete_files:
             reader = ArrowScan(self._metadata, self._io, self.projection, self._filter)
-            yield from reader.to_record_batches([task])
+            for batch in reader.to_record_batches([task]):
+                yield from pieces(batch)
             return
         with self._io.new_input(task.file.file_path).open() as stream:
             source = cast(IO[bytes], stream)
@@ -145,12 +147,11 @@ class Scan:
             if expression is not None and not compares_uuids(self._bound):  # Arrow has no statistics of uuids
                 fragment = cast(Any, ds.ParquetFileFormat().make_fragment(source))
                 groups = [group.id for group in fragment.subset(expression).row_groups]
-            for batch in file.iter_batches(
-                self._batch_rows,
-                row_groups=groups,
-                columns=[field.name for field in file_projection.fields],
-                use_threads=False,
-            ):
+            rows = self._batch_rows
+            if expression is None and most is not None:
+                rows = min(rows, most)
+            columns = [field.name for field in file_projection.fields]
+            for batch in read_batches(file, source, groups, columns, rows):
                 kept = [batch]
                 if expression is not None:
                     kept = pa.Table.from_batches([batch]).filter(expression).combine_chunks().to_batches()
