@@ -29,10 +29,10 @@ from lakegate_contracts.identity import Principal
 from lakegate_ingest.app import create_app
 from lakegate_ingest.commit.files import TenantFiles
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.engine.pieces import PIECE_BYTES, read_batches
 from lakegate_ingest.errors import FileOutsideTable
 from lakegate_ingest.settings import RowsSettings
 from lakegate_ingest.tables.formats import Encoder, RowFormat
-from lakegate_ingest.tables.pieces import PIECE_BYTES, read_batches
 from lakegate_ingest.tables.scan import RowQuery, Scan
 
 FLIGHTS = b"carrier,flight,dep_delay,day\nUA,1545,2.5,2013-01-01\nAA,1714,,2013-01-02\nB6,725,-1,2013-01-03\n"
@@ -245,6 +245,24 @@ def test_no_number_is_lost_where_a_format_has_none_for_it() -> None:
         {"d": None, "e": None, "f": 1.5, "g": None, "s": None},
     ]
     assert csv.decode().splitlines() == ['"-0.0000000001",0.50,nan,-inf,"[""Infinity"",1.0]"', ",,1.5,,"]
+
+
+@pytest.mark.parametrize("nested", ["no", "list", "struct", "map"])
+def test_text_that_is_none_is_told_as_far_as_it_can_be(nested: str) -> None:
+    raw = pa.array([b"a\xffb", b"ok"], pa.binary())
+    texts: Any = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    offsets = pa.array([0, 1, 2], pa.int32())
+    made: dict[str, Any] = {
+        "no": lambda: (texts, "a\ufffdb", "ok"),
+        "list": lambda: (pa.ListArray.from_arrays(offsets, texts), ["a\ufffdb"], ["ok"]),
+        "struct": lambda: (pa.StructArray.from_arrays([texts], ["t"]), {"t": "a\ufffdb"}, {"t": "ok"}),
+        "map": lambda: (pa.MapArray.from_arrays(offsets, ["k", "k"], texts), [["k", "a\ufffdb"]], [["k", "ok"]]),
+    }
+    column, *values = made[nested]()
+    batch = pa.record_batch([column], names=["s"])
+    ndjson, csv = (Encoder(kind, batch.schema).batch(batch) for kind in (RowFormat.NDJSON, RowFormat.CSV))
+    assert [json.loads(line)["s"] for line in ndjson.splitlines()] == values
+    assert "a\ufffdb" in csv.decode()
 
 
 async def test_a_table_that_is_not_there_is_404(api: Any) -> None:

@@ -22,6 +22,7 @@ from lakegate_ingest.engine.inference import is_bytes
 from lakegate_ingest.engine.inputs import Input, first_rows
 from lakegate_ingest.engine.json_records import NOTHING_EXACT, Exact, json_batch
 from lakegate_ingest.engine.model import EngineLimits, Format
+from lakegate_ingest.engine.pieces import PARQUET_ROWS, read_batches
 from lakegate_ingest.engine.plain import as_text, plain
 from lakegate_ingest.engine.precision import TOO_PRECISE, nanoseconds_as_text, objects, too_precise
 from lakegate_ingest.engine.records import Block, check_utf8, last_record_end, read_blocks, record_pattern
@@ -29,7 +30,6 @@ from lakegate_ingest.engine.types import quoted
 
 _ELEMENT_BLOCK_BYTES = 4 * 1024 * 1024
 _SAMPLE_BYTES = 1024 * 1024
-_PARQUET_ROWS = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,10 @@ def _parquet_batch(
 def _parquet_blocks(found: Input, on_read: Callable[[int], None]) -> Iterator[ParquetRows]:
     row = 1
     try:
-        with pq.ParquetFile(found.path) as file:
+        with found.path.open("rb") as source, pq.ParquetFile(source) as file:
             total = max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
+            groups = range(file.num_row_groups)
+            for batch in read_batches(file, source, groups, file.schema_arrow.names, PARQUET_ROWS):
                 on_read(found.size_bytes * (row - 1) // total)
                 table = pa.table([plain(column) for column in batch.columns], names=batch.schema.names)
                 yield ParquetRows(table, row)

@@ -36,6 +36,7 @@ from lakegate_ingest.engine.json_records import NESTED_DOUBT
 from lakegate_ingest.engine.model import DataFile, EngineLimits, Format
 from lakegate_ingest.engine.plain import as_text
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
+from lakegate_ingest.engine.soundness import check_parquet
 from lakegate_ingest.engine.spoolfile import Pipe, Spool, SpoolFileSystem
 from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, truth_under
 from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, quoted
@@ -112,6 +113,8 @@ def _write(
     on_read: Callable[[int], None],
 ) -> TypedResult:
     """With `quotes`, the texts of JSON are read with theirs."""
+    if found.arrow is not None:
+        check_parquet(found, on_read)
     if found.arrow is not None and (name := first_too_precise(found.path)) is not None:
         raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     json_records = found.format in (Format.NDJSON, Format.JSON)

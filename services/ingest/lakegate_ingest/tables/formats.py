@@ -8,13 +8,14 @@ import math
 from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from lakegate_ingest.engine.soundness import is_legible
 from lakegate_ingest.errors import BadParameter
 
 
@@ -66,7 +67,7 @@ class Encoder:
         return self._taken()
 
     def batch(self, batch: pa.RecordBatch) -> bytes:
-        return self._encode(batch)
+        return self._encode(legible(batch))
 
     def end(self) -> bytes:
         if self._arrow is not None:
@@ -83,6 +84,49 @@ class Encoder:
         self._sink.seek(0)
         self._sink.truncate()
         return taken
+
+
+def legible(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`batch` with U+FFFD for what is no UTF-8 in a text: whoever wrote it, the other rows can be told."""
+    if all(is_legible(column) for column in batch.columns):
+        return batch
+    columns = [column if is_legible(column) else _mended(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _mended(column: Any) -> Any:
+    raw = column.cast(_as_bytes(column.type)).to_pylist()
+    return pa.array([_readable(value, column.type) for value in raw], column.type)
+
+
+def _as_bytes(kind: Any) -> pa.DataType:
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([kind.field(place).with_type(_as_bytes(kind.field(place).type)) for place in range(len(kind))])
+    if pa.types.is_map(kind):
+        return pa.map_(_as_bytes(kind.key_type), _as_bytes(kind.item_type))
+    if pa.types.is_list(kind):
+        return pa.list_(_as_bytes(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_as_bytes(kind.value_type))
+    return cast(pa.DataType, kind)
+
+
+def _readable(value: Any, kind: Any) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return value.decode("utf-8", "replace")
+    if pa.types.is_struct(kind):
+        return {field.name: _readable(value[field.name], field.type) for field in kind.fields}
+    if pa.types.is_map(kind):
+        return [(_readable(key, kind.key_type), _readable(item, kind.item_type)) for key, item in value]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_readable(item, kind.value_type) for item in value]
+    return value
 
 
 def _ndjson(batch: pa.RecordBatch) -> bytes:

@@ -30,9 +30,9 @@ from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, pieces, read_batches
 from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
 from lakegate_ingest.tables.comparing import compares_uuids, exact, to_arrow
-from lakegate_ingest.tables.pieces import READ_BUFFER_BYTES, pieces, read_batches
 
 MAX_FILTER_CHARS = 8192
 

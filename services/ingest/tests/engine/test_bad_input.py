@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -280,6 +281,44 @@ def test_a_damaged_parquet_page_is_refused(load) -> None:
     data[40:20_000] = b"\xff" * 19_960
     with pytest.raises(engine.TruncatedParquet):
         load(bytes(data), format=Format.PARQUET)
+
+
+def test_a_parquet_page_that_is_not_as_its_checksum_says_is_refused(load) -> None:
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table({"id": list(range(1000))}), sink, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    data = bytearray(sink.getvalue())
+    assert len(load(bytes(data), format=Format.PARQUET).rows) == 1000
+    data[data.index((500).to_bytes(8, "little") + (501).to_bytes(8, "little"))] ^= 1
+    with pytest.raises(engine.TruncatedParquet, match="checksum"):
+        load(bytes(data), format=Format.PARQUET)
+
+
+@pytest.mark.parametrize("nested", ["no", "list", "struct", "map", "large", "dictionary"])
+@pytest.mark.parametrize("schema", [None, Schema(NestedField(1, "s", LongType(), required=False))], ids=["new", "long"])
+def test_text_of_parquet_that_is_no_text_is_refused_with_column_and_row(load, nested: str, schema: Any) -> None:
+    raw = [b"ok"] * 20_000 + [b"\xff\xfe"] + [b"ok"]
+    texts = illegible(raw)
+    offsets = pa.array(range(len(raw) + 1), pa.int32())
+    made: dict[str, Any] = {
+        "no": lambda: texts,
+        "large": lambda: illegible(raw, pa.large_string()),
+        "list": lambda: pa.ListArray.from_arrays(offsets, texts),
+        "struct": lambda: pa.StructArray.from_arrays([texts], ["t"]),
+        "map": lambda: pa.MapArray.from_arrays(offsets, pa.array(["k"] * len(raw)), texts),
+        "dictionary": lambda: texts.dictionary_encode(),
+    }
+    file = parquet(pa.table({"n": range(len(raw)), "s": made[nested]()}))
+    with pytest.raises(engine.InvalidEncoding, match=r"row 20,001 of the column 's'"):
+        load(file, format=Format.PARQUET, schema=schema)
+
+
+def illegible(raw: list[bytes], kind: Any = None) -> Any:
+    """Text that is none: nobody looks at buffers."""
+    kind = kind or pa.string()
+    column = pa.array(raw, pa.large_binary() if kind == pa.large_string() else pa.binary())
+    return pa.Array.from_buffers(kind, len(raw), column.buffers())
 
 
 def test_a_required_column_must_be_there_and_filled(load) -> None:
