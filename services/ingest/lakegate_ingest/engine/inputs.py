@@ -244,10 +244,18 @@ def _check_characters(name: str, what: str) -> None:
 
 
 def _check_nested(kind: pa.DataType, column: str) -> None:
-    """The names of the fields within a column of Parquet become those of the table, too."""
+    """The names of the fields within a column of Parquet become keys of JSON; DuckDB takes two that differ only in case
+    for the same, and renames one."""
+    names: dict[str, str] = {}
     for number in range(kind.num_fields):
         field = kind.field(number)
         _check_characters(field.name, f"A field of the column '{column}'")
+        if (first := names.get(field.name.casefold())) is not None:
+            raise DuplicateColumn(
+                f"The column '{column}' has the fields '{first}' and '{field.name}' within it (upper and lower case "
+                "count as the same). Rename or remove one of them."
+            )
+        names[field.name.casefold()] = field.name
         _check_nested(field.type, column)
 
 

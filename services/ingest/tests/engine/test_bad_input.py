@@ -295,6 +295,18 @@ def test_a_parquet_page_that_is_not_as_its_checksum_says_is_refused(load) -> Non
         load(bytes(data), format=Format.PARQUET)
 
 
+@pytest.mark.parametrize("other", ["X", "x"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_fields_within_a_column_of_parquet_that_have_one_name_are_refused(load, other: str, deep: bool) -> None:
+    column: Any = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["x", other])
+    if deep:
+        column = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), column)
+    with pytest.raises(engine.DuplicateColumn, match=f"'s' has the fields 'x' and '{other}'"):
+        load(parquet(pa.table({"s": column})), format=Format.PARQUET)
+    apart = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["x", "y"])
+    assert load(parquet(pa.table({"s": apart})), format=Format.PARQUET).rows == [{"s": '{"x":1,"y":2}'}]
+
+
 @pytest.mark.parametrize("nested", ["no", "list", "struct", "map", "large", "dictionary"])
 @pytest.mark.parametrize("schema", [None, Schema(NestedField(1, "s", LongType(), required=False))], ids=["new", "long"])
 def test_text_of_parquet_that_is_no_text_is_refused_with_column_and_row(load, nested: str, schema: Any) -> None:
