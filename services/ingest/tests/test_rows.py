@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -162,6 +162,32 @@ async def test_what_can_not_be_read_is_named(
 async def test_a_whole_number_may_be_written_with_a_point(flights: Any) -> None:
     assert [row["carrier"] for row in await flights.rows("travel.flights", filter="flight = 1545.0")] == ["UA"]
     assert [row["carrier"] for row in await flights.rows("travel.flights", filter="dep_delay = 2.5")] == ["UA"]
+
+
+async def test_a_time_may_be_written_as_rows_show_it(api: Any) -> None:
+    table = pa.table(
+        {
+            "n": [1, 2],
+            "at": pa.array([datetime(2013, 1, 1, 5, tzinfo=UTC), datetime(2013, 1, 1, 6, 0, 0, 250000, tzinfo=UTC)]),
+            "local": pa.array([datetime(2013, 1, 1, 5), datetime(2013, 1, 1, 6)]),
+        }
+    )
+    file = BytesIO()
+    pq.write_table(table, file)
+    answer = await api.load("travel.flights", file.getvalue(), format="parquet")
+    assert answer.status_code == 201, answer.text
+    rows = await api.rows("travel.flights")
+    csv = [line.split(",") for line in (await get(api, format="csv")).text.splitlines()[1:]]
+    for column, shown in (("at", (rows[1]["at"], csv[1][1])), ("local", (rows[1]["local"], csv[1][2]))):
+        for time in (*shown, rows[1]["at"].replace("Z", "+00:00") if column == "at" else shown[0]):
+            for compared, found in (("=", [2]), ("<", [1]), ("in", [2])):
+                value = f"('{time}')" if compared == "in" else f"'{time}'"
+                assert [
+                    row["n"] for row in await api.rows("travel.flights", filter=f"{column} {compared} {value}")
+                ] == found, (column, compared, time)
+    for wrong in ("local > '2013-01-01T05:00:00Z'", "at > 'yesterday Z'", "at > '2013-01-01T05:00:00'"):
+        refused = await get(api, filter=wrong)
+        assert (refused.status_code, refused.json()["type"]) == (422, "/problems/bad-row-filter"), wrong
 
 
 ORDER = UUID("9c12d441-03fe-4693-9a96-a0705ddf69c1")

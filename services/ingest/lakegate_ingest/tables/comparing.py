@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, cast
@@ -20,16 +21,25 @@ from pyiceberg.expressions import (
     Reference,
     SetPredicate,
 )
-from pyiceberg.expressions.literals import DecimalLiteral, Literal
+from pyiceberg.expressions.literals import DecimalLiteral, Literal, StringLiteral
 from pyiceberg.expressions.visitors import visit
 from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
 from pyiceberg.schema import Schema
-from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, UUIDType
+from pyiceberg.types import (
+    DecimalType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    TimestampType,
+    TimestamptzType,
+    UUIDType,
+)
 
 from lakegate_ingest.errors import BadRowFilter
 
 _UUID_BYTES = pa.binary(16)
 # Iceberg's decimals have 38 digits at most; a filter may be written with some more, which are zeros then
+_SHOWN_TIME = re.compile(r"(?P<day>[0-9-]{10})[T ](?P<time>[0-9:.]+)(?P<zone>[Zz]|[+-][0-9:]{5})?", re.ASCII)
 _DIGITS = Context(prec=100)
 
 
@@ -54,6 +64,8 @@ def exact(expression: BooleanExpression, schema: Schema) -> BooleanExpression:
 
 def _exact(column: str, kind: IcebergType, literal: Literal[Any]) -> Literal[Any]:
     value = literal.value
+    if isinstance(kind, TimestampType | TimestamptzType) and isinstance(value, str):
+        return StringLiteral(_as_iceberg_writes(value))
     if not isinstance(kind, IntegerType | LongType | DecimalType):
         return literal
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
@@ -75,6 +87,13 @@ def _exact(column: str, kind: IcebergType, literal: Literal[Any]) -> Literal[Any
     if rounded and rounded.adjusted() >= kind.precision - places:
         raise _impossible(column, kind, value, f"{kind.precision} digits")
     return DecimalLiteral(rounded)
+
+
+def _as_iceberg_writes(time: str) -> str:
+    """A time as NDJSON and CSV show it: with Z, and in CSV with a space before the hours."""
+    if (shown := _SHOWN_TIME.fullmatch(time.strip())) is None:
+        return time  # bind says what is wrong with it
+    return f"{shown['day']}T{shown['time']}{'+00:00' if shown['zone'] in ('Z', 'z') else shown['zone'] or ''}"
 
 
 def _impossible(column: str, kind: IcebergType, value: Any, what: str) -> BadRowFilter:
