@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import httpx
 import orjson
 import pytest
@@ -78,6 +80,25 @@ async def test_a_preference_is_read_as_rfc_7240_has_it(
         gate.released.set()
         assert (answer.status_code, answer.headers["preference-applied"]) == (202, applied)
         await api.ended(answer.json()["load_id"])
+
+
+async def test_who_runs_a_load_does_not_hear_of_a_call_that_came_too_late(
+    settings: Any, gate: Any, tmp_path: Path, make: Any, tenant: str, database: Any
+) -> None:
+    async with serving(create_app(settings(gate.url, tmp_path / "spool"))) as url:
+        api = make(url, tenant)
+        assert (await api.load("shop.orders", ROWS)).status_code == 201
+        gate.on("POST", "/tables/orders", "hold")
+        load_id = (await api.load("shop.orders", ROWS, prefer="wait=0")).json()["load_id"]
+        await gate.reached.wait()
+        late = await api.client.delete(f"/v1/loads/{load_id}")
+        assert (late.status_code, late.json()["type"]) == (409, "/problems/load-not-cancellable"), late.text
+        admin = await asyncpg.connect(database.admin_url)
+        told = await admin.fetch("SELECT cancelled FROM ingest.leases WHERE load_id = $1", UUID(load_id))
+        await admin.close()
+        assert [row["cancelled"] for row in told] == [False]
+        gate.released.set()
+        assert (await api.ended(load_id))["state"] == "completed"
 
 
 async def test_following_a_load_that_has_ended_gives_its_end_at_once(api: Any) -> None:

@@ -257,13 +257,15 @@ async def beat(connection: Any, owner: str) -> list[UUID]:
 
 async def call_off(connection: Any, load_id: UUID) -> bool:
     """Have its owner end the load. False when it is too late: it commits, or has ended."""
-    result = await connection.execute(
-        """UPDATE loads SET cancelled_at = coalesce(cancelled_at, now())
-           WHERE load_id = $1 AND state IN ('receiving', 'queued', 'reading')""",
+    called_off = await connection.fetchval(
+        """WITH called_off AS (UPDATE loads SET cancelled_at = coalesce(cancelled_at, now())
+                               WHERE load_id = $1 AND state IN ('receiving', 'queued', 'reading')
+                               RETURNING load_id),
+                told AS (UPDATE leases SET cancelled = true WHERE load_id IN (SELECT load_id FROM called_off))
+           SELECT count(*) FROM called_off""",
         load_id,
     )
-    await connection.execute("UPDATE leases SET cancelled = true WHERE load_id = $1", load_id)
-    return bool(result == "UPDATE 1")
+    return bool(called_off)
 
 
 async def take_stale_leases(connection: Any, owner: str, lease_seconds: float) -> list[tuple[UUID, str]]:
