@@ -19,6 +19,7 @@ from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from lakegate_chassis.logs import log
+from lakegate_chassis.threads import in_thread
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
@@ -263,7 +264,7 @@ class _Build:
         self, metadata: TableMetadata, *, attempt: int, new: bool
     ) -> tuple[list[TableRequirement], list[TableUpdate]]:
         try:
-            return await asyncio.to_thread(self._next, metadata, attempt, new)
+            return await in_thread(self._next, metadata, attempt, new)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise no_space() from error
