@@ -22,6 +22,7 @@ from lakegate_catalog.deps import Services
 from lakegate_catalog.errors import DatasetModified, InvalidCursor
 from lakegate_catalog.store.port import Change
 from lakegate_chassis.auth import Caller, require
+from lakegate_chassis.numerals import natural
 from lakegate_chassis.problems import FieldError, InvalidRequest
 from lakegate_contracts.identity import Principal, Scope
 
@@ -112,10 +113,10 @@ async def list_versions(
     _permit(principal, Scope.DATASETS_READ, await services.datasets.get(principal.tenant, dataset_id))
     before = None
     if cursor is not None:
-        after = _after(cursor)
-        if not (after.isascii() and after.isdigit() and len(after) < 20):
+        after = natural(_after(cursor))
+        if after is None:
             raise InvalidCursor("The cursor is not one of ours; use `next` as it was given.")
-        before = min(int(after), 2**31 - 1)
+        before = min(after, 2**31 - 1)
     changes = await services.datasets.versions(principal.tenant, dataset_id, before=before, limit=limit)
     more = len(changes) == limit and changes[-1].sequence > 1
     return {

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from lakegate_catalog.store.port import SEPARATOR, Change, Name, Space
+from lakegate_chassis.numerals import natural
 from lakegate_contracts.events import DatasetChanged
 from lakegate_contracts.names import TableName
 
@@ -139,6 +140,4 @@ def rfc3339(at: datetime) -> str:
 
 
 def _count(summary: dict[str, str], name: str) -> int | None:
-    text = summary.get(name, "")
-    # a client's own text: other alphabets have digits too, and no count has 20
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return natural(summary.get(name))

@@ -37,6 +37,7 @@ from lakegate_catalog.files.objects import Described, Listed
 from lakegate_catalog.files.slots import READ, WRITE, SlottedResponse
 from lakegate_catalog.files.uploads import parse_parts
 from lakegate_catalog.resources import Resources
+from lakegate_chassis.numerals import natural
 from lakegate_contracts.identity import FILES_PATH, SIGNATURE_HEADER, SIGNED_HOST_HEADER, Principal
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
@@ -95,7 +96,7 @@ class Call:
     def length(self) -> int | None:
         """Of the content, where that is known: chunks come on top of it."""
         stated = self.request.headers.get("x-amz-decoded-content-length") or self.request.headers.get("content-length")
-        return int(stated) if stated and stated.isdigit() else None
+        return natural(stated)
 
     async def body(self) -> AsyncIterator[bytes]:
         async for piece in bodies.content(self.request.stream(), self.verified, self.length):
@@ -197,7 +198,8 @@ async def list_objects(call: Call) -> Response:
         below = table
     token, delimiter = query.get("continuation-token"), query.get("delimiter")
     after = _from_token(token) if token else query.get("start-after", "")
-    limit = max(1, min(int(query["max-keys"]) if query.get("max-keys", "").isdigit() else MAX_KEYS, MAX_KEYS))
+    wanted = natural(query.get("max-keys"))
+    limit = MAX_KEYS if wanted is None else max(1, min(wanted, MAX_KEYS))
     # keys as the client knows them: with what the location has beyond the bucket
     above = root.removeprefix(f"s3://{call.bucket}").strip("/")
     above = f"{above}/" if above else ""
@@ -232,14 +234,13 @@ async def begin_upload(call: Call) -> Response:
 
 
 async def put_part(call: Call) -> Response:
-    number = call.query.get("partNumber", "")
     key = call.writing()
     with call.resources.slots.held(WRITE):
         etag = await call.resources.uploads.put_part(
             call.grant.tenant,
             key,
             call.query["uploadId"],
-            int(number) if number.isdigit() else 0,
+            natural(call.query.get("partNumber")) or 0,
             call.body(),
             call.length,
         )

@@ -30,6 +30,7 @@ from lakegate_catalog.iceberg.requests import (
 from lakegate_catalog.iceberg.tables import Loaded
 from lakegate_catalog.resources import Resources
 from lakegate_catalog.store.port import Change
+from lakegate_chassis.numerals import natural
 from lakegate_chassis.problems import Forbidden as ForbiddenProblem
 from lakegate_contracts.identity import FILE_TOKEN_HEADER, Principal, Scope
 from lakegate_contracts.names import TableName
@@ -318,13 +319,14 @@ def _page(request: Request) -> tuple[str, int]:
     token, size = request.query_params.get("pageToken"), request.query_params.get("pageSize")
     if token is None and size is None:
         return "", EVERYTHING
-    if size is not None and not (size.isascii() and size.isdigit() and len(size) < 10 and int(size) > 0):
+    wanted = MAX_PAGE if size is None else natural(size, 9)
+    if not wanted:
         raise BadRequest("pageSize is a number above 0, of up to 9 digits.")
     try:
         after = base64.b64decode(token, b"-_", validate=True).decode() if token else ""
     except ValueError as error:
         raise BadRequest("pageToken is not one of ours; use next-page-token as it was given.") from error
-    return after, min(int(size or MAX_PAGE), MAX_PAGE)
+    return after, min(wanted, MAX_PAGE)
 
 
 def _next(found: list[str], limit: int) -> str | None:

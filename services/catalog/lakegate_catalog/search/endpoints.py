@@ -14,6 +14,7 @@ from lakegate_catalog.errors import InvalidCursor, SearchBehind
 from lakegate_catalog.search.query import Wanted, search
 from lakegate_catalog.search.schemas import SearchAnswer
 from lakegate_chassis.auth import Caller, require
+from lakegate_chassis.numerals import natural
 from lakegate_chassis.problems import FieldError, InvalidRequest
 from lakegate_contracts.identity import Scope
 
@@ -71,15 +72,17 @@ async def search_datasets(
 def _offset(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not (cursor.isascii() and cursor.isdigit()) or int(cursor) >= MAX_OFFSET:
+    offset = natural(cursor)
+    if offset is None or offset >= MAX_OFFSET:
         raise InvalidCursor("The cursor is not one of ours; use `next` as it was given.")
-    return int(cursor)
+    return offset
 
 
 def _position(token: str) -> int:
-    if not (token.isascii() and token.isdigit()) or int(token) >= 2**63:
+    position = natural(token)
+    if position is None:
         raise InvalidRequest(
             "The consistency token is not one of ours; use it as the write returned it.",
             errors=[FieldError(detail="not a consistency token", pointer="?consistency_token")],
         )
-    return int(token)
+    return position

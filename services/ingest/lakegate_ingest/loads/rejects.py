@@ -7,6 +7,7 @@ from typing import IO, Any, cast
 
 import pyarrow.parquet as pq
 
+from lakegate_chassis.numerals import natural
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import BadCursor
 from lakegate_ingest.loads.schemas import Reject
@@ -18,10 +19,11 @@ def parse_cursor(cursor: str | None) -> tuple[int, int]:
     """(file number, record offset). Raises BadCursor."""
     if cursor is None:
         return START
-    file, _, offset = cursor.partition(".")
-    if not (file.isascii() and file.isdigit() and offset.isascii() and offset.isdigit() and len(cursor) < 40):
+    first, _, second = cursor.partition(".")
+    file, offset = natural(first), natural(second)
+    if file is None or offset is None:
         raise BadCursor("The cursor is not one that this endpoint gave. Start without a cursor.")
-    return int(file), int(offset)
+    return file, offset
 
 
 def page(

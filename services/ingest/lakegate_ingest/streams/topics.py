@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lakegate_chassis.numerals import natural
 from lakegate_contracts.events import STREAM_PREFIX, STREAM_REJECTS
 from lakegate_contracts.names import TableName
 from lakegate_ingest.errors import BadTableName
@@ -57,5 +58,4 @@ def progress(properties: Mapping[str, str], topic: str, partition: int) -> Progr
 
 def committed_offset(properties: Mapping[str, str], topic: str, partition: int) -> int | None:
     """None where nothing of the partition was committed, or somebody has put something else there."""
-    text = properties.get(offset_property(topic, partition), "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return natural(properties.get(offset_property(topic, partition)))
