@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ DEFAULT_BASE = 8080
 # Management listeners are 1,000 above their API: 8080 has 9080.
 _MANAGEMENT = 1000
 # Linux gives outgoing connections 32768 and above, macOS 49152.
-_FREE_RANGE = (15_000, 32_000)
+_FREE_RANGE = range(15_000, 32_000)
+# One after the other from anywhere in it: none is given twice before its taker listens, and programs that ask at the
+# same time are hardly at the same place.
+_TURNS = itertools.count(random.randrange(len(_FREE_RANGE)))  # noqa: S311 - no secret
 
 
 class PortTaken(Exception):
@@ -56,7 +60,7 @@ def free_ports(count: int) -> list[int]:
     """
     found: set[int] = set()
     while len(found) < count:
-        port = random.randrange(*_FREE_RANGE)  # noqa: S311 - no secret
+        port = _FREE_RANGE[next(_TURNS) % len(_FREE_RANGE)]
         if is_free(port):
             found.add(port)
     return list(found)

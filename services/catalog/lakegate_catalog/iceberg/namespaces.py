@@ -126,11 +126,13 @@ class Namespaces:
     async def _occupied(self, tenant: str, namespace: str) -> bool:
         tables = table_name(tenant, TableName(namespace, "")).parent
         for space, parent in ((Space.NAMESPACE, namespace), (Space.DATASET, tables)):
-            if await self._store.listed(tenant, space, parent=parent, limit=1):
-                return True
+            # Claims come first: what a claim was made for is either still pending here, or listed below. The other way
+            # round it could happen in between, and be seen by neither.
             for claim in await self._store.claims(tenant, space, parent):
                 if await self._pending(tenant, claim):
                     return True
+            if await self._store.listed(tenant, space, parent=parent, limit=1):
+                return True
         return False
 
     async def _pending(self, tenant: str, claim: Claim) -> bool:
