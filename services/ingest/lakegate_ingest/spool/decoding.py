@@ -12,6 +12,8 @@ from lakegate_ingest.errors import CorruptEncoding, DecompressionBomb, Unsupport
 from lakegate_ingest.settings import BodySettings
 
 STEP_BYTES = 1 << 20
+# What is behind the end of a member is copied for each member: of a piece of this size that is little.
+GZIP_FEED_BYTES = 16 << 10
 # One zstd block of 4 bytes can stand for 128 KiB: feeding 1 KiB at a time bounds one step's output to 32 MiB.
 ZSTD_FEED_BYTES = 1024
 # `zstd --ultra -22` needs 128 MiB to undo; everything up to level 19 fits in 8 MiB.
@@ -40,31 +42,52 @@ class Identity:
         return
 
 
+class Members:
+    """Members of gzip, frames of zstd: how many have begun. A limit is for those who decode where others wait."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self.begun = 0
+
+    def begin(self) -> None:
+        """Raises CorruptEncoding."""
+        self.begun += 1
+        if self._most is not None and self.begun > self._most:
+            raise CorruptEncoding(
+                f"The body has more than {self._most:,} compressed parts in a row. Compress it as one."
+            )
+
+
 class Gzip:
     """RFC 1952, several members in a row included (`cat a.gz b.gz`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_members: int | None = None) -> None:
         self._inflate = zlib.decompressobj(wbits=31)
-        self._begun = False
+        self._members = Members(most_members)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        view = memoryview(data)
         try:
-            while data:
-                if self._inflate.eof:
-                    data = data.lstrip(b"\x00")  # padding to a block, as tape and some tools leave it
-                    if not data:
-                        return
-                    self._inflate = zlib.decompressobj(wbits=31)
-                self._begun = True
-                out = self._inflate.decompress(data, STEP_BYTES)
-                data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-                if out:
-                    yield out
+            for start in range(0, len(view), GZIP_FEED_BYTES):
+                part = bytes(view[start : start + GZIP_FEED_BYTES])
+                while part:
+                    if self._inflate.eof:
+                        part = part.lstrip(b"\x00")  # padding to a block, as tape and some tools leave it
+                        if not part:
+                            break
+                        self._inflate = zlib.decompressobj(wbits=31)
+                        self._members.begin()
+                    elif not self._members.begun:
+                        self._members.begin()
+                    out = self._inflate.decompress(part, STEP_BYTES)
+                    part = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+                    if out:
+                        yield out
         except zlib.error as error:
             raise CorruptEncoding(f"The gzip stream is damaged ({error}). Compress the file again.") from error
 
     def finish(self) -> None:
-        if not self._begun or not self._inflate.eof:
+        if not self._members.begun or not self._inflate.eof:
             raise CorruptEncoding(
                 "The gzip stream ends before its end mark: it was cut off. Nothing was loaded; send the whole file."
             )
@@ -73,10 +96,10 @@ class Gzip:
 class Zstd:
     """RFC 8878, several frames in a row included."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_members: int | None = None) -> None:
         self._codec = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW)
         self._frame = self._codec.decompressobj()
-        self._begun = False
+        self._members = Members(most_members)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         view = memoryview(data)
@@ -86,7 +109,9 @@ class Zstd:
                 while part:
                     if self._frame.eof:
                         self._frame = self._codec.decompressobj()
-                    self._begun = True
+                        self._members.begin()
+                    elif not self._members.begun:
+                        self._members.begin()
                     out = self._frame.decompress(part)
                     part = self._frame.unused_data if self._frame.eof else b""
                     if out:
@@ -97,7 +122,7 @@ class Zstd:
             ) from error
 
     def finish(self) -> None:
-        if not self._begun or not self._frame.eof:
+        if not self._members.begun or not self._frame.eof:
             raise CorruptEncoding(
                 "The zstd stream ends inside a frame: it was cut off. Nothing was loaded; send the whole file."
             )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
-import zstandard
 
 from lakegate_chassis.problems import FieldError, TooLarge
-from lakegate_ingest.errors import BadRows, CorruptEncoding, TooManyRows, UnsupportedEncoding
+from lakegate_ingest.errors import BadRows, TooManyRows, UnsupportedEncoding
+from lakegate_ingest.spool.decoding import Decoder, Gzip, Zstd
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_GZIP = 31  # zlib's code for a gzip header
-# Fed in pieces, as what is behind a member's end is copied for each member.
-_PIECE_BYTES = 16 * 1024
 # Each costs some microseconds, in which nobody else is served.
 _MOST_MEMBERS = 10_000
 
@@ -64,66 +59,19 @@ def decoded(body: bytes, encodings: Sequence[str], *, most_bytes: int) -> bytes:
             case "identity":
                 continue
             case "gzip":
-                body = _gunzip(body, most_bytes)
+                decoder: Decoder = Gzip(_MOST_MEMBERS)
             case "zstd":
-                body = _unzstd(body, most_bytes)
+                decoder = Zstd(_MOST_MEMBERS)
             case _:
                 raise UnsupportedEncoding(f"The Content-Encoding {encoding[:40]!r} is not gzip or zstd.")
+        plain = bytearray()
+        for part in decoder.feed(body):
+            plain += part
+            if len(plain) > most_bytes:
+                raise too_large(most_bytes)
+        decoder.finish()
+        body = bytes(plain)
     return body
-
-
-def _gunzip(body: bytes, most_bytes: int) -> bytes:
-    """All members (RFC 1952, 2.2): writers of logs append one after the other."""
-    plain = bytearray()
-
-    def inflate(inflater: Any, piece: memoryview) -> bytes:
-        found: bytes = inflater.decompress(piece, most_bytes + 1 - len(plain))
-        return found
-
-    for part in _parts(body, lambda: zlib.decompressobj(_GZIP), inflate, "gzip"):
-        plain += part
-        if len(plain) > most_bytes:
-            raise too_large(most_bytes)
-    return bytes(plain)
-
-
-def _unzstd(body: bytes, most_bytes: int) -> bytes:
-    """All frames (RFC 8878, 3.1)."""
-    # Of the library's readers one stops at a bound, and does not say whether a frame was whole; another says that, and
-    # has no bound: it comes second, when it is known how much there is.
-    made = zstandard.ZstdDecompressor(max_window_size=1 << 25)
-    try:
-        with made.stream_reader(body, read_across_frames=True) as reader:
-            plain = reader.read(most_bytes + 1)
-    except zstandard.ZstdError as error:
-        raise CorruptEncoding(f"The body is not whole zstd: {error}. Nothing was taken.") from error
-    if len(plain) > most_bytes:
-        raise too_large(most_bytes)
-    return b"".join(_parts(body, made.decompressobj, lambda inflater, piece: inflater.decompress(piece), "zstd"))
-
-
-def _parts(
-    body: bytes, begin: Callable[[], Any], inflate: Callable[[Any, memoryview], bytes], name: str
-) -> Iterator[bytes]:
-    """What becomes of members or frames, one after the other. Raises CorruptEncoding unless all of them are whole."""
-    view = memoryview(body)
-    at = members = 0
-    while at < len(view):
-        members += 1
-        if members > _MOST_MEMBERS:
-            raise CorruptEncoding(f"The body has more than {_MOST_MEMBERS:,} {name} members. Nothing was taken.")
-        inflater = begin()
-        try:
-            while not inflater.eof and at < len(view):
-                piece = view[at : at + _PIECE_BYTES]
-                yield inflate(inflater, piece)
-                at += len(piece) - len(inflater.unused_data)
-        except (zlib.error, zstandard.ZstdError) as error:
-            raise CorruptEncoding(
-                f"The body is not whole {name}: {error}, at byte {at:,} of {len(view):,} or later. Nothing was taken."
-            ) from error
-        if not inflater.eof:
-            raise CorruptEncoding(f"The {name} body is cut off. Nothing was taken.")
 
 
 def too_large(most_bytes: int) -> TooLarge:
