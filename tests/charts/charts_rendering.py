@@ -12,6 +12,7 @@ UMBRELLA = CHARTS / "lakegate"
 ENVIRONMENTS = ("dev", "staging", "prod")
 SERVICES = ("gateway", "catalog", "ingest", "lineage")
 # brokers, and that the policies let pods reach them
+LOAD_JOBS = ("global.loadJobs.enabled=true",)
 KAFKA = "global.kafka.bootstrap=kafka:9092,base.networkPolicies.kafka.to[0].ipBlock.cidr=10.0.0.0/8"
 Document = dict[str, Any]
 
@@ -81,3 +82,9 @@ def _template(workload: Document) -> Document:
 
 
 Render = Callable[..., Rendered]
+
+
+def data(rendered: Rendered, name: str) -> dict[str, str]:
+    """What a ConfigMap holds."""
+    found: dict[str, str] = rendered.named("ConfigMap", name)["data"]
+    return found

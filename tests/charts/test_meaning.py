@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from charts_rendering import KAFKA, SERVICES, UMBRELLA, Document, Render, Rendered, pod_labels, pod_of
+from charts_rendering import KAFKA, LOAD_JOBS, SERVICES, UMBRELLA, Document, Render, Rendered, data, pod_labels, pod_of
 
 from lakegate.doctor.needs import needs_of
 from lakegate.rollout.cluster import Names
 from lakegate.rollout.job import ROLLOUT_KEY_SECRET, JobOptions, job
 from lakegate.rollout.states import Rollout
-from lakegate_ingest.workers.kubernetes import JobFile
 
 # "One way in, one direction of flow" of the architecture, with the ports.
 FLOWS = {
@@ -28,7 +27,6 @@ FLOWS = {
     ("sweep", "catalog", "http"),
     ("sweep", "gateway", "management"),
 }
-LOAD_JOBS = ("global.loadJobs.enabled=true",)
 WORKER = {("worker", "catalog", "http"), ("worker", "gateway", "management")}
 # what drives a rollout, in a blue/green installation: it also tells each service whose turn it is
 TOLD = (*SERVICES, "stream-worker")
@@ -42,11 +40,6 @@ DATA_SERVERS = {
 }
 COMPONENT = "app.kubernetes.io/component"
 SOMEWHERE = '[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
-
-
-def data(rendered: Rendered, name: str) -> dict[str, str]:
-    found: dict[str, str] = rendered.named("ConfigMap", name)["data"]
-    return found
 
 
 @pytest.mark.parametrize("name", ["lakegate", "lakegate-blue"])
@@ -416,74 +409,6 @@ def test_signing_keys_reach_the_gateway_as_a_folder_and_the_services_know_the_pu
         secret, mount, value = mounted(service)
         assert [item["path"] for item in secret["items"]] == ["internal.jwks.json"]
         assert value == f"{mount['mountPath']}/internal.jwks.json"
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_sweeps_run_in_the_pods_or_by_a_cron_job_and_never_both(render: Render, service: str) -> None:
-    variable = f"{service.upper()}_SWEEPS_IN_PROCESS"
-    plain = render()
-    assert not plain.of("CronJob")
-    assert data(plain, f"lakegate-{service}")[variable] == "true"
-    swept = render(sets=(f"{service}.sweep.enabled=true",))
-    assert data(swept, f"lakegate-{service}")[variable] == "false"
-    job = swept.one("CronJob")
-    assert job["metadata"]["name"] == f"lakegate-{service}-sweep"
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"
-    pod, served = pod_of(job), pod_of(swept.one("Deployment", component=service))
-    container, serving = pod["containers"][0], served["containers"][0]
-    # the very settings of the service, by another entry point of its image
-    assert container["args"] == [f"lakegate_{service}.sweep"]
-    assert (container["image"], container["envFrom"]) == (serving["image"], serving["envFrom"])
-    assert container["env"] == serving["env"]
-    own = {"search", "spool"}
-    assert [mount for mount in serving["volumeMounts"] if mount["name"] not in own] == container["volumeMounts"]
-    # no Service sends requests to it
-    for selected in swept.of("Service"):
-        assert not (selected["spec"].get("selector") or {"": ""}).items() <= pod_labels(job).items()
-
-
-def test_a_cron_job_of_a_colour_knows_whose_turn_it_is(render: Render) -> None:
-    green = render("prod", "green", name="lakegate-green")
-    for service in SERVICES[1:]:
-        job = green.named("CronJob", f"lakegate-green-{service}-sweep")
-        assert any(volume["name"] == "turn" for volume in pod_of(job)["volumes"])
-
-
-def test_ingest_makes_jobs_of_large_loads_with_exactly_the_rights_for_it(render: Render) -> None:
-    plain = render("prod")
-    assert not plain.load_jobs
-    assert not any("WORKER" in name for name in data(plain, "lakegate-ingest"))
-    rendered = render("prod", sets=LOAD_JOBS)
-    [config] = rendered.load_jobs
-    variables = data(rendered, "lakegate-ingest")
-    deployment = rendered.one("Deployment", component="ingest")
-    [mount] = [mount for mount in pod_of(deployment)["containers"][0]["volumeMounts"] if mount["name"] == "load-job"]
-    assert variables["INGEST_WORKER__JOB_FILE"] == f"{mount['mountPath']}/job.json"
-    assert (variables["INGEST_WORKER__MODE"], variables["INGEST_WORKER__LEAST_BYTES"]) == ("kubernetes", str(1 << 30))
-    [role] = [role for role in rendered.of("Role") if role["metadata"]["name"] == "lakegate-ingest-load"]
-    assert role["rules"] == [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"]}]
-    binding = rendered.named("RoleBinding", "lakegate-ingest-load")
-    assert [subject["name"] for subject in binding["subjects"]] == [pod_of(deployment)["serviceAccountName"]]
-    # the worker itself has none of them
-    job = JobFile.model_validate_json(config["data"]["job.json"]).manifest
-    assert pod_of(job)["serviceAccountName"] not in [subject["name"] for subject in binding["subjects"]]
-    assert (job["metadata"]["namespace"], len(job["metadata"]["name"]) <= 30) == ("lakegate", True)
-
-
-def test_the_job_of_a_load_is_an_ingest_without_an_api(render: Render) -> None:
-    rendered = render(sets=LOAD_JOBS)
-    file = JobFile.model_validate_json(rendered.load_jobs[0]["data"]["job.json"])
-    job, deployment = file.manifest, rendered.one("Deployment", component="ingest")
-    [worker], [serving] = pod_of(job)["containers"], pod_of(deployment)["containers"]
-    assert worker["args"] == ["lakegate_ingest.worker"]
-    assert (worker["image"], worker["envFrom"], worker["env"]) == (serving["image"], serving["envFrom"], serving["env"])
-    mounted = {mount["name"] for mount in serving["volumeMounts"]}
-    assert {mount["name"] for mount in worker["volumeMounts"]} == mounted - {"load-job"}
-    [spool] = [volume for volume in pod_of(job)["volumes"] if volume["name"] == "spool"]
-    assert spool["emptyDir"] == {}
-    assert job["spec"]["backoffLimit"] >= 1
-    assert job["spec"]["ttlSecondsAfterFinished"] > 0
-    assert [size.least_bytes for size in file.sizes] == [0, 8 << 30]
 
 
 def test_the_policies_let_workers_do_what_ingest_does_and_ingest_make_jobs(render: Render) -> None:
