@@ -110,6 +110,17 @@ def test_keys_come_and_go(lake: Client, suite: Suite) -> None:
     assert made.id not in [key.id for key in lake.keys().items]
 
 
+LINE_ENDS_OF_UNICODE = "a\u2028b\u2029c\u0085d"
+
+
+async def test_rows_end_at_line_feeds_only(lake: Client, alake: AsyncClient) -> None:
+    lake.push(f"id,note\n1,{LINE_ENDS_OF_UNICODE}\n2,x\n".encode(), "client.lines")
+
+    rows = list(lake.rows("client.lines"))
+    assert {row["id"]: row["note"] for row in rows} == {1: LINE_ENDS_OF_UNICODE, 2: "x"}
+    assert [row async for row in alake.rows("client.lines")] == rows
+
+
 async def test_the_async_client_does_the_same(alake: AsyncClient) -> None:
     states: list[str] = []
 

@@ -15,6 +15,7 @@ import httpx
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
+from lakegate.client.lines import alines_of
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
 from lakegate.client.operations import Operations, Stream, cursor_of, load_events, stream_tail, table_rows
 from lakegate.client.retries import Retries
@@ -132,7 +133,7 @@ class AsyncClient(Operations):
         """The phases of a load as they happen; ends when it has settled, or when the server ends the stream."""
         async with self._stream(load_events(load_id)) as response:
             lines = EventLines()
-            async for line in response.aiter_lines():
+            async for line in alines_of(response):
                 if (complete := lines.feed(line)) is not None:
                     event = load_event(*complete)
                     yield event
@@ -143,7 +144,7 @@ class AsyncClient(Operations):
         """Rows of a stream as they arrive; ends when the server ends it: after ten minutes, or with its key."""
         async with self._stream(stream_tail(table, earliest=earliest)) as response:
             lines = EventLines()
-            async for line in response.aiter_lines():
+            async for line in alines_of(response):
                 if (complete := lines.feed(line)) is not None:
                     yield streamed_row(complete[1])
 
@@ -178,7 +179,7 @@ class AsyncClient(Operations):
     ) -> AsyncIterator[dict[str, Any]]:
         """A table's rows, streamed: nothing is held but the current one."""
         async with self._stream(table_rows(table, columns, filter, limit, snapshot)) as response:
-            async for line in response.aiter_lines():
+            async for line in alines_of(response):
                 if line:
                     yield json.loads(line)
 

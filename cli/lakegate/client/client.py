@@ -15,6 +15,7 @@ import httpx
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
+from lakegate.client.lines import lines_of
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
 from lakegate.client.operations import Operations, Stream, cursor_of, load_events, stream_tail, table_rows
 from lakegate.client.retries import Retries
@@ -148,7 +149,7 @@ class Client(Operations):
         """The phases of a load as they happen; ends when it has settled, or when the server ends the stream."""
         with self._stream(load_events(load_id)) as response:
             lines = EventLines()
-            for line in response.iter_lines():
+            for line in lines_of(response):
                 if (complete := lines.feed(line)) is not None:
                     event = load_event(*complete)
                     yield event
@@ -159,7 +160,7 @@ class Client(Operations):
         """Rows of a stream as they arrive; ends when the server ends it: after ten minutes, or with its key."""
         with self._stream(stream_tail(table, earliest=earliest)) as response:
             lines = EventLines()
-            for line in response.iter_lines():
+            for line in lines_of(response):
                 if (complete := lines.feed(line)) is not None:
                     yield streamed_row(complete[1])
 
@@ -192,7 +193,7 @@ class Client(Operations):
     ) -> Iterator[dict[str, Any]]:
         """A table's rows, streamed: nothing is held but the current one."""
         with self._stream(table_rows(table, columns, filter, limit, snapshot)) as response:
-            for line in response.iter_lines():
+            for line in lines_of(response):
                 if line:
                     yield json.loads(line)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyiceberg.types import IcebergType
 
 from lakegate_ingest.engine.batch import Batch, Broken, Records, Split, among, positions_of
@@ -132,10 +131,11 @@ def _parquet_batch(
 def _parquet_blocks(found: Input, on_read: Callable[[int], None]) -> Iterator[ParquetRows]:
     row = 1
     try:
-        with found.path.open("rb") as source, pq.ParquetFile(source) as file:
+        with found.path.open("rb") as source, found.parquet(source) as file:
             total = max(file.metadata.num_rows, 1)
             groups = range(file.num_row_groups)
-            for batch in read_batches(file, source, groups, file.schema_arrow.names, PARQUET_ROWS):
+            names = file.schema_arrow.names
+            for batch in read_batches(file, source, groups, names, PARQUET_ROWS, int96=found.int96):
                 on_read(found.size_bytes * (row - 1) // total)
                 table = pa.table([plain(column) for column in batch.columns], names=batch.schema.names)
                 yield ParquetRows(table, row)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,7 @@ from lakegate_ingest.engine.errors import (
 )
 from lakegate_ingest.engine.model import EngineLimits, Format, ReadOptions, Source
 from lakegate_ingest.engine.plain import plain_type
+from lakegate_ingest.engine.precision import Unit, int96_unit
 from lakegate_ingest.engine.records import count_breaks, field_pattern, last_record_end, record_pattern, without_padding
 
 # Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
@@ -50,7 +52,8 @@ _NAMING = {
 class Input:
     """`path` is UTF-8 (a transcoded copy when the source was not). Rows begin at byte `body`, on line `line`.
 
-    `names` are the columns in file order; None when only reading tells (JSON). `skip` is the byte order mark.
+    `names` are the columns in file order; None when only reading tells (JSON). `skip` is the byte order mark. `int96`
+    is the unit in which timestamps of that type of Parquet are read.
     """
 
     source: Source
@@ -61,6 +64,7 @@ class Input:
     delimiter: str | None
     names: tuple[str, ...] | None
     arrow: pa.Schema | None = None
+    int96: Unit = "us"
 
     @property
     def format(self) -> Format:
@@ -73,6 +77,10 @@ class Input:
     @property
     def size_bytes(self) -> int:
         return self.path.stat().st_size
+
+    def parquet(self, file: IO[bytes]) -> pq.ParquetFile:
+        """`file` is that of `path`."""
+        return pq.ParquetFile(file, coerce_int96_timestamp_unit=self.int96)
 
 
 def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: threading.Event) -> Input:
@@ -264,8 +272,19 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
         raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
     try:
         with pq.ParquetFile(source.path) as file:
-            schema, stored = file.schema_arrow, file.schema
-    except (pa.ArrowInvalid, OSError) as error:
+            stored = file.schema
+        old = [
+            stored.column(place).path for place in range(len(stored)) if stored.column(place).physical_type == "INT96"
+        ]
+        unit: Unit = int96_unit(source.path, source.name, old) if old else "us"
+        with pq.ParquetFile(source.path, coerce_int96_timestamp_unit=unit) as file:
+            schema = file.schema_arrow
+    except pa.ArrowNotImplementedError as error:
+        raise IncompatibleColumn(
+            f"A column of '{source.name}' is of a type that no table has ({error}). Cast it before sending, to "
+            "a decimal of up to 38 digits or to text."
+        ) from error
+    except (pa.ArrowException, OSError) as error:
         raise TruncatedParquet(
             f"'{source.name}' has no valid Parquet footer, so it was cut short or is damaged ({error}). "
             "Write it again, and compare its size with what was sent."
@@ -287,4 +306,4 @@ def _open_parquet(source: Source, limits: EngineLimits) -> Input:
     schema = pa.schema([field.with_type(plain_type(field.type)) for field in schema])
     for field in schema:
         _check_nested(field.type, field.name)
-    return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema)
+    return Input(source, source.path, 0, 0, 1, None, tuple(schema.names), schema, unit)

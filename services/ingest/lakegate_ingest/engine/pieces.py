@@ -30,11 +30,13 @@ def read_batches(
     columns: Sequence[str],
     rows: int,
     *,
+    int96: str = "us",
     verify: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """`columns` of some row groups of `plain`, as it has them; batches of at most `rows` rows and some 8 MiB.
 
-    With `verify` the checksums of pages that have one; raises OSError.
+    `int96` is the unit of timestamps of that type, as `plain` has it. With `verify` the checksums of pages that have
+    one; raises OSError.
     """
     kinds = {field.name: field.type for field in plain.schema_arrow}
     leaves = _leaves(plain, columns, kinds)
@@ -49,6 +51,7 @@ def read_batches(
         pre_buffer=False,
         buffer_size=READ_BUFFER_BYTES,
         page_checksum_verification=verify,
+        coerce_int96_timestamp_unit=int96,
     )
     for group in groups:
         at_once = _rows_at_once(plain.metadata.row_group(group), leaves, uncut, rows)

@@ -3,17 +3,21 @@ year that Python has no date for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakegate_ingest.engine.errors import IncompatibleColumn
 from lakegate_ingest.engine.plain import plain, plain_type
 
 TOO_PRECISE = "more precise than a microsecond"
+Unit = Literal["us", "ns"]
+_ROWS = 16 * 1024
+_LEAST_NS, _MOST_NS = -(2**63) // 1000 + 1, 2**63 // 1000 - 1  # in microseconds
 
 
 def _in_nanoseconds(kind: pa.DataType) -> bool:
@@ -95,9 +99,47 @@ def _as_text(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> pa.Dat
     return pa.string()
 
 
-def first_too_precise(path: Path) -> str | None:
+def int96_unit(path: Path, name: str, leaves: Sequence[str]) -> Unit:
+    """In what unit to read the timestamps at the paths `leaves`, which have 96 bits (as Spark wrote them).
+
+    Arrow makes nanoseconds of them, and another time of one before 1677 or after 2262; or microseconds, and cuts what
+    is finer. Raises IncompatibleColumn for a file that has both.
+    """
+    far = finer = False
+    with pq.ParquetFile(path) as fine, pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as coarse:
+        readers = (file.iter_batches(_ROWS, columns=list(leaves), use_threads=False) for file in (fine, coarse))
+        for batch, same in zip(*readers, strict=True):
+            for column, its in zip(batch.columns, same.columns, strict=True):
+                for ns, us in zip(_timestamps(column), _timestamps(its), strict=True):
+                    rest = pc.subtract(ns, pc.multiply(us, 1000))  # right where both have overflown, too
+                    finer = finer or pc.any(pc.not_equal(rest, 0)).as_py() is True
+                    beyond = pc.or_(pc.less(us, _LEAST_NS), pc.greater(us, _MOST_NS))
+                    far = far or pc.any(beyond).as_py() is True
+    if far and finer:
+        raise IncompatibleColumn(
+            f"'{name}' has timestamps of 96 bits of which some are {TOO_PRECISE} and others before 1677 or after 2262. "
+            "Write them as timestamps of 64 bits in microseconds (in Spark: outputTimestampType=TIMESTAMP_MICROS)."
+        )
+    return "ns" if finer else "us"
+
+
+def _timestamps(array: Any) -> Iterator[Any]:
+    """The counts of all timestamps in it, at any depth, one array after the other."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        yield array.cast(pa.int64())
+    elif pa.types.is_struct(kind):
+        for part in array.flatten():
+            yield from _timestamps(part)
+    elif pa.types.is_map(kind):
+        yield from _timestamps(array.cast(pa.list_(kind.field(0).type)))
+    elif pa.types.is_nested(kind):
+        yield from _timestamps(pc.list_flatten(array))
+
+
+def first_too_precise(path: Path, int96: Unit) -> str | None:
     """The first column of the file that has such a value. Reads only the columns in nanoseconds."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, coerce_int96_timestamp_unit=int96) as file:
         names = [field.name for field in file.schema_arrow if _holds_nanoseconds(plain_type(field.type))]
         for batch in file.iter_batches(columns=names, use_threads=False) if names else ():
             for name, column in zip(batch.schema.names, batch.columns, strict=True):

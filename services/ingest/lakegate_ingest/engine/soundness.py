@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lakegate_ingest.engine.errors import InvalidEncoding, TruncatedParquet
 from lakegate_ingest.engine.inputs import Input
@@ -19,9 +18,9 @@ def check_parquet(found: Input, on_read: Callable[[int], None]) -> None:
     """Read all of it once. Raises InvalidEncoding with column and row, TruncatedParquet."""
     row = 0
     try:
-        with found.path.open("rb") as source, pq.ParquetFile(source) as file:
-            groups = range(file.num_row_groups)
-            for batch in read_batches(file, source, groups, file.schema_arrow.names, PARQUET_ROWS, verify=True):
+        with found.path.open("rb") as source, found.parquet(source) as file:
+            groups, names = range(file.num_row_groups), file.schema_arrow.names
+            for batch in read_batches(file, source, groups, names, PARQUET_ROWS, int96=found.int96, verify=True):
                 on_read(0)
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     if not is_legible(column):

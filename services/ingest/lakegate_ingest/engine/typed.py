@@ -115,7 +115,7 @@ def _write(
     """With `quotes`, the texts of JSON are read with theirs."""
     if found.arrow is not None:
         check_parquet(found, on_read)
-    if found.arrow is not None and (name := first_too_precise(found.path)) is not None:
+    if found.arrow is not None and (name := first_too_precise(found.path, found.int96)) is not None:
         raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     json_records = found.format in (Format.NDJSON, Format.JSON)
     spool = Spool(

@@ -122,7 +122,9 @@ class Scan:
             return
         with self._io.new_input(task.file.file_path).open() as stream:
             source = cast(IO[bytes], stream)
-            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BUFFER_BYTES)
+            # Timestamps of 96 bits, as in files that others have added: of nanoseconds Arrow has no year 9999.
+            old = {"coerce_int96_timestamp_unit": "us"}
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BUFFER_BYTES, **old)
             file_schema = pyarrow_to_schema(
                 file.schema_arrow,
                 self._metadata.name_mapping(),
@@ -145,7 +147,7 @@ class Scan:
             expression = self._expression(file_schema, missing)
             groups = list(range(file.num_row_groups))
             if expression is not None and not compares_uuids(self._bound):  # Arrow has no statistics of uuids
-                fragment = cast(Any, ds.ParquetFileFormat().make_fragment(source))
+                fragment = cast(Any, ds.ParquetFileFormat(**old).make_fragment(source))
                 groups = [group.id for group in fragment.subset(expression).row_groups]
             rows = self._batch_rows
             if expression is None and most is not None:

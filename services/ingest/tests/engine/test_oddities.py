@@ -16,6 +16,8 @@ from pyiceberg.types import (
     LongType,
     NestedField,
     StringType,
+    TimestampType,
+    TimestamptzType,
     TimeType,
 )
 
@@ -207,3 +209,12 @@ def test_a_time_in_other_words_is_that_time(load, text: str, time: str) -> None:
 def test_a_file_without_a_row_is_told_what_it_lacks(load, format: Format, text: str, says: str) -> None:
     with pytest.raises(engine.HeaderOnly, match=says):
         load(text, format=format)
+
+
+@pytest.mark.parametrize("kind", [DateType(), TimestampType(), TimestamptzType()], ids=str)
+@pytest.mark.parametrize("day", ["13-01-31", "  13-01-31", "213-1-31"])
+@pytest.mark.parametrize("beside", ["2013-01-31 00:00:00", "bad"])
+def test_a_year_has_four_digits(load, kind: IcebergType, day: str, beside: str) -> None:
+    loaded = load(f'id,d\n1,0987-01-31 00:00:00\n2,"{day} 00:00:00"\n3,{beside}\n', schema=table(id=LongType(), d=kind))
+    assert [row["d"].year for row in loaded.rows if row["id"] != 3] == [987]
+    assert loaded.rejects[0]["value"] == f"{day} 00:00:00"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import struct
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +25,7 @@ from pyiceberg.types import (
     LongType,
     NestedField,
     StringType,
+    TimestampType,
 )
 
 from lakegate_ingest.engine import Format, IncompatibleColumn
@@ -32,6 +35,21 @@ _DOUBLES = [0.0, 1.5, 0.1, 123456792.0, 2.0**60, 2.0**62, -(2.0**62), 2.0**63, 2
 _DOUBLES += [1.1e38, 1.7e38, -1.1e38, 1e300, -1e300, 5e-324, 1e-300, 1e39, 99999999999999.995, _LARGE, math.inf]
 _SINGLES = [0.0, 1.5, 0.1, 123456792.0, 1073741824.0, 2.0**31, 2.0**62, 2.0**63, 2.0**127, _LARGE, 1e-45, 1e10, -7.0]
 _HALVES = [0.0, 1.5, 0.1, 65504.0, -2049.0, 6e-8]
+
+
+# {"a": [1, 2], "i128": [2**70, None]}, with a column of polars.Int128, by polars 1.
+WHOLE_OF_128_BITS = (
+    "UEFSMRUEFSAVMkwVBBUAAAAotS/9IBCBAAABAAAAAAAAAAIAAAAAAAAAFQAVEhUkLBUEFRAVBhUGHDYAKAgCAAAAAAAAABgIAQAAAAAAAAAAAA"
+    "AotS/9IAlJAAACAAAABAEBAwIVBBk1AAYQGRgBYRUMFgQWngEWwgEmVCYIHDYAKAgCAAAAAAAAABgIAQAAAAAAAAAAABUAFSwVPiwVBBUAFQYV"
+    "Bhw2AgAAACi1L/0gFrEAAAIAAAADAQAAAAAAAAAAQAAAAAAAAAAVDhklAAYZGARpMTI4FQwWBBZWFmgmrgI8NgIAABkRAhkYCAEAAAAAAAAAGR"
+    "gIAgAAAAAAAAAVABkWAAAZHBZUFXYWAAAAGRwWrgIVaBYAAAAVAhk8SARyb290FQQAFQQlAhgBYQAVDhUgFQIYBGkxMjgAFgQZHBksJpYCHBUE"
+    "GTUABhAZGAFhFQwWBBaeARbCASZUJggcNgAoCAIAAAAAAAAAGAgBAAAAAAAAAAAAFo4EFRQW0AMVPgAmlgMcFQ4ZJQAGGRgEaTEyOBUMFgQWVh"
+    "ZoJq4CPDYCAAAWogQVFgAW9AEWBCYIFqoCFAAAGRwYDEFSUk9XOnNjaGVtYRjwAS8vLy8vNm9BQUFBRUFBQUE4di8vL3hRQUFBQUVBQUVBQUFB"
+    "S0FBc0FDQUFLQUFRQStQLy8vd3dBQUFBSUFBZ0FBQUFFQUFJQUFBQTRBQUFBQkFBQUFMei8vLzhnQUFBQUVBQUFBQWdBQUFBQkFnQUFBQUFBQU"
+    "xULy8vK0FBQUFBQVFBQUFBUUFBQUJwTVRJNEFBQUFBT3ovLy84NEFBQUFJQUFBQUJnQUFBQUJBZ0FBRUFBU0FBUUFFQUFSQUFnQUFBQU1BQUFB"
+    "QUFEMC8vLy9RQUFBQUFFQUFBQUlBQWtBQkFBSUFBRUFBQUJoQUE9PQAYTlBvbGFycyAocHl0aG9uKSB2ZXJzaW9uIDIuMS4wIChidWlsZCA3Zj"
+    "kwMmJkM2ZmZDI3ZmY4MmQxNDI3OGEwOWEyOTVmZjJmN2FlZDkyKRksHAAAHAAAAPoBAABQQVIx"
+)
 
 
 def parquet(**columns: Any) -> bytes:
@@ -203,6 +221,47 @@ def test_nanoseconds_behind_an_extension_are_not_cut(load) -> None:
     loaded = load(data, format=Format.PARQUET)
     assert [row["n"] for row in loaded.rows] == [1]
     assert "more precise than a microsecond" in loaded.rejects[0]["reason"]
+
+
+FAR = [datetime(9999, 12, 31), datetime(1600, 1, 1), None, datetime(2020, 1, 1, 1, 2, 3, 456789)]
+
+
+def old_timestamps(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, use_deprecated_int96_timestamps=True)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("beside", ["4", "bad"], ids=["typed", "tolerant"])
+def test_timestamps_of_96_bits_are_those_that_were_written_in_any_year(load, beside: str) -> None:
+    far = pa.array(FAR, pa.timestamp("us"))
+    lists = pa.array([[FAR[0]], [], None, [FAR[3]]], pa.list_(pa.timestamp("us")))
+    more = pa.array(["1", "2", "3", beside])
+    schema = Schema(
+        NestedField(1, "t", TimestampType()), NestedField(2, "l", StringType()), NestedField(3, "n", LongType())
+    )
+    loaded = load(old_timestamps(t=far, l=lists, n=more), format=Format.PARQUET, schema=schema)
+    assert [row["t"] for row in loaded.rows] == FAR[: 3 if beside == "bad" else 4]
+    assert loaded.rows[0]["l"] == '["9999-12-31 00:00:00"]'
+
+
+def test_timestamps_of_96_bits_with_nanoseconds_are_set_aside_or_refused_beside_far_ones(load) -> None:
+    fine = pa.array([1, 1577840523456789000, 1577840523456789123], pa.timestamp("ns"))
+    loaded = load(old_timestamps(t=fine), format=Format.PARQUET)
+    assert [row["t"] for row in loaded.rows] == [FAR[3]]
+    fine_ones = ["1970-01-01 00:00:00.000000001", "2020-01-01 01:02:03.456789123"]
+    assert [row["value"] for row in loaded.rejects] == fine_ones
+    far = old_timestamps(t=pa.array(FAR, pa.timestamp("us")))
+    with pytest.raises(IncompatibleColumn, match="TIMESTAMP_MICROS"):
+        load(old_timestamps(t=fine, u=pa.array(FAR[:3], pa.timestamp("us"))), format=Format.PARQUET)
+    assert load(far, format=Format.PARQUET).result.path == "typed"
+
+
+def test_a_type_that_arrow_can_not_read_is_refused(load) -> None:
+    """A whole number of 128 bits, as polars writes it."""
+    data = base64.b64decode(WHOLE_OF_128_BITS)
+    with pytest.raises(IncompatibleColumn, match="Cast it"):
+        load(data, format=Format.PARQUET)
 
 
 @pytest.mark.parametrize("value", ["INTERVAL 1 MONTH", "[INTERVAL 1 DAY]", "{'a': INTERVAL 1 SECOND}"])

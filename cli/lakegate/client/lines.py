@@ -1,0 +1,45 @@
+"""Lines of a streamed answer: text is broken at line feeds and nowhere else.
+
+`httpx.Response.iter_lines` breaks at U+2028, U+2029, U+0085 and others too, which JSON leaves as they are in texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that `data` ends, without their ends."""
+        *ended, rest = data.split(b"\n")
+        if ended:
+            ended[0] = b"".join([*self._begun, ended[0]])
+            self._begun = []
+        self._begun.append(rest)
+        return [line.removesuffix(b"\r").decode() for line in ended]
+
+    def last(self) -> list[str]:
+        """What no line feed has ended, if anything."""
+        rest = b"".join(self._begun)
+        return [rest.decode()] if rest else []
+
+
+def lines_of(response: httpx.Response) -> Iterator[str]:
+    lines = _Lines()
+    for data in response.iter_bytes():
+        yield from lines.feed(data)
+    yield from lines.last()
+
+
+async def alines_of(response: httpx.Response) -> AsyncIterator[str]:
+    lines = _Lines()
+    async for data in response.aiter_bytes():
+        for line in lines.feed(data):
+            yield line
+    for line in lines.last():
+        yield line
