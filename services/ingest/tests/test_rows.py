@@ -28,7 +28,7 @@ from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_chassis.testing import eventually, serving
 from lakegate_contracts.identity import Principal
 from lakegate_ingest.app import create_app
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.engine.pieces import PIECE_BYTES, read_batches
 from lakegate_ingest.errors import FileOutsideTable
@@ -363,7 +363,8 @@ async def test_a_download_holds_few_bytes_of_large_rows_at_once(
 
     def sizes(limit: int | None) -> list[tuple[int, int]]:
         table = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token).load_table("travel.flights")
-        files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), api.tenant)
+        store = Warehouse(f"file://{warehouse}", ObjectStoreSettings())
+        files = TableFiles(store, api.tenant, table.metadata.location)
         scan = Scan(table.metadata, files, RowQuery(None, None, limit, None), batch_rows=8192)
         return [(batch.num_rows, batch.nbytes) for batch in scan.batches() if batch is not None]
 
@@ -374,8 +375,8 @@ async def test_a_download_holds_few_bytes_of_large_rows_at_once(
 
 
 def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:
-    """Which of these paths may be opened for the tenant."""
-    files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), tenant)
+    """Which of these paths may be opened for the tenant's table `a/t`."""
+    files = TableFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), tenant, f"{warehouse}/{tenant}/a/t")
     found = []
     for path in paths:
         try:
@@ -387,28 +388,40 @@ def opened(warehouse: Path, tenant: str, *paths: str) -> list[bool]:
     return found
 
 
-def test_only_files_of_the_tenants_folder_are_opened(tmp_path: Path) -> None:
+def test_only_files_of_the_table_are_opened(tmp_path: Path) -> None:
     inside = [
-        f"file://{tmp_path}/acme/a/x.parquet",
-        f"{tmp_path}/acme/a/x.parquet",
-        f"file:{tmp_path}/acme/a/x.parquet",
+        f"file://{tmp_path}/acme/a/t/x.parquet",
+        f"{tmp_path}/acme/a/t/x.parquet",
+        f"file:{tmp_path}/acme/a/t/data/x.parquet",
     ]
     assert opened(tmp_path, "acme", *inside) == [True] * 3
     outside = [
-        "file:///etc/passwd", "/etc/passwd", "etc/passwd", f"{tmp_path}/other/a/x", f"{tmp_path}/acme2/x",
-        f"file://{tmp_path}/acme/../other/x", f"file://{tmp_path}/acme/%2e%2e/other/x", f"{tmp_path}/acme/./x",
-        f"{tmp_path}/acme/a/%252e%252e/%2e%2e/x", f"{tmp_path}/acme//x", f"file://{tmp_path}/acme/_quarantine/l/x",
-        f"file://{tmp_path}/acme/%5Fquarantine/l/x", f"file://localhost{tmp_path}/acme/x", f"{tmp_path}/acme",
-        f"s3://{tmp_path}/acme/x", "http://127.0.0.1/x", f"{tmp_path}/acme/x?y", f"//host{tmp_path}/acme/x", "",
+        "file:///etc/passwd", "/etc/passwd", "etc/passwd", f"{tmp_path}/other/a/t/x", f"{tmp_path}/acme2/a/t/x",
+        f"file://{tmp_path}/acme/a/t/../u/x", f"file://{tmp_path}/acme/a/t/%2e%2e/u/x", f"{tmp_path}/acme/a/t/./x",
+        f"{tmp_path}/acme/a/t/%252e%252e/%2e%2e/x", f"{tmp_path}/acme/a/t//x", f"{tmp_path}/acme/a/u/x",
+        f"{tmp_path}/acme/b/t/x", f"{tmp_path}/acme/a/t2/x", f"file://localhost{tmp_path}/acme/a/t/x",
+        f"{tmp_path}/acme/a/t", f"s3://{tmp_path}/acme/a/t/x", "http://127.0.0.1/x", f"{tmp_path}/acme/a/t/x?y",
+        f"//host{tmp_path}/acme/a/t/x", "",
     ]  # fmt: skip
     assert opened(tmp_path, "acme", *outside) == [False] * len(outside)
 
 
-@pytest.mark.parametrize("where", ["the host", "another tenant"])
+@pytest.mark.parametrize("place", ["other/a/t", "acme", "acme/_quarantine/t", "acme/%5Fquarantine/t", "acme/../b/t"])
+def test_a_table_elsewhere_has_no_files(tmp_path: Path, place: str) -> None:
+    with pytest.raises(FileOutsideTable):
+        TableFiles(Warehouse(f"file://{tmp_path}", ObjectStoreSettings()), "acme", f"file://{tmp_path}/{place}")
+
+
+@pytest.mark.parametrize("where", ["the host", "another tenant", "another table"])
 async def test_rows_of_a_file_elsewhere_that_a_client_added_are_not_given(
     flights: Any, catalog: Any, warehouse: Path, tmp_path: Path, identity: Any, where: str
 ) -> None:
-    secret = (tmp_path if where == "the host" else warehouse / "another" / "t") / "secret.parquet"
+    folders = {
+        "the host": tmp_path,
+        "another tenant": warehouse / "another" / "t",
+        "another table": warehouse / flights.tenant / "private" / "t",
+    }
+    secret = folders[where] / "secret.parquet"
     secret.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table({"carrier": ["secret"], "flight": [1], "dep_delay": [1.5], "day": [date(2020, 1, 1)]})
     pq.write_table(table, secret)
@@ -431,7 +444,7 @@ def test_a_class_that_table_properties_name_is_never_loaded(warehouse: Path) -> 
         Schema(NestedField(1, "a", LongType())), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER,
         f"file://{warehouse}/acme/t", {"py-io-impl": "antigravity.Io", "s3.endpoint": "http://127.0.0.1:9"},
     )  # fmt: skip
-    files = TenantFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), "acme")
+    files = TableFiles(Warehouse(f"file://{warehouse}", ObjectStoreSettings()), "acme", metadata.location)
     assert list(Scan(metadata, files, RowQuery(None, None, None, None), batch_rows=10).batches()) == []
     assert files.properties == {}
     assert "antigravity" not in sys.modules

@@ -23,7 +23,7 @@ from lakegate_chassis.threads import in_thread
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, join, no_space
 from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict, TableFileMissing
 from lakegate_ingest.metrics import COMMIT_RETRIES
@@ -98,7 +98,7 @@ class Committer:
         loaded = await self._first_look(plan, resumed=resumed)
         if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
             return _committed(loaded)
-        files = TenantFiles(self._warehouse, plan.tenant)
+        files = TableFiles(self._warehouse, plan.tenant, loaded.metadata.location)
         for _, url in plan.data:
             files.check(url)
         await asyncio.to_thread(self._move_all, plan.data)
@@ -254,7 +254,7 @@ class Committer:
 class _Build:
     """The parts of a commit that survive a lost race: data files and their manifest."""
 
-    def __init__(self, plan: CommitPlan, io: TenantFiles) -> None:
+    def __init__(self, plan: CommitPlan, io: TableFiles) -> None:
         self._plan = plan
         self._io = io
         self._written: tuple[Any, Any, Any] | None = None

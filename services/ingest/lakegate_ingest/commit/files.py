@@ -1,7 +1,8 @@
-"""Files of tables, opened only below their tenant's folder of the warehouse.
+"""Files of a table, opened only below its own location, which is in its tenant's folder of the warehouse.
 
 What a table's metadata and manifests name was written by clients: neither a path nor a property of theirs may decide
-which file is opened, with which credentials, or by which code.
+which file is opened, with which credentials, or by which code. Who may write one table could name the files of another
+in a manifest of it, and read them as its rows.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from lakegate_ingest.errors import FileOutsideTable, TableFileMissing
 QUARANTINE = "_quarantine"
 
 
-class TenantFiles(FileIO):
-    """FileIO without any property of a table: credentials come from this process's own settings."""
+class TableFiles(FileIO):
+    """FileIO without any property of the table: credentials come from this process's own settings.
 
-    def __init__(self, warehouse: Warehouse, tenant: str) -> None:
+    `location` is the table's, as its metadata has it. Raises FileOutsideTable when it is not the tenant's.
+    """
+
+    def __init__(self, warehouse: Warehouse, tenant: str, location: str) -> None:
         super().__init__({})
         self._warehouse = warehouse
         self._scheme, self._netloc, root = _parts(warehouse.location)
         raw = tuple(root.rstrip("/").split("/"))
         # a plain path has no escapes; a URL may have them
         self._roots = {(*raw, quote(tenant, safe="")), (*(unquote(part) for part in raw), tenant)}
+        self.check(location)
+        _, _, path = _parts(location)
+        own = tuple(path.split("/"))
+        self._roots = {own, tuple(unquote(part) for part in own)}
 
     def new_input(self, location: str) -> InputFile:
         self.check(location)
@@ -42,11 +50,11 @@ class TenantFiles(FileIO):
         self._warehouse.delete([url])
 
     def check(self, location: str) -> None:
-        """Raises FileOutsideTable for what is not below the tenant's folder, or is in its quarantine."""
+        """Raises FileOutsideTable for what is not below the table's location."""
         if not self._is_inside(location):
             raise FileOutsideTable(
-                f"The table names the file {location[:500]}, which is not in this tenant's folder of the warehouse. "
-                "It is not read."
+                f"The table names the file {location[:500]}, which is not in the table's own folder. It is not read. "
+                "Load the file, or write it with an engine; files that are elsewhere can't be added to a table."
             )
 
     def _is_inside(self, location: str) -> bool:

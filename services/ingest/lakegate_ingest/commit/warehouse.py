@@ -57,7 +57,7 @@ class Warehouse:
         raise ValueError(f"{url[:500]} is not below {self.location}")
 
     def input(self, url: str) -> InputFile:
-        """Any file, checked by nobody: what a table names goes through TenantFiles."""
+        """Any file, checked by nobody: what a table names goes through TableFiles."""
         if self.store is None:
             return PyArrowFileIO({}).new_input(url)
         return ObjectInput(url, self.store, self.key(url))

@@ -30,7 +30,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.committer import SchemaMoved, schema_after
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.engine import DataFile
 from lakegate_ingest.errors import CatalogRefused, CommitConflict, SchemaConflict, TableFileMissing
@@ -191,11 +191,12 @@ class _Work:
         self._schema = schema
         self._files = files
         self._warehouse = warehouse
-        self._io = TenantFiles(warehouse, span.tenant)
+        self._io: TableFiles  # of the place
         self._manifest_url = ""
         self._written: tuple[list[Any], Any] | None = None
 
     def place(self, location: str) -> None:
+        self._io = TableFiles(self._warehouse, self.span.tenant, location)
         folder = join(location, "data", "streams")
         self.placed = [
             (file.path, join(folder, f"{self.commit_id}-{index}.parquet")) for index, file in enumerate(self._files)

@@ -15,7 +15,7 @@ from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import NoSuchTable
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.metrics import ORPHANS
 from lakegate_ingest.streams import queries
@@ -82,7 +82,8 @@ class Sweep:
             if at is not None and at != start:
                 # the branch has moved on, so a request of the dead worker that is still on its way can't come through;
                 # one that did may have had its snapshot expired, while later ones name its files
-                if await asyncio.to_thread(names_files, metadata, TenantFiles(self._warehouse, tenant), row.commit_id):
+                files = TableFiles(self._warehouse, tenant, metadata.location)
+                if await asyncio.to_thread(names_files, metadata, files, row.commit_id):
                     return True
                 found = join(row.location, "metadata")
                 prefix = snapshots.manifest_list_prefix(row.snapshot_id)

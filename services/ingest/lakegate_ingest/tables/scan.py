@@ -29,7 +29,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, pieces, read_batches
 from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
 from lakegate_ingest.tables.comparing import compares_uuids, exact, to_arrow
@@ -50,7 +50,7 @@ class RowQuery:
 class Scan:
     """A planned read of one snapshot. Blocks; used from one thread at a time."""
 
-    def __init__(self, metadata: TableMetadata, files: TenantFiles, query: RowQuery, *, batch_rows: int) -> None:
+    def __init__(self, metadata: TableMetadata, files: TableFiles, query: RowQuery, *, batch_rows: int) -> None:
         """Check the query against the schema. Raises BadRowFilter, UnknownColumn, SnapshotNotFound."""
         if query.snapshot_id is not None and metadata.snapshot_by_id(query.snapshot_id) is None:
             raise SnapshotNotFound(f"The table has no snapshot {query.snapshot_id}, or has expired it.")

@@ -12,7 +12,7 @@ from pyiceberg.table.metadata import TableMetadata
 from lakegate_chassis.logs import log
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import RowsLate, TableFileMissing, TableNotFound
 from lakegate_ingest.metrics import ROW_STREAMS
@@ -58,7 +58,7 @@ class RowService:
             loaded = await self._catalog.load(tenant, table, delegation)
         except NoSuchTable as error:
             raise TableNotFound(f"No table is named {table}. GET /v1/datasets lists what there is.") from error
-        files = TenantFiles(self._warehouse, tenant)
+        files = TableFiles(self._warehouse, tenant, loaded.metadata.location)
         chunks = _encoded(loaded.metadata, files, query, format_, self._settings.batch_rows)
         loop = asyncio.get_running_loop()
         with _told(tenant, table, query):
@@ -81,7 +81,7 @@ def _told(tenant: str, table: TableName, query: RowQuery) -> Iterator[None]:
 
 
 def _encoded(
-    metadata: TableMetadata, files: TenantFiles, query: RowQuery, format_: RowFormat, batch_rows: int
+    metadata: TableMetadata, files: TableFiles, query: RowQuery, format_: RowFormat, batch_rows: int
 ) -> Iterator[bytes]:
     """The first chunk comes together with the first batch; an empty one says that the reader may stop here.
 

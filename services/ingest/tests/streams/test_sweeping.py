@@ -17,12 +17,12 @@ from pyiceberg.types import LongType, NestedField
 
 from lakegate_chassis.objectstore import ObjectStoreSettings
 from lakegate_ingest.commit import snapshots
-from lakegate_ingest.commit.files import TenantFiles
+from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.streams.sweeping import names_files
 
 
-def added(metadata: TableMetadata, io: TenantFiles, commit_id: UUID, snapshot_id: int, manifest: str) -> TableMetadata:
+def added(metadata: TableMetadata, io: TableFiles, commit_id: UUID, snapshot_id: int, manifest: str) -> TableMetadata:
     file = DataFile.from_args(
         content=DataFileContent.DATA, file_path=f"{metadata.location}/data/streams/{commit_id}-0.parquet",
         file_format=FileFormat.PARQUET, partition=Record(), record_count=1, file_size_in_bytes=100, spec_id=0,
@@ -40,7 +40,7 @@ def added(metadata: TableMetadata, io: TenantFiles, commit_id: UUID, snapshot_id
 @pytest.mark.parametrize("rewritten", [False, True])
 def test_files_of_an_expired_commit_are_found_in_later_snapshots(tmp_path: Path, rewritten: bool) -> None:
     (tmp_path / "acme" / "t" / "metadata").mkdir(parents=True)
-    io = TenantFiles(Warehouse(f"file://{tmp_path}", ObjectStoreSettings()), "acme")
+    io = TableFiles(Warehouse(f"file://{tmp_path}", ObjectStoreSettings()), "acme", f"file://{tmp_path}/acme/t")
     metadata = new_table_metadata(
         Schema(NestedField(1, "a", LongType())), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER,
         f"file://{tmp_path}/acme/t", {},
