@@ -210,6 +210,10 @@ class FileOutsideTable(Problem):
     slug, title, status = "file-outside-table", "Table names a file outside its folder", 422
 
 
+class DeletedByValue(Problem):
+    slug, title, status = "deleted-by-value", "Table has equality deletes", 501
+
+
 class TableFileMissing(Problem):
     """No fault of the request, and none that a repetition mends: the table's own state is in the way."""
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.expressions import (
+    AlwaysTrue,
     And,
     BooleanExpression,
-    BoundLiteralPredicate,
-    BoundSetPredicate,
+    BoundPredicate,
     LiteralPredicate,
     Not,
     Or,
@@ -27,6 +27,8 @@ from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     DecimalType,
+    DoubleType,
+    FloatType,
     IcebergType,
     IntegerType,
     LongType,
@@ -103,20 +105,19 @@ def _impossible(column: str, kind: IcebergType, value: Any, what: str) -> BadRow
     )
 
 
-def compares_uuids(bound: BooleanExpression) -> bool:
-    """Whether a bound filter compares a uuid with a value; looking for null is no comparison."""
-    left = [bound]
-    while left:
-        part = left.pop()
-        if isinstance(part, And | Or):
-            left += [part.left, part.right]
-        elif isinstance(part, Not):
-            left.append(part.child)
-        elif isinstance(part, BoundLiteralPredicate | BoundSetPredicate) and isinstance(
-            part.term.ref().field.field_type, UUIDType
-        ):
-            return True
-    return False
+def prunable(bound: BooleanExpression) -> BooleanExpression:
+    """What `bound`, which has no Not, asks of columns whose statistics Arrow understands.
+
+    Row groups that this rules out have no row that `bound` wants. Arrow compares no uuids, and takes every float to be
+    between the least and the greatest, which NaN is not.
+    """
+    if isinstance(bound, And | Or):
+        return type(bound)(prunable(bound.left), prunable(bound.right))
+    if isinstance(bound, BoundPredicate) and isinstance(
+        bound.term.ref().field.field_type, UUIDType | FloatType | DoubleType
+    ):
+        return AlwaysTrue()
+    return bound
 
 
 def to_arrow(bound: BooleanExpression, schema: Schema) -> pc.Expression:
@@ -155,12 +156,14 @@ class _ByBytes(_ConvertToArrowExpression):
         return self._compared(operator.le, term, literal)
 
     def visit_in(self, term: Any, literals: set[Any]) -> pc.Expression:
-        if isinstance(term.ref().field.field_type, UUIDType):
-            values = pa.array(sorted(literals), _UUID_BYTES)
-            return pc.field(self._get_field_name(term)).cast(_UUID_BYTES).isin(values)
-        return super().visit_in(term, literals)
+        kind = term.ref().field.field_type
+        column = pc.field(self._get_field_name(term))
+        if isinstance(kind, UUIDType):
+            return column.cast(_UUID_BYTES).isin(pa.array(sorted(literals), _UUID_BYTES))
+        # Arrow looks for the same bits; -0.0 is 0.0, as for `=`
+        zeros = (0.0, -0.0) if isinstance(kind, FloatType | DoubleType) and 0 in literals else ()
+        return column.isin(pa.array([*literals, *zeros], schema_to_pyarrow(kind)))
 
     def visit_not_in(self, term: Any, literals: set[Any]) -> pc.Expression:
-        if isinstance(term.ref().field.field_type, UUIDType):
-            return ~self.visit_in(term, literals)
-        return super().visit_not_in(term, literals)
+        """No null is in it, as for `!=`."""
+        return ~self.visit_in(term, literals) & pc.field(self._get_field_name(term)).is_valid()

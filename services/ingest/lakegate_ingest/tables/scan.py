@@ -1,13 +1,15 @@
 """Read a snapshot batch by batch, in bounded memory.
 
 pyiceberg plans (snapshot, pruning, residual filters). Its own reader materializes every file, several at once, and
-Arrow's scanner reads ahead by a gigabyte; so files without deletes are pulled batch by batch here.
+Arrow's scanner reads ahead by a gigabyte; so files are pulled batch by batch here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import IO, Any, cast
 
 import pyarrow as pa
@@ -15,9 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
-from pyiceberg.expressions.visitors import bind, extract_field_ids, translate_column_names
+from pyiceberg.expressions.visitors import bind, extract_field_ids, rewrite_not, translate_column_names
 from pyiceberg.io.pyarrow import (
-    ArrowScan,
     _get_column_projection_values,
     _to_requested_schema,
     pyarrow_to_schema,
@@ -30,11 +31,17 @@ from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TableFiles
-from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, pieces, read_batches
-from lakegate_ingest.errors import BadRowFilter, SnapshotNotFound, UnknownColumn
-from lakegate_ingest.tables.comparing import compares_uuids, exact, to_arrow
+from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, read_batches
+from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, UnknownColumn
+from lakegate_ingest.tables.comparing import exact, prunable, to_arrow
+from lakegate_ingest.tables.deletes import Deleted
 
 MAX_FILTER_CHARS = 8192
+_NUMBER_OR_NAME = re.compile(
+    r"""'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|\\.)*"|[A-Za-z_][\w$.]*"""
+    r"|(?P<number>(?:[0-9]{1,400}(?:[.][0-9]{0,400})?|[.][0-9]{1,400})[eE][+-]?[0-9]{1,3})\b",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Scan:
         try:
             self._filter = exact(parsed, self._table_schema)
             self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
+            self._prunes = prunable(self._bound)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise BadRowFilter(f"The filter does not fit the table: {error}") from error
         self._scan = DataScan(
@@ -88,12 +96,7 @@ class Scan:
         snapshot = self._scan.snapshot()
         if snapshot is not None:
             self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
-        tasks = list(self._scan.plan_files())
-        if compares_uuids(self._bound) and any(task.delete_files for task in tasks):
-            raise BadRowFilter(
-                "Rows of this table were deleted by delete files, and with those no uuid can be compared. "
-                "Filter by another column."
-            )
+        tasks = self._planned()
         for task in tasks:
             for file in (task.file, *task.delete_files):
                 self._io.check(file.file_path)
@@ -113,17 +116,24 @@ class Scan:
                 if left == 0:
                     return
 
+    def _planned(self) -> list[FileScanTask]:
+        try:
+            return list(self._scan.plan_files())
+        except ValueError as error:
+            if "equality deletes" not in str(error):
+                raise
+            raise DeletedByValue(
+                "Some rows of this table are deleted by equality delete files, as Flink writes them. Read the table by "
+                "an engine through the Iceberg endpoint, or compact it with one first."
+            ) from error
+
     def _of_task(self, task: FileScanTask, most: int | None) -> Iterator[pa.RecordBatch | None]:
         """At least the first `most` rows that the filter wants."""
-        if task.delete_files:
-            reader = ArrowScan(self._metadata, self._io, self.projection, self._filter)
-            for batch in reader.to_record_batches([task]):
-                yield from pieces(batch)
-            return
+        deleted = Deleted(task, self._io) if task.delete_files else None
         with self._io.new_input(task.file.file_path).open() as stream:
             source = cast(IO[bytes], stream)
             # Timestamps of 96 bits, as in files that others have added: of nanoseconds Arrow has no year 9999.
-            old = {"coerce_int96_timestamp_unit": "us"}
+            old: dict[str, Any] = {"coerce_int96_timestamp_unit": "us"}
             file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BUFFER_BYTES, **old)
             file_schema = pyarrow_to_schema(
                 file.schema_arrow,
@@ -144,18 +154,18 @@ class Scan:
                 if not isinstance(self.projection.find_type(field_id), MapType | ListType)
             } | extract_field_ids(self._bound)
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
-            expression = self._expression(file_schema, missing)
+            expression = _expression(self._bound, file_schema, missing)
             groups = list(range(file.num_row_groups))
-            if expression is not None and not compares_uuids(self._bound):  # Arrow has no statistics of uuids
+            if (prunes := _expression(self._prunes, file_schema, missing)) is not None:
                 fragment = cast(Any, ds.ParquetFileFormat(**old).make_fragment(source))
-                groups = [group.id for group in fragment.subset(expression).row_groups]
+                groups = [group.id for group in fragment.subset(prunes).row_groups]
             rows = self._batch_rows
-            if expression is None and most is not None:
+            if expression is None and deleted is None and most is not None:
                 rows = min(rows, most)
             columns = [field.name for field in file_projection.fields]
-            for batch in read_batches(file, source, groups, columns, rows):
-                kept = [batch]
-                if expression is not None:
+            for batch in _batches(file, source, groups, columns, rows, deleted):
+                kept = [batch] if batch.num_rows else []
+                if expression is not None and kept:
                     kept = pa.Table.from_batches([batch]).filter(expression).combine_chunks().to_batches()
                 if not kept:
                     yield None
@@ -169,14 +179,24 @@ class Scan:
                         allow_timestamp_tz_mismatch=True,
                     )
 
-    def _expression(self, file_schema: Schema, missing: dict[int, Any]) -> ds.Expression | None:
-        """The filter in the file's own column names; None when every row is wanted."""
-        if self._bound == AlwaysTrue():
-            return None
-        translated = translate_column_names(
-            self._bound, file_schema, case_sensitive=True, projected_field_values=missing
-        )
-        return to_arrow(bind(file_schema, translated, case_sensitive=True), file_schema)
+
+def _batches(
+    file: pq.ParquetFile, source: IO[bytes], groups: list[int], columns: list[str], rows: int, deleted: Deleted | None
+) -> Iterator[pa.RecordBatch]:
+    if deleted is None:
+        yield from read_batches(file, source, groups, columns, rows)
+        return
+    for group in groups:
+        start = sum(file.metadata.row_group(before).num_rows for before in range(group))
+        yield from deleted.left(read_batches(file, source, [group], columns, rows), start)
+
+
+def _expression(bound: BooleanExpression, file_schema: Schema, missing: dict[int, Any]) -> ds.Expression | None:
+    """A filter in the file's own column names; None when every row is wanted."""
+    if bound == AlwaysTrue():
+        return None
+    translated = translate_column_names(bound, file_schema, case_sensitive=True, projected_field_values=missing)
+    return to_arrow(bind(file_schema, translated, case_sensitive=True), file_schema)
 
 
 def _schema_then(metadata: TableMetadata, snapshot_id: int | None) -> Schema:
@@ -195,13 +215,22 @@ def _schema_then(metadata: TableMetadata, snapshot_id: int | None) -> Schema:
 def _parsed(text: str | None) -> BooleanExpression:
     if text is None:
         return AlwaysTrue()
+    text = _NUMBER_OR_NAME.sub(_without_exponent, text)
     if len(text) > MAX_FILTER_CHARS:
-        raise BadRowFilter(f"A filter has at most {MAX_FILTER_CHARS:,} characters.")
+        raise BadRowFilter(f"A filter has at most {MAX_FILTER_CHARS:,} characters, with its exponents written out.")
     try:
-        return parse(text)
+        return rewrite_not(parse(text))
     except ParseException as error:
         rest = text[error.loc :].strip()
         where = f"can't be read from character {error.column} on: {rest[:50]}" if rest else "breaks off at its end"
         raise BadRowFilter(f"The filter {where}. Write it like: dep_delay > 60 and carrier in ('UA', 'AA').") from error
     except (ValueError, RecursionError) as error:
         raise BadRowFilter(f"The filter can't be read: {error}") from error
+
+
+def _without_exponent(found: re.Match[str]) -> str:
+    """pyiceberg's parser knows no exponents; NDJSON and CSV show large and small numbers with one."""
+    if (number := found["number"]) is None:
+        return found[0]
+    plain = f"{Decimal(number):f}"
+    return plain if "." in plain else f"{plain}.0"
