@@ -119,6 +119,18 @@ def test_a_file_of_several_parts_arrives_whole(lake: Suite, writer: str) -> None
         assert connection.execute("SELECT sum(value) FROM lake.travel.large").fetchall() == [(total,)]
 
 
+def test_pyiceberg_deletes_a_file_of_the_table_and_of_no_other(lake: Suite, writer: str) -> None:
+    catalog = pyiceberg(lake, writer)
+    table, other = catalog.load_table("travel.flights"), f"{access(lake, writer, 'weather')[1]}/data/x.txt"
+    mine = f"{table.location()}/data/junk/a.txt"
+    with table.io.new_output(mine).create() as file:
+        file.write(b"a")
+    table.io.delete(mine)
+    assert not table.io.new_input(mine).exists()
+    with pytest.raises(OSError, match="ACCESS_DENIED"):
+        table.io.delete(other)
+
+
 def test_a_reader_cannot_write(lake: Suite, reader: str) -> None:
     table = pyiceberg(lake, reader).load_table("travel.flights")
     with pytest.raises(OSError, match="ACCESS_DENIED"):

@@ -177,10 +177,21 @@ async def put_object(call: Call) -> Response:
     condition = call.request.headers.get("if-none-match")
     if condition not in (None, "*") or "if-match" in call.request.headers:
         raise S3Error(501, "NotImplemented", "The one condition that is checked here is If-None-Match: *.")
+    if call.path.endswith("/"):
+        return await mark_folder(call)
     key = call.writing()
     with call.resources.slots.held(WRITE):
         etag = await call.resources.objects.write(key, call.body(), length=call.length, create=condition is not None)
     return Response(status_code=200, headers={"etag": etag})
+
+
+async def mark_folder(call: Call) -> Response:
+    """After a delete Arrow writes an empty object with the folder's name, so that its listings show one. Listings here
+    do without it, and nothing is stored."""
+    check_key(call.grant, f"{call.key}marker", write=True)
+    if await call.small_body():
+        raise bad_request("A key that ends with a slash names a folder, which has no content.")
+    return Response(status_code=200, headers={"etag": '"d41d8cd98f00b204e9800998ecf8427e"'})
 
 
 async def list_objects(call: Call) -> Response:

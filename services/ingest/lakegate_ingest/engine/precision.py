@@ -17,7 +17,7 @@ from lakegate_ingest.engine.plain import plain, plain_type
 TOO_PRECISE = "more precise than a microsecond"
 Unit = Literal["us", "ns"]
 _ROWS = 16 * 1024
-_LEAST_NS, _MOST_NS = -(2**63) // 1000 + 1, 2**63 // 1000 - 1  # in microseconds
+_ZERO, _LEAST, _MOST = pa.scalar(0), pa.scalar(-(2**63) // 1000 + 1), pa.scalar(2**63 // 1000 - 1)  # microseconds
 
 
 def _in_nanoseconds(kind: pa.DataType) -> bool:
@@ -112,8 +112,8 @@ def int96_unit(path: Path, name: str, leaves: Sequence[str]) -> Unit:
             for column, its in zip(batch.columns, same.columns, strict=True):
                 for ns, us in zip(_timestamps(column), _timestamps(its), strict=True):
                     rest = pc.subtract(ns, pc.multiply(us, 1000))  # right where both have overflown, too
-                    finer = finer or pc.any(pc.not_equal(rest, 0)).as_py() is True
-                    beyond = pc.or_(pc.less(us, _LEAST_NS), pc.greater(us, _MOST_NS))
+                    finer = finer or pc.any(pc.not_equal(rest, _ZERO)).as_py() is True
+                    beyond = pc.or_(pc.less(us, _LEAST), pc.greater(us, _MOST))
                     far = far or pc.any(beyond).as_py() is True
     if far and finer:
         raise IncompatibleColumn(
