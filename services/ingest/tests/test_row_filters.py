@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from duckdb_extensions import import_extension
 from pyiceberg.catalog.rest import RestCatalog
@@ -96,3 +98,79 @@ async def test_rows_that_an_engine_deleted_by_position_are_gone(odd: Any, catalo
     found = await odd.rows("odd.values", filter="u = '9c12d441-03fe-4693-9a96-a0705ddf69c1' or n > 200000 or n = 3")
     assert sorted(row["n"] for row in found) == [1, *range(200_001, 200_100)]
     assert len(await odd.rows("odd.values", filter="n >= 101", limit=5)) == 5
+
+
+async def test_a_snapshot_is_filtered_by_the_columns_that_it_had(api: Any, catalog: Any, identity: Any) -> None:
+    answer = await api.load("travel.swapped", b"a,b,gone\n1,100,x\n2,200,y\n")
+    snapshot = answer.json()["snapshot_id"]
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+
+    def change() -> None:
+        table = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token).load_table("travel.swapped")
+        for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+            with table.update_schema() as update:
+                update.rename_column(old, new)
+        with table.update_schema() as update:
+            update.delete_column("gone")
+
+    await asyncio.to_thread(change)
+    await api.load("travel.swapped", b"a,b,gone\n300,3,7\n")
+
+    async def found(filter_: str, **more: Any) -> list[tuple[int, int]]:
+        rows = await api.rows("travel.swapped", filter=filter_, **more)
+        return sorted((row["a"], row["b"]) for row in rows)
+
+    assert await found("a = 1", snapshot=snapshot) == [(1, 100)]
+    assert await found("a > 50", snapshot=snapshot) == []
+    assert await found("gone = 'y'", snapshot=snapshot) == [(2, 200)]
+    assert await found("gone = 7") == [(300, 3)]
+    assert await found("a > 50") == [(100, 1), (200, 2), (300, 3)]
+
+
+async def test_a_null_is_the_same_in_every_file(api: Any) -> None:
+    await api.load("travel.nulls", b"a\n1\n")
+    await api.load("travel.nulls", b"a,c\n5,\n6,1.5\n7,2\n")
+    for filter_, found in (
+        ("c != 1.5", [7]),
+        ("c not in (1.5, 9.0)", [7]),
+        ("not (c > 1.7)", [6]),
+        ("not (c is null)", [6, 7]),
+        ("c is null", [1, 5]),
+        ("c is null or c > 1.7", [1, 5, 7]),
+    ):
+        assert sorted(row["a"] for row in await api.rows("travel.nulls", filter=filter_)) == found, filter_
+
+
+async def test_nested_columns_and_names_with_points_are_filtered(api: Any, catalog: Any, identity: Any) -> None:
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    rows = [
+        {"n": 1, "l": [1], "m": None, "s": {"x": 5, "y": {"z": "a"}}},
+        {"n": 2, "l": None, "m": {"k": 1}, "s": {"x": None, "y": None}},
+        {"n": 3, "l": [], "m": {}, "s": None},
+    ]
+    kinds = {"l": pa.list_(pa.int64()), "m": pa.map_(pa.string(), pa.int64())}
+    kinds["s"] = pa.struct([("x", pa.int64()), ("y", pa.struct([("z", pa.string())]))])
+    data = pa.Table.from_pylist(rows, pa.schema([("n", pa.int64()), *kinds.items()]))
+
+    def make() -> None:
+        iceberg = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token)
+        iceberg.create_namespace("deep")
+        iceberg.create_table("deep.values", data.schema).append(data)
+
+    await asyncio.to_thread(make)
+    for filter_, found in (
+        ("l is null", [2]),
+        ("l is not null", [1, 3]),
+        ("m is null", [1]),
+        ("s is null", [3]),
+        ("s.x = 5", [1]),
+        ("s.x is null and n < 3", [2]),
+        ("s.y.z = 'a' or m is not null", [1, 2, 3]),
+    ):
+        assert sorted(row["n"] for row in await api.rows("deep.values", columns="n", filter=filter_)) == found, filter_
+    assert (await api.rows("deep.values", columns="l", filter="s.x = 5")) == [{"l": [1]}]
+    await api.load("deep.points", b"a.b,n\n1,1\n2,2\n")
+    answer = await api.client.get("/v1/tables/deep/points/rows", params={"filter": "a.b = 2"})
+    assert [line["n"] for line in map(json.loads, answer.text.splitlines())] == [2]

@@ -157,6 +157,8 @@ async def test_a_read_that_finds_nothing_is_a_whole_answer(flights: Any, format_
         ({"filter": "flight not in (2.5, 1.5) or carrier = 'AA'"}, 422, "bad-row-filter", ".5"),
         ({"filter": "flight = '1544.5'"}, 422, "bad-row-filter", "1544.5"),
         ({"filter": "flight = 'inf'"}, 422, "bad-row-filter", "inf"),
+        ({"filter": "flight = 1 and true"}, 422, "bad-row-filter", "no values alone"),
+        ({"filter": "not true"}, 422, "bad-row-filter", "no values alone"),
     ],
 )
 async def test_what_can_not_be_read_is_named(

@@ -22,9 +22,9 @@ from pyiceberg.expressions import (
     SetPredicate,
 )
 from pyiceberg.expressions.literals import DecimalLiteral, Literal, StringLiteral
-from pyiceberg.expressions.visitors import visit
+from pyiceberg.expressions.visitors import extract_field_ids, visit
 from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.types import (
     DecimalType,
     DoubleType,
@@ -32,6 +32,8 @@ from pyiceberg.types import (
     IcebergType,
     IntegerType,
     LongType,
+    NestedField,
+    StructType,
     TimestampType,
     TimestamptzType,
     UUIDType,
@@ -113,11 +115,16 @@ def prunable(bound: BooleanExpression) -> BooleanExpression:
     """
     if isinstance(bound, And | Or):
         return type(bound)(prunable(bound.left), prunable(bound.right))
-    if isinstance(bound, BoundPredicate) and isinstance(
-        bound.term.ref().field.field_type, UUIDType | FloatType | DoubleType
-    ):
-        return AlwaysTrue()
+    if isinstance(bound, BoundPredicate):
+        kind = bound.term.ref().field.field_type
+        if not kind.is_primitive or isinstance(kind, UUIDType | FloatType | DoubleType):
+            return AlwaysTrue()
     return bound
+
+
+def columns_of(bound: BooleanExpression, schema: Schema) -> set[int]:
+    """The ids of the columns, whole ones, that a filter looks at."""
+    return {field.field_id for field in schema.fields if extract_field_ids(bound) & {*index_by_id(Schema(field))}}
 
 
 def to_arrow(bound: BooleanExpression, schema: Schema) -> pc.Expression:
@@ -125,8 +132,27 @@ def to_arrow(bound: BooleanExpression, schema: Schema) -> pc.Expression:
     return visit(bound, _ByBytes(schema))
 
 
+def _path(fields: tuple[NestedField, ...], field_id: int) -> tuple[str, ...]:
+    """The name of a field and those of the structs that it is within; empty when it is in none of `fields`."""
+    for field in fields:
+        if field.field_id == field_id:
+            return (field.name,)
+        if isinstance(field.field_type, StructType) and (rest := _path(field.field_type.fields, field_id)):
+            return (field.name, *rest)
+    return ()
+
+
 class _ByBytes(_ConvertToArrowExpression):
-    """pyiceberg's conversion; Arrow can't compare uuids, so their bytes are compared."""
+    """pyiceberg's conversion; Arrow can't compare uuids, so their bytes are compared.
+
+    NULL is like no value and unlike none, as in SQL: only `is null` finds it.
+    """
+
+    def _get_field_name(self, term: Any) -> Any:
+        """With the columns that a field is within."""
+        assert self._schema is not None
+        names = _path(self._schema.fields, term.ref().field.field_id)
+        return names if len(names) > 1 else names[0]
 
     def _compared(
         self, compare: Callable[[Any, Any], pc.Expression], term: Any, literal: Literal[Any]

@@ -15,9 +15,10 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
-from pyiceberg.expressions.visitors import bind, extract_field_ids, rewrite_not, translate_column_names
+from pyiceberg.expressions.visitors import bind, rewrite_not, translate_column_names
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
     _to_requested_schema,
@@ -33,7 +34,7 @@ from pyparsing import ParseException
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, read_batches
 from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, UnknownColumn
-from lakegate_ingest.tables.comparing import exact, prunable, to_arrow
+from lakegate_ingest.tables.comparing import columns_of, exact, prunable, to_arrow
 from lakegate_ingest.tables.deletes import Deleted
 
 MAX_FILTER_CHARS = 8192
@@ -72,20 +73,24 @@ class Scan:
             if column not in known:
                 raise UnknownColumn(f"The table has no column '{column[:100]}'. It has: {', '.join(known[:50])}.")
         try:
-            self._filter = exact(parsed, self._table_schema)
-            self._bound = bind(self._table_schema, self._filter, case_sensitive=True)
-            self._prunes = prunable(self._bound)
+            filter_ = exact(parsed, self._table_schema)
+            self._bound = bind(self._table_schema, filter_, case_sensitive=True)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise BadRowFilter(f"The filter does not fit the table: {error}") from error
         self._scan = DataScan(
-            table_metadata=metadata,
+            # what is planned is bound to the current schema, which may name other columns than the snapshot's
+            table_metadata=metadata.model_copy(update={"current_schema_id": self._table_schema.schema_id}),
             io=self._io,
-            row_filter=self._filter,
+            row_filter=filter_,
             selected_fields=query.columns or ("*",),
             snapshot_id=query.snapshot_id,
         )
         self.projection: Schema = self._scan.projection()
         self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
+        columns = columns_of(self._bound, self._table_schema) | self.projection.field_ids
+        self._read = Schema(*(field for field in self._table_schema.fields if field.field_id in columns))
+        self._wanted = None if self._bound == AlwaysTrue() else to_arrow(self._bound, self._table_schema)
+        self._prunes = prunable(self._bound)
 
     def batches(self) -> Iterator[pa.RecordBatch | None]:
         """Batches of at most `batch_rows` rows in the projection's schema, up to the limit.
@@ -143,41 +148,36 @@ class Scan:
             )
             missing = _get_column_projection_values(
                 task.file,
-                self.projection,
+                self._read,
                 self._table_schema,
                 self._metadata.specs().get(task.file.spec_id),
                 file_schema.field_ids,
             )
             wanted = {
                 field_id
-                for field_id in self.projection.field_ids
-                if not isinstance(self.projection.find_type(field_id), MapType | ListType)
-            } | extract_field_ids(self._bound)
+                for field_id in self._read.field_ids
+                if not isinstance(self._read.find_type(field_id), MapType | ListType)
+            }
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
-            expression = _expression(self._bound, file_schema, missing)
             groups = list(range(file.num_row_groups))
             if (prunes := _expression(self._prunes, file_schema, missing)) is not None:
                 fragment = cast(Any, ds.ParquetFileFormat(**old).make_fragment(source))
                 groups = [group.id for group in fragment.subset(prunes).row_groups]
             rows = self._batch_rows
-            if expression is None and deleted is None and most is not None:
+            if self._wanted is None and deleted is None and most is not None:
                 rows = min(rows, most)
             columns = [field.name for field in file_projection.fields]
             for batch in _batches(file, source, groups, columns, rows, deleted):
-                kept = [batch] if batch.num_rows else []
-                if expression is not None and kept:
-                    kept = pa.Table.from_batches([batch]).filter(expression).combine_chunks().to_batches()
-                if not kept:
-                    yield None
-                for part in kept:
-                    yield _to_requested_schema(
-                        self.projection,
-                        file_projection,
-                        part,
-                        downcast_ns_timestamp_to_us=True,
-                        projected_missing_fields=missing,
-                        allow_timestamp_tz_mismatch=True,
-                    )
+                part = _to_requested_schema(
+                    self._read,
+                    file_projection,
+                    batch,
+                    downcast_ns_timestamp_to_us=True,
+                    projected_missing_fields=missing,
+                    allow_timestamp_tz_mismatch=True,
+                )
+                kept = part if self._wanted is None else part.filter(self._wanted)
+                yield kept.select(self.schema.names) if kept.num_rows else None
 
 
 def _batches(
@@ -192,7 +192,7 @@ def _batches(
 
 
 def _expression(bound: BooleanExpression, file_schema: Schema, missing: dict[int, Any]) -> ds.Expression | None:
-    """A filter in the file's own column names; None when every row is wanted."""
+    """A filter in the file's own column names; None when it rules out no row."""
     if bound == AlwaysTrue():
         return None
     translated = translate_column_names(bound, file_schema, case_sensitive=True, projected_field_values=missing)
@@ -224,6 +224,10 @@ def _parsed(text: str | None) -> BooleanExpression:
         rest = text[error.loc :].strip()
         where = f"can't be read from character {error.column} on: {rest[:50]}" if rest else "breaks off at its end"
         raise BadRowFilter(f"The filter {where}. Write it like: dep_delay > 60 and carrier in ('UA', 'AA').") from error
+    except ValidationError as error:
+        raise BadRowFilter(
+            "The filter can't be read: and, or and not take comparisons, such as express = true, and no values alone."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BadRowFilter(f"The filter can't be read: {error}") from error
 
