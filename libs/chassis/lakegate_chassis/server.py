@@ -87,6 +87,8 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             timeout_keep_alive=75,
             timeout_graceful_shutdown=settings.finish_seconds,
             ws_max_size=1 << 20,
+            # what is read at once, some 256 KB, could be a quarter of a gigabyte of messages
+            ws_per_message_deflate=False,
         )
     )
     private = Server(

@@ -122,13 +122,13 @@ async def test_a_group_does_not_go_on_after_what_the_log_has_not_reached(operato
         answer = await operator.post("/v1/events/groups/lineage/replay", json={"position": beyond})
         assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
         assert answer.json()["errors"][0]["pointer"] == "/position"
+    answer = await operator.post("/v1/events/groups/lineage/replay", json={"time": "2999-01-01T00:00:00Z"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/time")
     for group in (await operator.get("/v1/events/groups")).json()["items"]:
         assert group["position"] < head + 1_000_000
 
 
-async def test_what_is_no_event_of_ours_is_shown_and_handed_out_again_to_the_operator(
-    client, operator, pool, kafka
-) -> None:
+async def test_what_is_no_event_of_ours_is_shown_to_the_operator_and_stays(client, operator, pool, kafka) -> None:
     topic, group = f"topic-{uuid4()}", f"group-{uuid4()}"
     settings = KafkaSettings(bootstrap=kafka.bootstrap, session_seconds=6)
     log = KafkaEventLog(pool, settings)
@@ -154,7 +154,13 @@ async def test_what_is_no_event_of_ours_is_shown_and_handed_out_again_to_the_ope
     assert handed == []
     ours = await operator.post("/v1/events/dead-letters/replay", json={"group": group})
     assert ours.json() == {"requested": 1}
-    await eventually(lambda: handed == ["unknown"])
+
+    async def looked_at() -> dict[str, Any] | None:
+        (again,) = await letters(operator)
+        return again if again["attempts"] > letter["attempts"] else None
+
+    assert (await eventually(looked_at))["reason"] == letter["reason"]
+    assert handed == []
     await background.stop()
     await log.forget_group(group)
 

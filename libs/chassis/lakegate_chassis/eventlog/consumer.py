@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from lakegate_chassis import context, tracing
 from lakegate_chassis.eventlog import metrics
-from lakegate_chassis.eventlog.port import Batch, Event, EventLog, Membership, Rewound
+from lakegate_chassis.eventlog.port import STRANGER, Batch, Event, EventLog, Membership, Rewound
 from lakegate_chassis.logs import log
 from lakegate_chassis.problems import Unavailable
 from lakegate_contracts.events import EVENTS
@@ -200,10 +200,14 @@ class Consumer:
     async def _replay_requested(self, member: Membership) -> None:
         while letters := await member.requested_replays(_REPLAYS_AT_ONCE):
             for letter in letters:
-                failure = await self._attempt(letter.event)
-                await member.settle_replay(letter, None if failure is None else _reason(failure))
+                if letter.event.type == STRANGER:  # a handler would pass over it, which is no effect
+                    failed: str | None = letter.reason
+                else:
+                    failure = await self._attempt(letter.event)
+                    failed = None if failure is None else _reason(failure)
+                await member.settle_replay(letter, failed)
                 log.info(
-                    "dead_letter_replayed", group=self._group, event_id=str(letter.event.id), handled=failure is None
+                    "dead_letter_replayed", group=self._group, event_id=str(letter.event.id), handled=failed is None
                 )
 
     def _observe(self, batch: Batch) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 
-from lakegate_chassis.eventlog.port import DeadLetter, Event
+from lakegate_chassis.eventlog.port import STRANGER, DeadLetter, Event
 from lakegate_chassis.eventlog.rows import COLUMNS, json_text, to_dead_letter
 
 BURY = """
@@ -64,6 +65,21 @@ async def settle(connection: Any, letter: DeadLetter, failure: str | None) -> No
         letter.id,
         _text(failure),
     )
+
+
+async def prune_strangers(connection: Any, keep: timedelta, limit: int) -> int:
+    """Delete letters of what was no event of ours; the topic of dead letters has them for longer."""
+    status: str = await connection.execute(
+        """
+        DELETE FROM eventlog.dead_letters WHERE id IN (
+            SELECT id FROM eventlog.dead_letters WHERE type = $1 AND failed_at < now() - $2::interval LIMIT $3
+        )
+        """,
+        STRANGER,
+        keep,
+        limit,
+    )
+    return int(status.removeprefix("DELETE "))
 
 
 def _text(value: str) -> str:

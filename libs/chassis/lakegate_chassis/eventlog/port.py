@@ -14,6 +14,7 @@ from lakegate_contracts.events import EventData
 
 # Of a dead letter that is nobody's: a record that was no event of ours.
 NO_TENANT = ""
+STRANGER = "unknown"  # the type of what is no event of ours
 
 
 @dataclass(frozen=True, slots=True)

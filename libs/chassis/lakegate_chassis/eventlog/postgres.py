@@ -212,4 +212,5 @@ class PostgresEventLog:
     async def prune(self, keep: timedelta, limit: int) -> int:
         async with connection(self._pool) as acquired:
             pruned: int = await acquired.fetchval("SELECT eventlog.prune($1, $2)", keep, limit)
-        return pruned
+            strangers = await letters.prune_strangers(acquired, keep, limit)
+        return pruned + strangers

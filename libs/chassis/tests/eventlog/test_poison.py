@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -135,6 +136,23 @@ async def test_whatever_the_bytes_are_a_record_becomes_a_dead_letter_and_the_nex
     for letter, (name, (_, why)) in zip(letters, POISON.items(), strict=True):
         assert (letter.event.topic, letter.attempts) == (topic.name, 1)
         assert letter.reason.startswith(why), name
+
+    # what is no event of ours has no effect that a replay could have
+    strangers = [letter for letter in letters if letter.event.type == "unknown"]
+    assert await log.request_replay(topic.group) == len(letters)
+    async with consuming(log, topic, handle):
+
+        async def looked_at() -> bool:
+            return all(letter.replay_requested_at is None for letter in await log.dead_letters(topic.group))
+
+        await eventually(looked_at, within_seconds=20)
+    left = {letter.event.id: letter.reason for letter in await log.dead_letters(topic.group)}
+    assert {letter.event.id: letter.reason for letter in strangers}.items() <= left.items()
+    assert len(strangers) == len(POISON) - 1
+    await log.prune(timedelta(0), 100)
+    assert {letter.event.id for letter in strangers}.isdisjoint(
+        letter.event.id for letter in await log.dead_letters(topic.group)
+    )
 
     # the topic of dead letters has the records as they were, but for the one that is too large
     copies = await read_all(kafka.bootstrap, f"{topic.name}.dlq", len(POISON))

@@ -35,6 +35,7 @@ from lakegate_ingest.engine.precision import Unit, int96_unit
 from lakegate_ingest.engine.records import count_breaks, field_pattern, last_record_end, record_pattern, without_padding
 
 # Zero bytes, which no database can store, and what a terminal obeys. Spreadsheets do write names of several lines.
+MAX_NAME_CHARS = 255  # the table's metadata repeats it in every schema, and rows of NDJSON in every row
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _VARIANT = re.compile(r"^ *[a-z]+ group field_id=-?[0-9]+ (.+) \(Variant\([0-9]*\)\) \{$", re.MULTILINE)
@@ -244,6 +245,11 @@ def check_names(names: list[str], form: Format) -> None:
 
 
 def _check_characters(name: str, what: str) -> None:
+    if len(name) > MAX_NAME_CHARS:
+        raise BadColumnName(
+            f"{what} is named {name[:50]!a}…, with {len(name):,} characters; {MAX_NAME_CHARS} are allowed. Rename it; or, "
+            "if this is no name, see whether delimiter and header are what the file has."
+        )
     if found := _UNUSABLE.search(name):
         raise BadColumnName(
             f"{what} is named {name[:100]!a}, with the control character U+{ord(found[0]):04X}. "

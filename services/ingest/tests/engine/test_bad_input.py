@@ -192,6 +192,15 @@ def test_a_control_character_in_a_column_name_is_refused(load, name: str) -> Non
         load(parquet(pa.table({"outer": [[{name: 1}]]})), format=Format.PARQUET)
 
 
+def test_a_name_of_any_length_is_no_column_name(load) -> None:
+    most, more = "n" * 255, "n" * 256
+    assert load(f"id,{most}\n1,2\n").rows == [{"id": 1, most: 2}]
+    with pytest.raises(engine.BadColumnName, match="256 characters"):
+        load(f"id,{more}\n1,2\n")
+    with pytest.raises(engine.BadColumnName, match="256 characters"):
+        load(f'{{"id": 1}}\n{{"id": 2, "{more}": 3}}\n', format=Format.NDJSON)
+
+
 def test_a_column_name_may_have_several_lines_as_spreadsheets_write_it(load) -> None:
     assert load('id,"total\namount"\n1,2\n').rows == [{"id": 1, "total\namount": 2}]
 

@@ -7,7 +7,7 @@ tenant rewind them, and they see the dead letters of no tenant, too: of records 
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -84,6 +84,11 @@ async def replay(group: Group, body: Replay, caller: Caller, log: Log, settings:
     position = body.position
     if body.time is not None:
         time = body.time if body.time.tzinfo else body.time.replace(tzinfo=UTC)
+        if time > datetime.now(UTC):
+            raise InvalidRequest(
+                f"{time.isoformat()} is yet to come: no event is newer. Give a time in the past.",
+                errors=[FieldError(detail="a time in the past", pointer="/time")],
+            )
         position = await log.position_before(time)
     assert position is not None
     try:

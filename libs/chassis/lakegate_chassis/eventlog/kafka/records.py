@@ -12,7 +12,7 @@ import orjson
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from lakegate_chassis.eventlog.port import NO_TENANT, DeadLetter, Event
+from lakegate_chassis.eventlog.port import NO_TENANT, STRANGER, DeadLetter, Event
 
 Headers = list[tuple[str, bytes | None]]
 _REASON_CHARACTERS = 2_000
@@ -155,7 +155,7 @@ def stranger(record: Any, position: int) -> Event:
     return Event(
         id=uuid5(NAMESPACE_URL, f"kafka:{record.topic}/{record.partition}/{record.offset}"),
         topic=record.topic,
-        type="unknown",
+        type=STRANGER,
         key=_text(record.key),
         source="unknown",
         tenant=NO_TENANT,
