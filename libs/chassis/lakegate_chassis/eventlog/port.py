@@ -82,7 +82,7 @@ class GroupState:
     lag: int
     attempts: int
     dead_letters: int
-    updated_at: datetime
+    updated_at: datetime | None  # None on Kafka, which does not tell when a group committed
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,8 +247,8 @@ def check_names(names: list[str], form: Format) -> None:
 def _check_characters(name: str, what: str) -> None:
     if len(name) > MAX_NAME_CHARS:
         raise BadColumnName(
-            f"{what} is named {name[:50]!a}…, with {len(name):,} characters; {MAX_NAME_CHARS} are allowed. Rename it; or, "
-            "if this is no name, see whether delimiter and header are what the file has."
+            f"{what} is named {name[:50]!a}…, with {len(name):,} characters; {MAX_NAME_CHARS} are allowed. Rename it. "
+            "If it is no name, see whether delimiter and header are what the file has."
         )
     if found := _UNUSABLE.search(name):
         raise BadColumnName(

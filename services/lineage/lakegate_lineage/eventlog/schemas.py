@@ -24,7 +24,7 @@ class EventGroup(BaseModel):
     lag: int = Field(description="events between the group and the head of the log")
     attempts: int = Field(description="failures at its next event")
     dead_letters: int = Field(description="of all tenants; /v1/events/dead-letters shows those of yours")
-    updated_at: datetime
+    updated_at: datetime | None
 
 
 class EventGroups(BaseModel):

@@ -32,7 +32,6 @@ class Control:
     start: int
     epoch: int
     dead_letters: int
-    updated_at: datetime
 
 
 class Groups:
@@ -60,8 +59,7 @@ class Groups:
                 group,
             )
         return [
-            Control(row["group_name"], tuple(row["topics"]), row["start"], row["epoch"], row["dead"], row["updated_at"])
-            for row in rows
+            Control(row["group_name"], tuple(row["topics"]), row["start"], row["epoch"], row["dead"]) for row in rows
         ]
 
     async def rewind(self, group: str, position: int) -> bool:

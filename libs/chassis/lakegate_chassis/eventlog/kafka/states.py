@@ -73,5 +73,5 @@ def _state(
         lag=sum(missing.values()) + unsent,
         attempts=attempts,
         dead_letters=control.dead_letters,
-        updated_at=control.updated_at,
+        updated_at=None,
     )
