@@ -152,6 +152,15 @@ def _float_odd(bits: int) -> str:
     return f"(contains({{v}}, '_') OR {too_large} OR {too_small} OR {two_signs})"
 
 
+def _unlike_float(bits: int) -> str:
+    """What `_float_odd` and `rounded` ask of a value is true only where this is, which is a few plain comparisons."""
+    zeros = "({v} >= '00' AND {v} < '0:') OR ({v} >= '-00' AND {v} < '-0:')"
+    return (
+        f"(contains({{v}}, '_') OR {{p}} NOT BETWEEN {1 - 2**bits} AND {2**bits - 1} OR {{p}} = 0"
+        f" OR {{v}} < '-' OR {zeros})"
+    )
+
+
 def _plain(sql: str, arrow: pa.DataType, noun: str, odd: str = "false", **more: str) -> Reading:
     return Reading(sql, arrow, noun, f"{{c}}({{v}} AS {sql})", odd, **more)
 
@@ -174,6 +183,7 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         pa.float32(),
         "a number (float)",
         _float_odd(24),
+        unlike=_unlike_float(24),
         range="a whole number that a float can't hold exactly",
         beyond="outside the range of a float (1.4e-45 to 3.4e38)",
     ),
@@ -183,6 +193,7 @@ _SIMPLE: dict[type[IcebergType], Reading] = {
         "a number (double)",
         _float_odd(53),
         rounded=f"({LEADING_ZERO} OR {_HUGE})",
+        unlike=_unlike_float(53),
         range="a whole number that a double can't hold exactly",
         beyond="outside the range of a double (4.9e-324 to 1.8e308)",
     ),
