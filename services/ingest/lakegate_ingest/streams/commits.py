@@ -26,6 +26,7 @@ from pyiceberg.table.update import SetPropertiesUpdate, TableRequirement, TableU
 
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection as acquire
+from lakegate_chassis.threads import in_thread
 from lakegate_contracts.names import TableName
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
@@ -105,7 +106,7 @@ class StreamCommitter:
                 check_place(span, loaded.metadata)
                 if attempt == 0:
                     await self._begin(work, loaded.metadata)
-                requirements, updates = await asyncio.to_thread(work.build, loaded.metadata, attempt)
+                requirements, updates = await in_thread(work.build, loaded.metadata, attempt)
                 settled = False
                 try:
                     done = await self._catalog.commit(span.tenant, span.table, requirements, updates, span.delegation)

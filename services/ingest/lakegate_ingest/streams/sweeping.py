@@ -13,6 +13,7 @@ from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection as acquire
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem
+from lakegate_chassis.threads import in_thread
 from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import NoSuchTable
 from lakegate_ingest.commit.files import TableFiles
@@ -83,7 +84,7 @@ class Sweep:
                 # the branch has moved on, so a request of the dead worker that is still on its way can't come through;
                 # one that did may have had its snapshot expired, while later ones name its files
                 files = TableFiles(self._warehouse, tenant, metadata.location)
-                if await asyncio.to_thread(names_files, metadata, files, row.commit_id):
+                if await in_thread(names_files, metadata, files, row.commit_id):
                     return True
                 found = join(row.location, "metadata")
                 prefix = snapshots.manifest_list_prefix(row.snapshot_id)
