@@ -270,6 +270,12 @@ class TooManyRows(StreamProblem):
     slug, title, status = "too-many-rows", "Too many rows in one request", 413
 
 
+class StreamTopicRefused(StreamProblem):
+    """By brokers that answer: sending again changes nothing, so no 503."""
+
+    slug, title, status = "stream-topic-refused", "The brokers refuse the stream's topic", 502
+
+
 class StreamTopicGone(StreamProblem):
     slug, title, status = "stream-topic-gone", "The stream's topic was deleted", 409
 

@@ -21,9 +21,9 @@ from aiokafka.errors import (
 
 from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.eventlog.kafka.incarnations import NoSuchTopic, topic_id
-from lakegate_chassis.eventlog.kafka.topics import Topics
+from lakegate_chassis.eventlog.kafka.topics import TopicRefused, Topics
 from lakegate_chassis.logs import log
-from lakegate_ingest.errors import StreamTopicGone, Unacknowledged
+from lakegate_ingest.errors import StreamTopicGone, StreamTopicRefused, Unacknowledged
 from lakegate_ingest.streams.rooms import Room
 from lakegate_ingest.streams.topics import REJECTS
 
@@ -47,6 +47,8 @@ TOPIC_ERRORS = (
     UnknownTopicOrPartitionError, NotLeaderForPartitionError, LeaderNotAvailableError, TopicAuthorizationFailedError,
     InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError,
 )  # fmt: skip
+# What is said again however often it is sent.
+FINAL = (TopicAuthorizationFailedError, InvalidTopicError)
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,26 @@ class StreamProducer:
             raise ConnectionError("no broker has been reached")
 
     async def ensure(self, topic: str) -> None:
-        """Make the stream's topic and that of its rejects, unless they are known to be there. Raises Unacknowledged."""
-        names = (topic, topic + REJECTS)
+        """Make the stream's topic and that of its rejects, unless they are known to be there.
+
+        Raises Unacknowledged, StreamTopicRefused.
+        """
+        names = _with_rejects(topic)
         if self._topics.known(names):
             return
         try:
             async with asyncio.timeout(self._ack_seconds), self._making:
                 await self._topics.ensure(names)
+        except TopicRefused as error:
+            raise StreamTopicRefused(
+                f"{error}. Nothing was taken, and sending it again changes nothing until the brokers' operator does."
+            ) from error
         except (TimeoutError, ConnectionError) as error:
             raise _away() from error
 
     def doubt(self, topic: str) -> None:
         """Somebody may have deleted it: the next `ensure` asks."""
-        self._topics.forget((topic, topic + REJECTS))
+        self._topics.forget(_with_rejects(topic))
 
     async def partitions(self, topic: str) -> list[int]:
         """Raises StreamTopicGone, Unacknowledged."""
@@ -152,7 +161,7 @@ class StreamProducer:
         )
 
     async def send(self, topic: str, records: Sequence[Record], room: Room | None = None) -> list[Placed]:
-        """Raises Unacknowledged when the brokers are away, or have not confirmed in time.
+        """Raises Unacknowledged when the brokers are away, or have not confirmed in time; StreamTopicRefused.
 
         A topic that is not there, or was deleted, is made. What is not confirmed goes on in the background, and its
         bytes stay counted until it has ended.
@@ -176,6 +185,9 @@ class StreamProducer:
                 f"The brokers have not confirmed the rows within {self._ack_seconds:g} s. They may still arrive: "
                 "sending them again may double them."
             ) from error
+        except FINAL as error:
+            self.doubt(topic)
+            raise refused(topic, error) from error
         except KafkaError as error:
             raise Unacknowledged(
                 f"The brokers did not take the rows ({type(error).__name__}). Some may have arrived: sending them "
@@ -227,6 +239,17 @@ async def send_records(producer: Any, topic: str, partition: int, records: Seque
     for count, future in acknowledged:
         placed.append(Placed(partition, (await future).offset, count))
     return placed
+
+
+def _with_rejects(topic: str) -> tuple[str, ...]:
+    return (topic,) if topic.endswith(REJECTS) else (topic, topic + REJECTS)
+
+
+def refused(topic: str, error: Exception) -> StreamTopicRefused:
+    return StreamTopicRefused(
+        f"The brokers won't have rows written to topic {topic} ({type(error).__name__}), and sending them again "
+        "changes nothing until their operator does. If access was taken away this moment, some may have arrived."
+    )
 
 
 def _away() -> Unacknowledged:

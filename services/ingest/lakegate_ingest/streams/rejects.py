@@ -29,7 +29,7 @@ async def set_aside(producer: StreamProducer, topic: str, batch: Batch, rejects:
     """Send them before their offsets are committed; after a crash some may be there twice, with the same place.
 
     Of one that has become too large for the brokers (they weigh it compressed, and this adds headers), the beginning is
-    kept. Raises Unacknowledged.
+    kept. Raises Unacknowledged, StreamTopicRefused.
     """
     most = producer.most_record_bytes
     records = [
@@ -40,7 +40,6 @@ async def set_aside(producer: StreamProducer, topic: str, batch: Batch, rejects:
         )
         for reject in rejects
     ]
-    await producer.ensure(topic)  # a stream may be older than the name of this topic
     await producer.send(topic + REJECTS, records)
     STREAM_ROWS.labels("rejected").inc(len({reject.index for reject in rejects}))
 

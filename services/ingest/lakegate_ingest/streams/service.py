@@ -23,6 +23,7 @@ from lakegate_ingest.errors import (
     BadStreamSchema,
     StreamNotFound,
     StreamTopicRecreated,
+    StreamTopicRefused,
     TableNotFound,
     Unacknowledged,
 )
@@ -79,7 +80,7 @@ class StreamService:
             await self.producer.ensure(topic)
             try:
                 accepted = await self._repeats.send(wanted, claim, topic, records)
-            except Unacknowledged:
+            except (Unacknowledged, StreamTopicRefused):
                 self.producer.doubt(topic)
                 raise
         return self._counted(accepted), False
@@ -116,9 +117,10 @@ class StreamService:
         stream = await self._known_stream(wanted) if known is not None else None
         policy = self._policy(wanted, stream)
         if known is None:
-            # a name that can't be a topic's has to be refused before there is a table
-            topic_of(tenant, wanted.table)
+            # a topic that can't be has to be refused before there is a table
+            topic = topic_of(tenant, wanted.table)
             schema = await self._door.infer(rows)
+            await self.producer.ensure(topic)
             known = await self._tables.create(tenant, wanted.table, schema, wanted.delegation)
         if wanted.on_bad_row == "refuse":
             await self._door.check(rows, known, policy)

@@ -14,11 +14,12 @@ from lakegate_ingest.errors import BadTableName
 # No table's topic ends so: in a name, two hexadecimal digits follow every `-`.
 REJECTS = STREAM_REJECTS
 LONGEST_NAME = 249 - len(REJECTS)
-_UNSAFE = re.compile(r"[^A-Za-z0-9_]")
+# Kafka takes "." and "_" for the same when it compares names, so only one of them may stand in a topic of ours.
+_UNSAFE = re.compile(r"[^A-Za-z0-9]")
 
 
 def topic_of(tenant: str, table: TableName) -> str:
-    """`lakegate.stream.<tenant>.<levels>.<table>`, a byte outside of [A-Za-z0-9_] as `-hh`. Raises BadTableName."""
+    """`lakegate.stream.<tenant>.<levels>.<table>`, a byte outside of [A-Za-z0-9] as `-hh`. Raises BadTableName."""
     name = STREAM_PREFIX + ".".join(_segment(part) for part in (tenant, *table.levels, table.name))
     if len(name) > LONGEST_NAME:
         raise BadTableName(

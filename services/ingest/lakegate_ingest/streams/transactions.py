@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from lakegate_chassis.eventlog.kafka.connections import Connections, end, translated
 from lakegate_ingest.errors import StreamBusy, Unacknowledged
-from lakegate_ingest.streams.producer import Placed, Record, send_records
+from lakegate_ingest.streams.producer import FINAL, Placed, Record, refused, send_records
 
 REQUEST_HEADER = "lakegate_request"
 # Clocks of ours are no further apart: calls between such services are refused.
@@ -72,10 +72,12 @@ class Transactions:
             self._places.release()
 
     async def partition(self, slot: Slot, topic: str) -> int:
-        """The next one in turn. Raises Unacknowledged."""
+        """The next one in turn. Raises Unacknowledged, StreamTopicRefused."""
         try:
             async with asyncio.timeout(self._ack_seconds):
                 partitions = sorted(await slot.producer.partitions_for(topic))
+        except FINAL as error:
+            raise refused(topic, error) from error
         except (TimeoutError, KafkaError) as error:
             raise _away(error) from error
         return int(partitions[next(self._turns) % len(partitions)])
@@ -83,7 +85,7 @@ class Transactions:
     async def send(
         self, slot: Slot, topic: str, partition: int, records: Sequence[Record], request_id: UUID
     ) -> list[Placed]:
-        """Raises Fenced, Unacknowledged; whether the rows are there is then to be found out."""
+        """Raises Fenced, Unacknowledged, StreamTopicRefused; whether the rows are there is then to be found out."""
         mark = (REQUEST_HEADER, request_id.bytes)
         marked = [record._replace(headers=[*record.headers, mark]) for record in records]
         try:
@@ -95,6 +97,8 @@ class Transactions:
                     raise Fenced from error
                 await slot.producer.commit_transaction()
                 return placed
+        except FINAL as error:
+            raise refused(topic, error) from error
         except (TimeoutError, KafkaError) as error:
             raise Unacknowledged(
                 f"The brokers have not confirmed the rows ({type(error).__name__}). Send them again with the same "

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from lakegate_chassis.settings import KafkaSettings
 from lakegate_chassis.testing import eventually, serving
@@ -124,6 +125,14 @@ async def direct(kafka: Any) -> AsyncIterator[Callable[..., Any]]:
 
     yield send
     await producer.stop()
+
+
+@pytest.fixture
+async def admin(kafka: Any) -> AsyncIterator[Any]:
+    made = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await made.start()
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -1,27 +1,18 @@
-"""A stream whose topic somebody has deleted, or whose topic takes nothing, is no other stream's trouble."""
+"""A stream whose topic was deleted, can't be made, or takes nothing, is no other stream's trouble, and says so."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.settings import KafkaSettings
 from lakegate_chassis.testing import eventually
 from lakegate_ingest.errors import Unacknowledged
 from lakegate_ingest.streams.producer import Record, StreamProducer
-
-
-@pytest.fixture
-async def admin(kafka: Any) -> AsyncIterator[Any]:
-    made = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def deleted(admin: Any, *topics: str) -> None:
@@ -44,7 +35,11 @@ async def test_a_deleted_topic_is_said_to_be_gone_and_made_anew_by_rows_or_a_put
     assert (status["failure"]["type"], status["partitions"]) == ("/problems/stream-topic-gone", [])
     put = await client.put(streams.path("shop.gone"), json={})
     assert put.status_code == 200, put.text
-    assert {topic, f"{topic}-dlq"} <= set(await admin.list_topics())
+
+    async def made() -> bool:
+        return {topic, f"{topic}-dlq"} <= set(await admin.list_topics())
+
+    await eventually(made, within_seconds=30)  # the controller says it before the broker lists it
     assert (await streams.send("shop.gone", b'{"id": 2}')).status_code == 202
 
     await deleted(admin, topic)  # and nobody looks before the next rows, which one process still knows a topic for
@@ -57,6 +52,30 @@ async def test_a_deleted_topic_is_said_to_be_gone_and_made_anew_by_rows_or_a_put
     assert answer.status_code == 200, answer.text
     status = answer.json()
     assert sum(part["end"] for part in status["partitions"]) == 6
+
+
+async def test_tables_whose_names_kafka_could_take_for_one_are_streams_of_their_own(streams: Any) -> None:
+    assert (await streams.send("shop.my_orders", b'{"id": 1}')).status_code == 202
+    second = await streams.send("shop_my.orders", b'{"id": 2}')
+    assert second.status_code == 202, second.text
+    await streams.has("shop.my_orders", [1])
+    await streams.has("shop_my.orders", [2])
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}])
+async def test_a_topic_that_the_brokers_refuse_is_said_to_be_refused_and_no_table_is_made(
+    streams: Any, admin: Any, headers: dict[str, str]
+) -> None:
+    foreign = f"lakegate.stream.{streams.tenant}.shop_refused"
+    await admin.create_topics([NewTopic(foreign, 1, 1)])
+    answer = await streams.send("shop.refused", b'{"id": 1}', headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (502, "/problems/stream-topic-refused"), answer.text
+    assert foreign in answer.json()["detail"]  # in the brokers' words
+    assert "retry-after" not in answer.headers
+    assert not await streams.exists("shop.refused")
+    await deleted(admin, foreign)
+    again = await streams.send("shop.refused", b'{"id": 1}', headers=headers)
+    assert again.status_code == 202, again.text
 
 
 async def test_rows_that_one_topic_does_not_take_leave_the_producer_to_the_others(

@@ -32,7 +32,7 @@ async def rejects(streams: Any, table: str, count: int) -> list[dict[str, Any]]:
     return await eventually(look, within_seconds=120)
 
 
-async def test_text_that_is_no_utf8_is_refused_or_set_aside(streams: Any, direct: Any) -> None:
+async def test_text_that_is_no_utf8_is_refused_or_set_aside(streams: Any, direct: Any, admin: Any) -> None:
     first = await streams.send("shop.bytes", b"[" + INVALID + b"]")
     assert (first.status_code, first.json()["errors"][0]["pointer"]) == (422, "/0")  # there is no table yet
     topic = (await streams.send("shop.bytes", b'{"id": 1, "note": "a", "price": 1.5}')).json()["topic"]
@@ -46,6 +46,7 @@ async def test_text_that_is_no_utf8_is_refused_or_set_aside(streams: Any, direct
     await direct(topic, INVALID, b'{"id": 8}')
     await streams.has("shop.bytes", [1, 2, 8])
     found = await rejects(streams, "shop.bytes", 4)
+    assert f"{topic}-dlq-dlq" not in await admin.list_topics()  # rejects have no rejects
     assert [item["encoding"] for item in found] == ["base64"] * 4
     assert INVALID in {base64.b64decode(item["row"]) for item in found}
 

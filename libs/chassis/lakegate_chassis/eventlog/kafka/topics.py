@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.admin import NewTopic
+from aiokafka.errors import for_code
 
 from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.logs import log
@@ -17,8 +18,15 @@ _DEAD_LETTER_DAYS = 30
 _RETENTION_DAYS = 7
 _DAY_MS = 24 * 3600 * 1000
 _EXISTS_ALREADY = 36
+# Invalid or colliding name, not allowed (topic, cluster), number of partitions, configuration, policy: asking again gets
+# the same answer.
+_FINAL = {17, 29, 31, 37, 40, 44}
 # A record's headers and framing come on top of the event.
 _OVERHEAD_BYTES = 64 * 1024
+
+
+class TopicRefused(ConnectionError):
+    """The brokers answer, and won't have this topic until somebody changes something there."""
 
 
 class Topics:
@@ -29,7 +37,7 @@ class Topics:
         self._known: set[str] = set()
 
     async def ensure(self, names: Iterable[str]) -> None:
-        """Make what is missing. Raises ConnectionError."""
+        """Make what is missing. Raises TopicRefused, ConnectionError."""
         wanted = set(names) - self._known
         if not wanted:
             return
@@ -51,7 +59,9 @@ class Topics:
         answer = await admin.create_topics([new_topic(name, self._connections.settings) for name in names])
         for name, code, *message in answer.topic_errors:
             if code not in (0, _EXISTS_ALREADY):
-                raise ConnectionError(f"Kafka: topic {name} can't be made: error {code} {message}")
+                reason = " ".join(part for part in message if part) or for_code(code).__name__
+                kind = TopicRefused if code in _FINAL else ConnectionError
+                raise kind(f"Kafka: topic {name} can't be made: {reason} (error {code})")
         log.info("topics_made", topics=names)
 
 
