@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import astuple
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BooleanType,
@@ -50,14 +52,26 @@ _CERTAIN: dict[type[IcebergType], Any] = {
     DoubleType: _Double,
     StringType: str,
     DateType: datetime.date,
-    TimeType: datetime.time,
+    TimeType: Annotated[datetime.time, msgspec.Meta(tz=False)],
     TimestampType: Annotated[datetime.datetime, msgspec.Meta(tz=False)],
     TimestamptzType: Annotated[datetime.datetime, msgspec.Meta(tz=True)],
     UUIDType: uuid.UUID,
 }
 _TIMES = (TimeType, TimestampType, TimestamptzType)
-# Finer than a microsecond is refused by the engine and rounded by the quick check; 18 hours from UTC are too far.
-_UNCERTAIN_TIME = re.compile(rb'\d:\d\d[.,]\d{7}|\d[+-](?:1[89]|2\d):?\d\d"')
+# What the quick check's decoder reads and the engine may refuse. Each expression begins with a colon, which is quickly
+# found. Of a time: finer than a microsecond, a small t or z, 18 hours from UTC or more, beyond the years by its offset.
+_UNCERTAIN_TIME = re.compile(
+    rb":(?<=\d:)(?:\d\d(?:[.,]\d{7}|(?:[.,]\d*)?(?:z|[+-](?:1[89]|2)))|(?<=\dt\d\d:)"
+    rb"|(?<=(?:0001-01-01|9999-12-31)[T ]\d\d:)\d\d:\d\d(?:[.,]\d*)?[+-])"
+)
+# A character of a time that is written as an escape: those of +,-. and 0-9: and T, Z, t, z and the space.
+_ESCAPED_TIME = re.compile(rb"\\u00(?:2[0bBcCdDeE]|3[0-9aA]|[57][4aA])")
+# A number that a float, or a double, may only hold as 0.
+_TINY_FLOAT = re.compile(rb":[ \t\r\n]*-?(?:[0-9.]*[eE]-0*(?:[2-9][0-9]|[0-9]{3})|0\.0{15})")
+_TINY_DOUBLE = re.compile(rb":[ \t\r\n]*-?(?:[0-9.]*[eE]-[0-9]{3}|0\.0{200})")
+_MAY_BE_TINY = (b"e-", b"E-", b"0.0000000000")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_SPACED = (b'" :', b'"\t:', b'"\r:', b'"\n:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -71,25 +85,46 @@ class Shape:
         self._unfillable = {name for name, field in self._known.items() if reading(field.field_type) is None}
         self._required = [field.name for field in schema.fields if field.required]
         self._has_times = any(isinstance(field.field_type, _TIMES) for field in schema.fields)
-        self._quick, self._blank = _quick_decoder(schema)
+        self._quick, self._width = _quick_decoder(schema)
+        kinds = {type(field.field_type) for field in schema.fields}
+        self._tiny = _TINY_FLOAT if FloatType in kinds else _TINY_DOUBLE if DoubleType in kinds else None
 
     def uncertain(self, rows: Sequence[bytes]) -> list[int]:
         """The rows that the quick check does not take, by index."""
         if self._quick is None:
             return list(range(len(rows)))
-        decode, blank = self._quick.decode, self._blank
+        decode, width = self._quick.decode, self._width
         found = []
+        taken: list[tuple[int, int]] = []
         for index, row in enumerate(rows):
             try:
-                if decode(row) == blank:
-                    found.append(index)
+                values = astuple(decode(row))
             except (ValueError, RecursionError):  # a DecodeError is a ValueError, and so is text that is no UTF-8
                 found.append(index)
-        if self._has_times:
-            taken = set(found)
-            found += [index for index, row in enumerate(rows) if index not in taken and _UNCERTAIN_TIME.search(row)]
+                continue
+            keys = width - values.count(UNSET)
+            if keys == values.count(None):  # a row without any value
+                found.append(index)
+            else:
+                taken.append((index, keys))
+        # looked at in one piece, which is quick, and one by one only where something is found
+        if not self._is_read_alike(b"\n".join([rows[index] for index, _ in taken]), sum(keys for _, keys in taken)):
+            found += [index for index, keys in taken if not self._is_read_alike(rows[index], keys)]
             found.sort()
         return found
+
+    def _is_read_alike(self, text: bytes, keys: int) -> bool:
+        """Whether the engine reads rows with so many keys as their decoder did, which takes the last of equal keys."""
+        if self._tiny is not None and any(part in text for part in _MAY_BE_TINY) and self._tiny.search(text):
+            return False
+        if self._has_times and _UNCERTAIN_TIME.search(text):
+            return False
+        if self._has_times and b"\\u00" in text and _ESCAPED_TIME.search(text):
+            return False
+        # as many as there are keys at least, if nobody puts spaces in front of colons; texts may have more
+        if text.count(b'":') == keys and not any(part in text for part in _SPACED):
+            return True
+        return _STRING.sub(b"", text).count(b":") == keys
 
     def screen(self, row: bytes, on_new_column: OnNewColumn) -> tuple[str | None, str] | None:
         """Why a record can't be a row, as column (None: all of it) and reason; None when its values may be judged."""
@@ -137,25 +172,25 @@ class Shape:
         return None
 
 
-def _quick_decoder(schema: Schema) -> tuple[msgspec.json.Decoder[Any] | None, Any]:
-    """The decoder of certain rows (None: no row can be certain), and what it makes of a row without any value."""
+def _quick_decoder(schema: Schema) -> tuple[msgspec.json.Decoder[Any] | None, int]:
+    """The decoder of certain rows (None: no row can be certain), and how many keys it knows."""
     fields: list[Any] = []
     for position, field in enumerate(schema.fields):
         kind = _CERTAIN.get(type(field.field_type))
         if kind is None and field.required:
-            return None, None
+            return None, 0
         if kind is None:
             continue  # its values are for the engine: a row that has one is not certain
         if field.required:
             kind = _NotEmpty if kind is str else kind
             fields.append((f"f{position}", kind, msgspec.field(name=field.name)))
         else:
-            fields.append((f"f{position}", kind | None, msgspec.field(default=None, name=field.name)))
+            kind = kind | None | msgspec.UnsetType
+            fields.append((f"f{position}", kind, msgspec.field(default=UNSET, name=field.name)))
     if not fields:
-        return None, None
+        return None, 0
     row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, gc=False, kw_only=True)
-    has_required = any(field.required for field in schema.fields)
-    return msgspec.json.Decoder(row), None if has_required else row()
+    return msgspec.json.Decoder(row), len(fields)
 
 
 def _what_it_is(row: bytes) -> str:

@@ -18,8 +18,8 @@ _DEAD_LETTER_DAYS = 30
 _RETENTION_DAYS = 7
 _DAY_MS = 24 * 3600 * 1000
 _EXISTS_ALREADY = 36
-# Invalid or colliding name, not allowed (topic, cluster), number of partitions, configuration, policy: asking again gets
-# the same answer.
+# Invalid or colliding name, not allowed (topic, cluster), number of partitions, configuration, policy: asking again
+# gets the same answer.
 _FINAL = {17, 29, 31, 37, 40, 44}
 # A record's headers and framing come on top of the event.
 _OVERHEAD_BYTES = 64 * 1024
