@@ -113,6 +113,11 @@ class Backlog:
         self.placed = True
         self.seek = dict(positions)
 
+    def resume(self) -> None:
+        """The reader may be anywhere (its partitions were taken and given back): it is told to go on where it was."""
+        if self.placed:
+            self.seek = dict(self._next)
+
     def lose_place(self) -> None:
         self.placed = False
         self.seek = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import asyncpg
@@ -31,6 +31,9 @@ _REVOKE_SECONDS = 4.0
 _IDLE_SECONDS = 0.2
 # A loop that fails is started again after 30 s at most; one that does not get round for so long hangs.
 _SILENT_SECONDS = 60.0
+# Each look that finds another stream has the whole group share anew, in which nobody reads. Where streams keep coming
+# they are gathered for twice as long each time, up to so many looks.
+_MOST_LOOKS = 8
 
 
 class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -56,6 +59,8 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: set[str] = set()
         self._turned: float | None = None
+        self._subscribed_at = float("-inf")
+        self._gathering = 0.0
 
     async def check(self) -> None:
         """For /readyz. Raises ConnectionError where the loop does not get round although it is to run."""
@@ -92,13 +97,19 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             self._turned = None
             raise
         finally:
-            await self._drop()
+            await self._drop(self._backlogs.keys())
             await end(consumer)
 
     async def _discover(self) -> None:
         async with acquire(self._pool) as connection:
             found = await queries.topics(connection)
         if found.keys() != self._streams.keys():
+            now, seconds = time.monotonic(), self._settings.discover_seconds
+            if now < self._subscribed_at + self._gathering:
+                return
+            calm = now > self._subscribed_at + 2 * self._gathering + seconds
+            self._gathering = seconds if calm else min(self._gathering * 2, _MOST_LOOKS * seconds)
+            self._subscribed_at = now
             log.info("streams_found", streams=len(found))
             self._consumer.subscribe(topics=sorted(found), listener=self)
         self._streams = found
@@ -140,29 +151,37 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     # the group's side
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """All of them, as the group has no cooperative strategy: let go of what is not under way to a table."""
-        await self._drop()
+        """All of them, as the group has no cooperative strategy. Most come back in a moment: nothing is let go yet."""
+        for backlog in self._backlogs.values():
+            backlog.resume()
+        self._waiting.clear()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         shares: dict[str, set[int]] = {}
         for place in assigned:
             shares.setdefault(place.topic, set()).add(place.partition)
         log.info("streams_assigned", streams=len(shares), partitions=sum(map(len, shares.values())))
+        kept = {topic for topic, backlog in self._backlogs.items() if backlog.partitions == shares.get(topic)}
+        await self._drop(self._backlogs.keys() - kept)
         for topic, partitions in shares.items():
             if topic not in self._streams:
                 continue
-            tenant, table = self._streams[topic]
-            backlog = self._backlogs[topic] = Backlog(topic, frozenset(partitions))
             self._waiting.add(topic)
             self._consumer.pause(*(TopicPartition(topic, partition) for partition in partitions))
+            if topic in kept:
+                self._backlogs[topic].resume()
+                continue
+            tenant, table = self._streams[topic]
+            backlog = self._backlogs[topic] = Backlog(topic, frozenset(partitions))
             work = self._pump.run(tenant, table, backlog, self._consumer)
             self._tasks[topic] = asyncio.create_task(work, name=f"stream {topic}")
 
-    async def _drop(self) -> None:
-        """End all committers; one that is in the middle of a commit may finish it."""
-        tasks, self._tasks = list(self._tasks.values()), {}
-        backlogs, self._backlogs = self._backlogs, {}
-        self._waiting.clear()
+    async def _drop(self, topics: Collection[str]) -> None:
+        """End their committers; one that is in the middle of a commit may finish it."""
+        gone = list(topics)
+        tasks = [self._tasks.pop(topic) for topic in gone]
+        backlogs = [self._backlogs.pop(topic) for topic in gone]
+        self._waiting.difference_update(gone)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -172,4 +191,4 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             for task in tasks:
                 if task.done() and not task.cancelled():
                     task.exception()  # told of by itself
-        self._gauges.forget(backlogs.values())
+        self._gauges.forget(backlogs)

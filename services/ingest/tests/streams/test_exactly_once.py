@@ -196,3 +196,21 @@ async def test_a_stream_is_one_run_of_lineage_that_ends_when_it_is_silent(
             return await told() == ["START", "COMPLETE"]
 
         await eventually(ended, within_seconds=60)
+
+
+async def test_streams_that_are_made_do_not_cost_the_others_their_place(
+    streams_at: Any, producing_url: str, catalog: Any, start_worker: Any
+) -> None:
+    streams = streams_at(producing_url)
+    topic = (await streams.send("steady.rows", rows(1, 1))).json()["topic"]
+    worker = await start_worker(catalog.url)
+    await streams.has("steady.rows", [1])
+    for number in range(2, 5):
+        assert (await streams.send(f"fresh.s{number}", rows(number, number))).status_code == 202
+        assert (await streams.send("steady.rows", rows(number, number))).status_code == 202
+        await streams.has(f"fresh.s{number}", [number])
+        await streams.has("steady.rows", list(range(1, number + 1)))
+    said = [orjson.loads(line) for line in worker.log.read_bytes().splitlines() if line.startswith(b"{")]
+    placed = [line["topic"] for line in said if line["event"] == "stream_placed"]
+    assert placed.count(topic) == 1, placed
+    assert len([line for line in said if line["event"] == "streams_assigned"]) > 3

@@ -130,7 +130,7 @@ def test_ordinary_rows_are_certain() -> None:
     rows = [
         b'{"large":71,"double":10.142857142857142,"at":"2026-01-01T05:17:00.250000Z","text":"some words"}',
         b'{"large": 71, "double": 1e-05, "local": "2026-01-01 05:17:00", "text": "at 05:17: \\u00e9t\\u00e9 t12:00"}',
-        b'{"double":0.0,"at":"9999-12-31T23:59:59Z","text":"{\\"a\\": 1}","uuid":"6f9619fe-8666-d011-b42d-00c04fc964ff"}',
+        b'{"double":0.0,"at":"9999-12-31T23:59:59Z","uuid":"6f9619fe-8666-d011-b42d-00c04fc964ff","text":"\\"a\\":"}',
         b'{"flag":null,"real":0.1,"day":"0001-01-01","time":"23:59:59.999999","at":"2026-01-01T00:00:00+05:30"}',
     ]
     assert Shape(schema_of(*KINDS)).uncertain(rows) == []
