@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -26,6 +27,40 @@ from lakegate_ingest.streams.queries import StreamRow
 
 AT_ONCE = 500
 MOST_EVENT_ID_CHARS = 4096
+_OTHER_TOPIC = "the topic was made anew since"
+_EXPIRED = "Kafka no longer has the rows before"
+_BEYOND = "the brokers have lost what was there"
+
+
+@dataclass(frozen=True)
+class LastEvent:
+    """What an event's id says: each partition's next offset, and of which topic, where the brokers say."""
+
+    positions: Mapping[int, int] = field(default_factory=dict)
+    topic_id: str | None = None
+
+    @classmethod
+    def parse(cls, event_id: str | None) -> LastEvent:
+        """Raises BadCursor."""
+        if not event_id:
+            return cls()
+        text, _, topic_id = event_id.partition("@")
+        pairs = [part.partition(":") for part in text.split(",")] if len(event_id) <= MOST_EVENT_ID_CHARS else []
+        if not pairs or not all(_is_number(partition) and _is_number(offset) for partition, _, offset in pairs):
+            raise BadCursor("The Last-Event-ID is not one that this stream gave. Connect without it.")
+        return cls({int(partition): int(offset) for partition, _, offset in pairs}, topic_id or None)
+
+    def __bytes__(self) -> bytes:
+        """As `0:17,1:4@<topic id>`."""
+        text = ",".join(f"{partition}:{offset}" for partition, offset in self.positions.items())
+        return (f"{text}@{self.topic_id}" if self.topic_id else text).encode()
+
+    def gap(self, partition: int, first: int, end: int, topic_id: str | None) -> str | None:
+        """Why this partition can't go on where it was; None: it can."""
+        if self.topic_id is not None and topic_id is not None and self.topic_id != topic_id:
+            return _OTHER_TOPIC
+        offset = self.positions.get(partition, first)
+        return _EXPIRED if offset < first else _BEYOND if offset > end else None
 
 
 class Tails:
@@ -44,11 +79,11 @@ class Tails:
         self, stream: StreamRow, health: Health, *, after: str | None, earliest: bool
     ) -> AsyncIterator[bytes]:
         """`after` is the id of the last event that the client has. Raises TooManyStreams, BadCursor, Unacknowledged."""
-        known = _positions(after)
+        known = LastEvent.parse(after)
         return await self._places.begun(stream.tenant, self._tail(stream, health, known, earliest))
 
     async def _tail(
-        self, stream: StreamRow, health: Health, known: dict[int, int], earliest: bool
+        self, stream: StreamRow, health: Health, known: LastEvent, earliest: bool
     ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.tail_seconds
@@ -59,11 +94,20 @@ class Tails:
                     partitions = await self._producer.partitions(stream.topic)
                     places = [TopicPartition(stream.topic, partition) for partition in partitions]
                     consumer.assign(places)
-                    starts = await (consumer.beginning_offsets(places) if earliest else consumer.end_offsets(places))
-                    positions = {place.partition: known.get(place.partition, starts[place]) for place in places}
+                    topic_id = await self._producer.topic_id(stream.topic)
+                    first, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+                    positions: dict[int, int] = {}
+                    gaps = []
                     for place in places:
-                        consumer.seek(place, positions[place.partition])
-                    yield b": begins\n\n"
+                        begin = first[place] if earliest or known.positions else ends[place]
+                        reason = known.gap(place.partition, first[place], ends[place], topic_id)
+                        if reason is None:
+                            begin = known.positions.get(place.partition, begin)
+                        else:
+                            gaps.append({"partition": place.partition, "offset": begin, "reason": reason})
+                        positions[place.partition] = begin
+                        consumer.seek(place, begin)
+                    yield b": begins\n\n" + b"".join(_gaps(gaps))
                     spoken = loop.time()
                     while loop.time() < until and not health.draining.is_set():
                         fetched = await consumer.getmany(timeout_ms=500, max_records=AT_ONCE)
@@ -72,7 +116,7 @@ class Tails:
                             for record in records:
                                 positions[place.partition] = record.offset + 1
                                 event = await self._event(stream, record, readers)
-                                events.append(b"id: %s\ndata: %s\n\n" % (_event_id(positions), event))
+                                events.append(b"id: %s\ndata: %s\n\n" % (bytes(LastEvent(positions, topic_id)), event))
                         if events:
                             spoken = loop.time()
                             yield b"".join(events)
@@ -116,18 +160,10 @@ def _decoded(reader: AvroReader | None, data: bytes) -> bytes | None:
         return None
 
 
-def _event_id(positions: dict[int, int]) -> bytes:
-    """Where to go on: every partition with its next offset, as `0:17,1:4`."""
-    return ",".join(f"{partition}:{offset}" for partition, offset in positions.items()).encode()
-
-
-def _positions(event_id: str | None) -> dict[int, int]:
-    if not event_id:
-        return {}
-    pairs = [part.partition(":") for part in event_id.split(",")] if len(event_id) <= MOST_EVENT_ID_CHARS else []
-    if not pairs or not all(_is_number(partition) and _is_number(offset) for partition, _, offset in pairs):
-        raise BadCursor("The Last-Event-ID is not one that this stream gave. Connect without it.")
-    return {int(partition): int(offset) for partition, _, offset in pairs}
+def _gaps(gaps: list[dict[str, Any]]) -> Iterator[bytes]:
+    """Where the tail goes on at another place than the client's; an event of its own kind, which is no row."""
+    for gap in gaps:
+        yield b"event: gap\ndata: %s\n\n" % orjson.dumps(gap)
 
 
 def _is_number(text: str) -> bool:

@@ -161,7 +161,7 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for place in assigned:
             shares.setdefault(place.topic, set()).add(place.partition)
         log.info("streams_assigned", streams=len(shares), partitions=sum(map(len, shares.values())))
-        kept = {topic for topic, backlog in self._backlogs.items() if backlog.partitions == shares.get(topic)}
+        kept = {topic for topic, backlog in self._backlogs.items() if set(backlog.partitions) == shares.get(topic)}
         await self._drop(self._backlogs.keys() - kept)
         for topic, partitions in shares.items():
             if topic not in self._streams:

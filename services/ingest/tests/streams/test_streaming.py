@@ -11,7 +11,8 @@ from typing import Any
 
 import fastavro
 import orjson
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from lakegate_chassis.testing import eventually, serving
 from lakegate_ingest.app import create_app
@@ -317,6 +318,27 @@ async def test_a_tail_shows_rows_before_they_are_committed_and_goes_on_where_it_
     await direct((await streams.api.client.get(streams.path("shop.tail"))).json()["topic"], b'{"id": 3, "\xc3(": 1}')
     third = await tailed(streams, "shop.tail", 1, last_event_id=second[-1][0])
     assert base64.b64decode(third[0][1]["unreadable"]) == b'{"id": 3, "\xc3(": 1}'
+
+
+async def test_a_tail_that_comes_back_too_late_begins_with_the_first_row_that_is_left_and_says_so(
+    streams: Any, direct: Any, admin: Any
+) -> None:
+    topic = (await streams.send("shop.late", lines({"id": 0}))).json()["topic"]
+    await direct(topic, *(b'{"id": %d}' % number for number in range(1, 10)), partition=0)
+    await streams.has("shop.late", list(range(10)))
+    kept = (await tailed(streams, "shop.late", 10, begin="earliest"))[-1][0]
+    ends = dict(part.split(":") for part in kept.partition("@")[0].split(","))
+    await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=6)})
+    last = ",".join(f"{partition}:{1 if partition == '0' else end}" for partition, end in ends.items())
+    (_, gap), *left = await tailed(streams, "shop.late", 1 + int(ends["0"]) - 6, last_event_id=last)
+    assert gap == {"partition": 0, "offset": 6, "reason": "Kafka no longer has the rows before"}
+    assert [(event["partition"], event["offset"]) for _, event in left] == [(0, at) for at in range(6, int(ends["0"]))]
+
+    other = f"{','.join(f'{partition}:0' for partition in ends)}@AAAAAAAAAAAAAAAAAAAAAA"
+    events = await tailed(streams, "shop.late", len(ends) + 1, last_event_id=other)
+    assert [event["reason"] for _, event in events[:-1]] == ["the topic was made anew since"] * len(ends)
+    beyond = await tailed(streams, "shop.late", 2, last_event_id="0:99999")
+    assert beyond[0][1] == {"partition": 0, "offset": 6, "reason": "the brokers have lost what was there"}
 
 
 async def test_a_dropped_table_makes_the_stream_wait_and_its_next_rows_make_the_table_anew(

@@ -108,6 +108,8 @@ class Connections:
             **self._options,
             enable_auto_commit=False,
             isolation_level="read_committed",
+            # where what it was to read has expired: not past what is left
+            auto_offset_reset="earliest",
             max_partition_fetch_bytes=64 * 1024,
             fetch_max_wait_ms=50,
         )
