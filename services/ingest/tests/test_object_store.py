@@ -368,6 +368,11 @@ async def test_an_upload_that_can_not_be_loaded_says_why(api: Api, here: str, id
         "lakegate-delegation": identity.signer.mint(bob, "ingest", token_type=DELEGATION_TYPE),
     }
     assert await load(empty, headers=headers) == (404, "upload-not-found")
+    narrow = make_api(here, identity, api.tenant, ("loads:write@hr",))  # of the same person, for another namespace
+    upload = await presigned(narrow)
+    await put(upload["url"], ROWS)
+    await narrow.client.aclose()
+    assert await load(upload) == (404, "upload-not-found")
     reader = make_api(here, identity, api.tenant, ("datasets:read",))
     refused = await reader.client.post("/v1/uploads/presign", json={"file_name": "a.csv"})
     await reader.client.aclose()

@@ -96,7 +96,7 @@ class LoadService:
         request = replace(request, body=BodyHeaders(None, "", None, None))
         try:
             try:
-                upload = await self._uploads.take(request.principal, upload_id)
+                upload = await self._uploads.take(request.principal, upload_id, request.table.namespace)
             except (UploadNotFound, UploadMissing):
                 # an upload goes when it is loaded, and the answer to that may have been lost
                 replayed = await self._completed(request)

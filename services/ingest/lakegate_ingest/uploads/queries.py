@@ -16,14 +16,16 @@ class UploadRow:
     file_name: str
     content_type: str
     size_bytes: int | None
+    # of who asked for the URL; None: a release that did not keep them
+    scopes: tuple[str, ...] | None
 
 
 async def insert_upload(connection: Any, upload: UploadRow, expires_at: datetime, kept_until: datetime) -> None:
     await connection.execute(
-        """INSERT INTO uploads (upload_id, tenant, subject, file_name, content_type, size_bytes, expires_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+        """INSERT INTO uploads (upload_id, tenant, subject, file_name, content_type, size_bytes, expires_at, scopes)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
         upload.upload_id, upload.tenant, upload.subject, upload.file_name, upload.content_type, upload.size_bytes,
-        expires_at,
+        expires_at, upload.scopes,
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO upload_expiries (upload_id, tenant, due_at, ends_at) VALUES ($1, $2, $3, $4)",
@@ -33,11 +35,14 @@ async def insert_upload(connection: Any, upload: UploadRow, expires_at: datetime
 
 async def get_upload(connection: Any, upload_id: UUID) -> UploadRow | None:
     record = await connection.fetchrow(
-        """SELECT upload_id, tenant, subject, file_name, content_type, size_bytes FROM uploads
+        """SELECT upload_id, tenant, subject, file_name, content_type, size_bytes, scopes FROM uploads
            WHERE upload_id = $1""",
         upload_id,
     )
-    return UploadRow(**dict(record)) if record else None
+    if record is None:
+        return None
+    scopes = record["scopes"]
+    return UploadRow(**dict(record) | {"scopes": tuple(scopes) if scopes is not None else None})
 
 
 async def keep(connection: Any, upload_id: UUID, until: datetime) -> None:

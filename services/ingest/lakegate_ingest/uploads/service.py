@@ -16,7 +16,7 @@ import asyncpg
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import connection as acquire
 from lakegate_chassis.postgres import tenant_transaction
-from lakegate_contracts.identity import Principal
+from lakegate_contracts.identity import Principal, Scope
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import BodyTooLarge, StoreRequired, StoreUnavailable, UploadMissing, UploadNotFound
 from lakegate_ingest.metrics import UPLOADS_SWEPT
@@ -74,7 +74,7 @@ class Uploads:
         kept_until = now + timedelta(hours=self._settings.kept_hours)
         row = UploadRow(
             upload_id, principal.tenant, principal.subject, checked_name(request.file_name, self._body.max_name_chars),
-            request.content_type, request.size_bytes,
+            request.content_type, request.size_bytes, principal.scopes,
         )  # fmt: skip
         url = await self._in_thread(store.sign, "PUT", store.upload_key(principal.tenant, upload_id), lifetime)
         async with tenant_transaction(self._pool, principal.tenant) as connection:
@@ -100,13 +100,21 @@ class Uploads:
         ]
         return DownloadPage(items=items, expires_at=expires_at)
 
-    async def take(self, principal: Principal, upload_id: UUID) -> UploadRow:
-        """An upload of the caller's whose file is there. Raises UploadNotFound, UploadMissing, BodyTooLarge."""
+    async def take(self, principal: Principal, upload_id: UUID, namespace: str) -> UploadRow:
+        """An upload of the caller's whose file is there, for a table of `namespace`.
+
+        Keys that one person made share a subject. So who asked for the URL must have had the right to load it there,
+        too: else what was sent for one namespace would be had from another. Raises UploadNotFound, UploadMissing,
+        BodyTooLarge.
+        """
         store = self.store()
         async with tenant_transaction(self._pool, principal.tenant) as connection:
             row = await queries.get_upload(connection, upload_id)
-            if row is None or row.subject != principal.subject:
-                raise UploadNotFound(f"You have no upload {upload_id}, or its time is over. Ask for another URL.")
+            if row is None or row.subject != principal.subject or not _was_for(row, namespace):
+                raise UploadNotFound(
+                    f"You have no upload {upload_id} for a table of {namespace}, or its time is over. Ask for another "
+                    "URL with the key that loads it."
+                )
             # as long as a load may live
             await queries.keep(connection, upload_id, datetime.now(UTC) + timedelta(hours=24))
         try:
@@ -205,3 +213,8 @@ class Uploads:
 
     async def _in_thread(self, run: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(run, *arguments, **named))
+
+
+def _was_for(row: UploadRow, namespace: str) -> bool:
+    asked = Principal(tenant=row.tenant, subject=row.subject, scopes=row.scopes) if row.scopes is not None else None
+    return asked is None or asked.allows(Scope.LOADS_WRITE, namespace)
