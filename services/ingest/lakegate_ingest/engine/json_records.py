@@ -22,6 +22,7 @@ _INVALID = "the line is not valid JSON"
 _STRAY_COMMA = f"{_INVALID}: a comma stands before a closing bracket"
 _GROUP_KEYS = 200
 INEXACT = "[0-9.]{16}|[eE]-[0-9]{3}"  # fifteen digits and a point come through a double; with e-324 nothing does
+_TINY = "[eE]-[0-9]{3}|0[.]0{200}"  # a number that a double may only hold as 0
 _NO_JSON = "'(?i)-?(nan|inf|infinity)'"  # DuckDB takes them for numbers
 # On the text of a value: an object or array that may have such a word in it.
 NESTED_DOUBT = (
@@ -34,10 +35,15 @@ _CONTROL = "[\\x00-\\x1f\\x7f]"
 @dataclass(frozen=True, slots=True)
 class Exact:
     """The keys under which a number is no double. DuckDB makes one of each that has a point or an exponent: 1.10
-    comes as 1.1, and of more than fifteen digits some are others. `numbers` mind the value, `texts` the spelling."""
+    comes as 1.1, and of more than fifteen digits some are others. `numbers` mind the value, `texts` the spelling, and
+    `fractions`, which are doubles or floats, that a number does not become 0."""
 
     numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
+    fractions: frozenset[str] = frozenset()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.texts or name in self.numbers or name in self.fractions
 
 
 NOTHING_EXACT = Exact()
@@ -116,7 +122,7 @@ def _as_written(
             continue
         for position, name in enumerate(names if isinstance(record, dict) else ()):
             value = record.get(name)
-            if isinstance(value, _Number) and (name in exact.texts or name in exact.numbers):
+            if isinstance(value, _Number) and name in exact:
                 written.setdefault(position, {})[index] = str(value)
     for position, texts in written.items():
         column = table[f"c{position}"].combine_chunks()
@@ -214,6 +220,8 @@ def _doubt(value: str, name: str, exact: Exact) -> str:
         if name not in exact.texts:
             fraction += f" AND regexp_matches(line, '{INEXACT}')"
         cheap = f"{cheap} OR ({fraction})"
+    if name in exact.fractions:
+        cheap = f"{cheap} OR ({value} IN ('0.0', '-0.0') AND regexp_matches(line, '{_TINY}'))"
     doubt = f"CASE WHEN {cheap} THEN json_type(line, {literal(_pointer(name))}) = 'DOUBLE' ELSE false END"
     return f"({doubt} OR {on(NESTED_DOUBT, value)})" if name in exact.texts else doubt
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.types import DecimalType, IntegerType, LongType, StringType
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType, StringType
 
 from lakegate_ingest.engine.batch import Batch, Records
 from lakegate_ingest.engine.batches import batch_of, blocks_of
@@ -171,6 +171,7 @@ class Judge:
         self._exact = Exact(
             frozenset(c.source for c in columns if isinstance(c.kind, (IntegerType, LongType, DecimalType))),
             frozenset(c.source for c in columns if isinstance(c.kind, StringType)),
+            frozenset(c.source for c in columns if isinstance(c.kind, (FloatType, DoubleType))),
         )
         self._statements: list[str] = []
         self._judged: list[int] = []

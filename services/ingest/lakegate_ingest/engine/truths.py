@@ -24,15 +24,22 @@ _READ_BYTES = 1024 * 1024
 _OVERLAP_BYTES = 64 * 1024
 
 
+# A number that is so small that a double has only 0 for it; four bytes of it may stand in the range before.
+_TINY = (re.compile(rb"e-[0-9]{3,}+(?:[^0-9a-zA-Z-]|\Z)"), re.compile(rb"E-[0-9]{3,}+(?:[^0-9a-zA-Z-]|\Z)"))
+_ZEROS = b"0" * 100
+
+
 class TruthCount:
     """Told of every range that is read, in any order and by any thread."""
 
     def __init__(self) -> None:
+        self.tiny = False  # there may be a number that becomes 0
         self._seen: dict[tuple[int, int], int] = {}  # (start, end): words that end in it
         self.escaped = False  # a letter of a word may be written as \u0074
 
     def saw(self, start: int, before: bytes, data: bytes) -> None:
         """`data` from byte `start` on; `before` are the four bytes in front of it."""
+        self.tiny = self.tiny or _ZEROS in data or any(e.search(p) for e in _TINY for p in (data, before + data[:64]))
         border = before[-3:] + data[:3]
         if b"\\" in data or b"\\" in before:
             self.escaped |= any(start in text for start in _ESCAPES for text in (data, before + data[:4]))
@@ -70,6 +77,11 @@ def truth_under(path: Path, skip: int, names: Sequence[str]) -> bool:
 def long_fraction_under(path: Path, skip: int, names: Sequence[str]) -> bool:
     """Likewise a number with a point or an exponent, and with more digits, or a smaller one, than a double may hold."""
     return _found_under(path, skip, names, rb"-?(?:(?=[0-9.]{16})[0-9]*[.eE]|[0-9.]+[eE]-[0-9]{3})")
+
+
+def tiny_under(path: Path, skip: int, names: Sequence[str]) -> bool:
+    """Likewise a number, or a text, that a double may only hold as 0."""
+    return _found_under(path, skip, names, rb'"?-?(?:[0-9.]+[eE]-[0-9]{3}|0\.0{200})')
 
 
 def _found_under(path: Path, skip: int, names: Sequence[str], value: bytes) -> bool:

@@ -38,7 +38,7 @@ from lakegate_ingest.engine.plain import as_text
 from lakegate_ingest.engine.precision import TOO_PRECISE, first_too_precise
 from lakegate_ingest.engine.soundness import check_parquet
 from lakegate_ingest.engine.spoolfile import Pipe, Spool, SpoolFileSystem
-from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, truth_under
+from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, tiny_under, truth_under
 from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, quoted
 
 _BUFFER_BYTES = 2 * 1024 * 1024  # as long as DuckDB's longest line; what stays in the cache is a quarter faster
@@ -123,7 +123,8 @@ def _write(
     )
     served = Pipe(spool, work_dir) if found.format.delimited else nullcontext()
     numbers = [column.source for column in columns if json_records and isinstance(column.kind, DoubleType)]
-    if numbers:
+    fractions = [c.source for c in columns if json_records and isinstance(c.kind, (FloatType, DoubleType))]
+    if fractions:
         spool.truths = TruthCount()
     fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
     statement = (
@@ -147,6 +148,8 @@ def _write(
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))
         if numbers:
             _check_truths(found, columns, numbers, spool, [file.path for file in files])
+        if spool.truths is not None and spool.truths.tiny and tiny_under(found.path, spool.skip, fractions):
+            raise NotTyped("a column of numbers has one that is too small")
         decimals = [column.source for column in columns if json_records and isinstance(column.kind, DecimalType)]
         if decimals and long_fraction_under(found.path, spool.skip, decimals):
             raise NotTyped("a column of decimals has a number with more digits than a double holds")
