@@ -1,7 +1,8 @@
 """Values of direct producers in Avro: a zero byte, the id of a registered schema in four bytes, the data.
 
 The framing is the one that Kafka's schema-registry clients write. Values become lines of JSON, so that one set of rules
-judges every row; logical types become the text that the table's columns are read from.
+judges every row; logical types become the text that the table's columns are read from. A column that the table lacks
+is of the type that the schema declares.
 """
 
 from __future__ import annotations
@@ -15,6 +16,21 @@ from typing import Any
 import fastavro
 import msgspec
 from fastavro.schema import SchemaParseException, UnknownType, parse_schema
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
 
 from lakegate_ingest.errors import BadStreamSchema
 
@@ -29,6 +45,17 @@ MOST_DECODED_VALUES = 2_000_000
 # One row as a line of JSON, with the names of its fields.
 MOST_DECODED_BYTES = 8 << 20
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+MOST_PRECISION = 38
+# Bytes become hexadecimal text.
+_COLUMNS: dict[str, IcebergType] = {
+    "boolean": BooleanType(), "int": IntegerType(), "long": LongType(), "float": FloatType(), "double": DoubleType(),
+    "string": StringType(), "enum": StringType(), "bytes": StringType(), "fixed": StringType(),
+}  # fmt: skip
+_LOGICAL: dict[str, IcebergType] = {
+    "int-date": DateType(), "int-time-millis": TimeType(), "long-time-micros": TimeType(), "string-uuid": UUIDType(),
+    "long-timestamp-millis": TimestamptzType(), "long-timestamp-micros": TimestamptzType(),
+    "long-local-timestamp-millis": TimestampType(), "long-local-timestamp-micros": TimestampType(),
+}  # fmt: skip
 _PARSED = ("__fastavro_parsed", "__named_schemas")
 _READ_ERRORS = (
     EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, struct.error, AssertionError,
@@ -72,10 +99,12 @@ class AvroReader:
             raise BadStreamSchema(f"The keys {' and '.join(_PARSED)} are the parser's own.")
         named: dict[str, Any] = {}
         try:
-            self._schema = parse_schema(schema, named)
+            parsed: Any = parse_schema(schema, named)
+            self._schema = parsed
             sizes = _Sizes(named)
             sizes.check(self._schema)
             self._fewest, self._per_byte = sizes.values(self._schema), sizes.per_byte
+            self.columns = {field["name"]: _column(field["type"], named) for field in parsed["fields"]}
         except (SchemaParseException, UnknownType, *_READ_ERRORS) as error:
             raise BadStreamSchema(f"This is no Avro schema: {type(error).__name__}: {error}"[:500]) from error
 
@@ -91,6 +120,20 @@ class AvroReader:
             return _ENCODE(_Plain().of(value))
         except _READ_ERRORS as error:
             raise BadAvro(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _column(declared: Any, named: Mapping[str, Any]) -> IcebergType | None:
+    """The type of a column for values of this one; None where they don't have one type, or are no simple values."""
+    if isinstance(declared, list):
+        others = [branch for branch in declared if branch != "null"]
+        return _column(others[0], named) if len(others) == 1 else None
+    if isinstance(declared, str):
+        return _COLUMNS.get(declared) if declared in _PRIMITIVES else _column(named[declared], named)
+    kind, logical = declared["type"], declared.get("logicalType")
+    if logical == "decimal" and kind in ("bytes", "fixed"):
+        precision, scale = declared["precision"], declared.get("scale", 0)
+        return DecimalType(precision, scale) if 0 <= scale <= precision <= MOST_PRECISION else StringType()
+    return _LOGICAL.get(f"{kind}-{logical}") or _COLUMNS.get(kind)
 
 
 class _Sizes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import NestedField
 
 from lakegate_chassis.logs import log
 from lakegate_ingest import engine
@@ -16,7 +18,7 @@ from lakegate_ingest.streams.avro import AvroReader, BadAvro, is_framed, split_f
 from lakegate_ingest.streams.backlog import Batch
 from lakegate_ingest.streams.reading import Read, Reject, Target, read_rows
 from lakegate_ingest.streams.requests import OnNewColumn
-from lakegate_ingest.streams.shape import Shape
+from lakegate_ingest.streams.shape import MOST_COLUMNS, Shape
 
 FORMATS = "JSON objects, and Avro with the id of a schema registered for this stream"
 
@@ -52,7 +54,6 @@ def prepare(
     Blocks. Raises EngineError when disk or memory are at fault. Whatever else is raised is a record's fault that nobody
     has foreseen: fewer records are read then, down to the one, which is set aside; no record may hold up a stream.
     """
-    shape = Shape(metadata.schema())
     target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
     most_records = len(batch)
     while True:
@@ -60,7 +61,7 @@ def prepare(
         part.mkdir()
         try:
             return _prepare(
-                batch.values[:most_records], shape, target, readers, part,
+                batch.values[:most_records], target, readers, part,
                 most_row_bytes=most_row_bytes, most_bytes=most_bytes, limits=limits,
             )  # fmt: skip
         except (engine.EngineError, OSError, MemoryError):
@@ -76,7 +77,6 @@ def prepare(
 
 def _prepare(
     values: Sequence[bytes | None],
-    shape: Shape,
     target: Target,
     readers: Mapping[int, AvroReader],
     folder: Path,
@@ -88,6 +88,7 @@ def _prepare(
     rejects: list[Reject] = []
     rows: list[bytes] = []
     places: list[int] = []
+    used: dict[int, None] = {}
     size = 0
     for index, value in enumerate(values):
         if size > most_bytes:
@@ -100,8 +101,15 @@ def _prepare(
         else:
             rows.append(row)
             places.append(index)
+            if value is not None and is_framed(value):
+                used[split_frame(value)[0]] = None
     else:
         batch_end = len(values)
+    assert target.schema is not None
+    own = target.schema
+    if target.on_new_column == "evolve":
+        target = _with_declared(target, [readers[schema_id] for schema_id in used])
+    shape = Shape(target.schema or own)
     refused: set[int] = set()
     for place in shape.uncertain(rows):
         found = shape.screen(rows[place], target.on_new_column)
@@ -112,13 +120,32 @@ def _prepare(
         rows = [row for place, row in enumerate(rows) if place not in refused]
         places = [index for place, index in enumerate(places) if place not in refused]
     if not rows:
-        return Prepared(Read(shape.schema), rejects, batch_end)
+        return Prepared(Read(own), rejects, batch_end)
     read = read_rows(rows, target, folder, limits, name="the stream")
     rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
     if read.unread is not None:
         batch_end = places[read.unread]
         rejects = [reject for reject in rejects if reject.index < batch_end]
     return Prepared(read, rejects, batch_end)
+
+
+def _with_declared(target: Target, readers: Sequence[AvroReader]) -> Target:
+    """With a column for each field that the table lacks and a schema declares; what is left is told from the values."""
+    schema = target.schema
+    assert schema is not None
+    fields = list(schema.fields)
+    known = {field.name.casefold() for field in fields}
+    last_id = max(target.last_column_id or 0, schema.highest_field_id)
+    for name, kind in (column for reader in readers for column in reader.columns.items()):
+        if kind is None or name.casefold() in known or len(fields) >= MOST_COLUMNS:
+            continue
+        last_id += 1
+        known.add(name.casefold())
+        fields.append(NestedField(last_id, name, kind, required=False))
+    if len(fields) == len(schema.fields):
+        return target
+    grown = Schema(*fields, schema_id=schema.schema_id, identifier_field_ids=schema.identifier_field_ids)
+    return replace(target, schema=grown, last_column_id=last_id)
 
 
 def _row(value: bytes | None, readers: Mapping[int, AvroReader], most_bytes: int) -> bytes | str:

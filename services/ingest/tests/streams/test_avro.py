@@ -1,14 +1,29 @@
-"""Avro by which a few bytes would be more rows than memory holds."""
+"""Avro by which a few bytes would be more rows than memory holds; and what its types make of new columns."""
 
 from __future__ import annotations
 
+import datetime
+import io
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import fastavro
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import new_table_metadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.types import LongType, NestedField
 
 from lakegate_ingest.errors import BadStreamSchema
 from lakegate_ingest.streams import avro
-from lakegate_ingest.streams.avro import AvroReader, BadAvro
+from lakegate_ingest.streams.avro import AvroReader, BadAvro, frame
+from lakegate_ingest.streams.backlog import Batch
+from lakegate_ingest.streams.door import LIMITS
+from lakegate_ingest.streams.preparing import prepare
 
 EMPTY = {"type": "record", "name": "E", "fields": [{"name": "n", "type": "null"}]}
 
@@ -107,3 +122,59 @@ def test_data_that_would_be_a_huge_line_of_json_is_refused() -> None:
         reader.json(data)
     few = bytes([200, 1]) + bytes(100) + b"\0"
     assert reader.json(few).count(b"x" * 1000) == 100
+
+
+def logical(kind: Any, name: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "logicalType": name, **more}
+
+
+MONEY = logical("bytes", "decimal", precision=10, scale=2)
+COLUMNS: list[tuple[Any, str, Any]] = [
+    ("long", "long", 1),
+    ("int", "int", 2),
+    (["null", "double"], "double", float("nan")),
+    ("float", "float", 0.5),
+    ("boolean", "boolean", True),
+    ("string", "string", "2026-01-01"),
+    (["string", "null"], "string", "12345"),
+    ("bytes", "string", b"10"),
+    ({"type": "enum", "name": "E", "symbols": ["true", "false"]}, "string", "true"),
+    ("E", "string", "false"),
+    ({"type": "fixed", "name": "F", "size": 2}, "string", b"20"),
+    (MONEY, "decimal(10, 2)", Decimal("1.50")),
+    (logical("bytes", "decimal", precision=50), "string", Decimal(7)),
+    (logical("int", "date"), "date", datetime.date(2026, 1, 1)),
+    (logical("int", "time-millis"), "time", datetime.time(23, 59)),
+    (logical("long", "timestamp-micros"), "timestamptz", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)),
+    (logical("long", "local-timestamp-micros"), "timestamp", datetime.datetime(2026, 1, 1)),
+    (logical("string", "uuid"), "uuid", UUID(int=7)),
+    (["null", "long"], "long", None),
+    ({"type": "array", "items": "long"}, "string", [1]),  # as its values show
+]
+
+
+@pytest.mark.parametrize("policy", ["evolve", "reject"])
+def test_columns_that_a_table_lacks_are_of_the_types_that_the_schema_declares(policy: Any, tmp_path: Path) -> None:
+    schema = record(*(kind for kind, _, _ in COLUMNS))
+    out = io.BytesIO()
+    row = {f"f{place}": value for place, (_, _, value) in enumerate(COLUMNS)}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), row)
+    own = Schema(NestedField(1, "F0", LongType()), NestedField(4, "id", LongType()))
+    metadata = new_table_metadata(own, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "file:///nowhere")
+    batch = Batch({0: 0}, {0: 2}, [frame(7, out.getvalue()), b'{"id": 2}'])
+    done = prepare(
+        batch, metadata, {7: AvroReader(schema)}, tmp_path, on_new_column=policy, most_row_bytes=1 << 20,
+        most_bytes=1 << 20, limits=LIMITS,
+    )  # fmt: skip
+    if policy == "reject":
+        assert ([reject.index for reject in done.rejects], done.read.schema) == ([0], metadata.schema())
+        return
+    assert done.rejects == []
+    assert [(field.name, str(field.field_type)) for field in done.read.schema.fields] == [
+        ("F0", "long"), ("id", "long"), *((f"f{place}", kind) for place, (_, kind, _) in enumerate(COLUMNS) if place)
+    ]  # fmt: skip
+    ids = [field.field_id for field in done.read.schema.fields]
+    assert len(set(ids)) == len(ids)
+    found, _ = pq.read_table(done.read.files[0].path).to_pylist()
+    assert (found["f5"], found["f6"], found["f7"], found["f8"]) == ("2026-01-01", "12345", "3130", "true")
+    assert (str(found["f2"]), found["f11"], found["f13"]) == ("nan", Decimal("1.50"), datetime.date(2026, 1, 1))
