@@ -14,6 +14,7 @@ from pyiceberg.types import NestedField
 
 from lakegate_chassis.logs import log
 from lakegate_ingest import engine
+from lakegate_ingest.engine.inputs import MAX_NAME_CHARS
 from lakegate_ingest.streams.avro import AvroReader, BadAvro, is_framed, split_frame
 from lakegate_ingest.streams.backlog import Batch
 from lakegate_ingest.streams.reading import Read, Reject, Target, read_rows
@@ -137,7 +138,7 @@ def _with_declared(target: Target, readers: Sequence[AvroReader]) -> Target:
     known = {field.name.casefold() for field in fields}
     last_id = max(target.last_column_id or 0, schema.highest_field_id)
     for name, kind in (column for reader in readers for column in reader.columns.items()):
-        if kind is None or name.casefold() in known or len(fields) >= MOST_COLUMNS:
+        if kind is None or name.casefold() in known or len(name) > MAX_NAME_CHARS or len(fields) >= MOST_COLUMNS:
             continue
         last_id += 1
         known.add(name.casefold())

@@ -23,7 +23,7 @@ from lakegate_ingest.streams import avro
 from lakegate_ingest.streams.avro import AvroReader, BadAvro, frame
 from lakegate_ingest.streams.backlog import Batch
 from lakegate_ingest.streams.door import LIMITS
-from lakegate_ingest.streams.preparing import prepare
+from lakegate_ingest.streams.preparing import Prepared, prepare
 
 EMPTY = {"type": "record", "name": "E", "fields": [{"name": "n", "type": "null"}]}
 
@@ -153,21 +153,34 @@ COLUMNS: list[tuple[Any, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("policy", ["evolve", "reject"])
-def test_columns_that_a_table_lacks_are_of_the_types_that_the_schema_declares(policy: Any, tmp_path: Path) -> None:
-    schema = record(*(kind for kind, _, _ in COLUMNS))
+def prepared(schema: dict[str, Any], row: dict[str, Any], policy: Any, folder: Path) -> Prepared:
+    """A record of Avro and one of JSON, for a table of F0 and id."""
     out = io.BytesIO()
-    row = {f"f{place}": value for place, (_, _, value) in enumerate(COLUMNS)}
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), row)
     own = Schema(NestedField(1, "F0", LongType()), NestedField(4, "id", LongType()))
     metadata = new_table_metadata(own, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "file:///nowhere")
     batch = Batch({0: 0}, {0: 2}, [frame(7, out.getvalue()), b'{"id": 2}'])
-    done = prepare(
-        batch, metadata, {7: AvroReader(schema)}, tmp_path, on_new_column=policy, most_row_bytes=1 << 20,
+    return prepare(
+        batch, metadata, {7: AvroReader(schema)}, folder, on_new_column=policy, most_row_bytes=1 << 20,
         most_bytes=1 << 20, limits=LIMITS,
     )  # fmt: skip
+
+
+def test_a_field_whose_name_no_column_may_have_makes_none(tmp_path: Path) -> None:
+    name = "x" * 256
+    schema = {"type": "record", "name": "r", "fields": [{"name": "id", "type": "long"}, {"name": name, "type": "long"}]}
+    done = prepared(schema, {"id": 1, name: 1}, "evolve", tmp_path)
+    assert ([reject.index for reject in done.rejects], done.read.schema.column_names) == ([0], ["F0", "id"])
+    assert done.read.rows_written == 1
+
+
+@pytest.mark.parametrize("policy", ["evolve", "reject"])
+def test_columns_that_a_table_lacks_are_of_the_types_that_the_schema_declares(policy: Any, tmp_path: Path) -> None:
+    schema = record(*(kind for kind, _, _ in COLUMNS))
+    row = {f"f{place}": value for place, (_, _, value) in enumerate(COLUMNS)}
+    done = prepared(schema, row, policy, tmp_path)
     if policy == "reject":
-        assert ([reject.index for reject in done.rejects], done.read.schema) == ([0], metadata.schema())
+        assert ([reject.index for reject in done.rejects], done.read.schema.column_names) == ([0], ["F0", "id"])
         return
     assert done.rejects == []
     assert [(field.name, str(field.field_type)) for field in done.read.schema.fields] == [
