@@ -71,6 +71,7 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """Until cancelled; what is being committed then gets its moment to end."""
         consumer = self._consumer = self._connections.member(self._settings.group)
         self._streams = {}  # a new consumer has subscribed to nothing
+        self._subscribed_at = float("-inf")
         looked = float("-inf")
         if self._turned is None:
             self._turned = time.monotonic()
