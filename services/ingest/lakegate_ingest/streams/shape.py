@@ -33,6 +33,7 @@ from pyiceberg.types import (
 )
 
 from lakegate_ingest.engine import EngineLimits
+from lakegate_ingest.engine.inputs import MAX_NAME_CHARS
 from lakegate_ingest.engine.types import reading
 from lakegate_ingest.streams.requests import OnNewColumn
 
@@ -167,6 +168,8 @@ class Shape:
         if not keys:
             return None, "the object is empty"
         for key in keys:
+            if len(key) > MAX_NAME_CHARS:
+                return None, f"a key has {len(key):,} characters, and columns' names {MAX_NAME_CHARS} at most"
             if not key or _CONTROL.search(key):
                 return key, "the key is empty or has a control character"
         return None

@@ -41,6 +41,7 @@ SCHEMA = Schema(NestedField(1, "large", LongType(), required=False))
         (b'{"b": 1}', "b", "binary"),
         (b'{"ID": 1, "new": 1}', "new", "adds none"),
         (b'{"name": 1}', "id", "required"),
+        (b'{"id": 1, "%s": 1}' % (b"n" * 256), None, "256 characters"),
     ],
 )
 def test_what_is_no_row_at_all_is_told_without_the_engine(row: bytes, column: str | None, says: str) -> None:
