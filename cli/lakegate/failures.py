@@ -15,14 +15,17 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urljoin
 
 import typer
-from rich.markup import escape
 
 from lakegate.output import Output
+from lakegate.text import json_for_terminals, styled, visible, visible_lines
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 FAILED, USAGE, REFUSED, NOT_ALLOWED, SERVICE_FAILED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+
+_ERROR = ("error:", "bold red")
+_INDENT = len("error: ")
 
 
 class CommandFailed(Exception):
@@ -112,9 +115,9 @@ def _say(options: dict[str, Any], message: str, hint: str | None) -> None:
     if output.as_json:
         _write({"title": message, "status": None, "detail": hint or ""})
         return
-    output.errors.print(f"[bold red]error:[/] {escape(message)}")
+    output.errors.print(styled(_ERROR, " "), visible_lines(message, _INDENT), sep="")
     if hint:
-        output.errors.print(f"       {escape(hint)}", style="dim")
+        output.errors.print(" " * _INDENT + visible_lines(hint, _INDENT), style="dim")
 
 
 def _say_problem(options: dict[str, Any], error: Any) -> None:
@@ -124,18 +127,18 @@ def _say_problem(options: dict[str, Any], error: Any) -> None:
         _write(problem.model_dump(mode="json", exclude_none=True))
         return
     print_ = output.errors.print
-    print_(f"[bold red]error:[/] {escape(problem.title)} [dim]({problem.status or 'load failed'})[/]")
+    print_(styled(_ERROR, f" {problem.title} ", (f"({problem.status or 'load failed'})", "dim")))
     if problem.detail:
-        print_(f"       {escape(problem.detail)}")
+        print_(" " * _INDENT + visible_lines(problem.detail, _INDENT))
     for field in problem.errors:
         if field.detail in problem.detail:
             continue
-        at = f"[bold]{escape(field.pointer)}[/]: " if field.pointer else ""
-        print_(f"       - {at}{escape(field.detail)}")
+        at = styled((field.pointer, "bold"), ": ") if field.pointer else ""
+        print_(styled(" " * _INDENT, "- ", at, field.detail))
     aside = [f"see {_page(problem.type, options)}"] if problem.type != "about:blank" else []
     aside += [f"trace {problem.trace_id}"] if problem.trace_id else []
     if aside:
-        print_(f"       {escape(' · '.join(aside))}", style="dim")
+        print_(" " * _INDENT + visible(" · ".join(aside)), style="dim")
 
 
 def _page(type_: str, options: dict[str, Any]) -> str:
@@ -150,4 +153,4 @@ def _page(type_: str, options: dict[str, Any]) -> str:
 
 
 def _write(document: dict[str, Any]) -> None:
-    sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
+    sys.stderr.write(json_for_terminals(json.dumps(document, ensure_ascii=False)) + "\n")

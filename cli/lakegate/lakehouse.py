@@ -69,9 +69,9 @@ class Lakehouse:
             ) from error
         import requests
 
-        from lakegate.client.connection import checked_key
+        from lakegate.client.connection import checked_key, checked_url
 
-        properties = {"uri": f"{profile.url}/iceberg", "warehouse": WAREHOUSE}
+        properties = {"uri": f"{checked_url(profile.url)}/iceberg", "warehouse": WAREHOUSE}
         if profile.key is not None:
             properties["token"] = checked_key(profile.key)
         try:
@@ -134,6 +134,8 @@ class Lakehouse:
             raise CommandFailed(
                 "There is no query in it.", hint="It looks like 'SELECT * FROM namespace.table'.", code=USAGE
             )
+        if len(parsed["statements"]) > 1:
+            raise CommandFailed("There are several queries in it; ask one at a time.", code=USAGE)
         return set(_tables(parsed))
 
     def _offer(self, name: tuple[str, str], source: str) -> None:

@@ -16,8 +16,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lakegate.text import json_for_terminals, styled, visible
+
 # Without a terminal nothing may be cut or wrapped: a line is a record for the next program.
 _UNBOUNDED = 100_000
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,17 @@ class Column:
 
 
 class Output:
-    """One command's voice. In JSON mode stdout carries the result and nothing else; notes go to stderr."""
+    """One command's voice. In JSON mode stdout carries the result and nothing else; notes go to stderr.
+
+    A string is shown as it is: names and values come from anybody. What has a style is a Text, made by `styled`.
+    """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self.rich = sys.stdout.isatty() and not as_json
         width = None if self.rich else _UNBOUNDED
-        self._out = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not self.rich)
-        self._err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._out = Console(file=sys.stdout, width=width, soft_wrap=not self.rich, **_PLAIN)
+        self._err = Console(file=sys.stderr, soft_wrap=True, **_PLAIN)
 
     @property
     def console(self) -> Console:
@@ -52,40 +58,43 @@ class Output:
         """For people; nothing in JSON mode."""
         if self.as_json:
             return
+        shown = [_shown(item) for item in renderables]
         if self.rich:
-            self._out.print(*renderables, sep="\n")
+            self._out.print(*shown, sep="\n")
             return
         # Tables pad their last column to its width: no program wants that.
         with self._out.capture() as capture:
-            self._out.print(*renderables, sep="\n")
-        sys.stdout.write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
+            self._out.print(*shown, sep="\n")
+        lines = capture.get().removesuffix("\n").split("\n")
+        sys.stdout.write("".join(line.rstrip(" ") + "\n" for line in lines))
 
     def result(self, data: Any, *renderables: RenderableType) -> None:
         """The command's answer: `data` as JSON, or what is drawn of it."""
         if self.as_json:
             # One line for a program, which can then read line by line what a long-running `up` says.
             indent = 2 if sys.stdout.isatty() else None
-            sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=indent) + "\n")
+            document = json.dumps(plain(data), ensure_ascii=False, indent=indent)
+            sys.stdout.write(json_for_terminals(document) + "\n")
             sys.stdout.flush()
         else:
             self.show(*renderables)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str | Text, style: str = "") -> None:
         """A line aside: on stderr in JSON mode, so that stdout stays a document."""
-        (self._err if self.as_json else self._out).print(Text.from_markup(text))
+        (self._err if self.as_json else self._out).print(_shown(text), style=style)
 
     def heading(self, text: str) -> None:
         """A step of a longer story."""
         if self.rich:
-            self.show(Text(), Text.from_markup(f"[bold cyan]▌[/] [bold]{text}[/]"))
+            self.show(Text(), styled(("▌", "bold cyan"), " ", (text, "bold")))
         else:
-            self.show(Text(), Text.from_markup(f"== {text}"))
+            self.show(Text(), styled(f"== {text}"))
 
     def panel(self, title: str, body: RenderableType, *, style: str = "cyan") -> RenderableType:
         """A frame around something on a terminal; its title as a line of its own without one."""
         if not self.rich:
-            return Group(Text.from_markup(f"-- {title}"), body)
-        return Panel(body, title=f"[bold]{title}[/]", title_align="left", border_style=style, expand=False)
+            return Group(styled(f"-- {title}"), body)
+        return Panel(body, title=styled((title, "bold")), title_align="left", border_style=style, expand=False)
 
     def pairs(self, rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
         """Names and values in two columns."""
@@ -93,7 +102,7 @@ class Output:
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(_shown(name), _shown(value))
         return table
 
     def table(
@@ -105,21 +114,21 @@ class Output:
             border_style="bright_black",
             header_style="bold",
             pad_edge=self.rich,
-            title=f"[bold cyan]{title}[/]" if title and self.rich else None,
+            title=styled((title, "bold cyan")) if title and self.rich else None,
             title_justify="left",
             title_style="",
         )
         for column in columns:
             table.add_column(
-                column.header,
+                _shown(column.header),
                 justify="right" if column.right else "left",
                 style=column.style,
                 no_wrap=not column.wrap or not self.rich,
                 overflow="fold" if column.wrap else "ellipsis",
             )
         for row in rows:
-            table.add_row(*row)
-        return Group(Text(f"-- {title}"), table) if title and not self.rich else table
+            table.add_row(*(_shown(cell) for cell in row))
+        return Group(styled(f"-- {title}"), table) if title and not self.rich else table
 
     def beside(self, *parts: RenderableType) -> RenderableType:
         """Side by side where the terminal is wide enough, else under each other."""
@@ -131,6 +140,10 @@ class Output:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(*parts)
         return grid
+
+
+def _shown(item: RenderableType) -> RenderableType:
+    return Text(visible(item)) if isinstance(item, str) else item
 
 
 def plain(value: Any) -> Any:

@@ -15,10 +15,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 from lakegate.client.models import LoadEvent
 from lakegate.output import Output
 from lakegate.render import words
+from lakegate.text import visible
 from lakegate_contracts.receipts import LoadState
 
 _PHASES = {
@@ -46,10 +48,10 @@ def follow(output: Output, name: str) -> Iterator[Follower]:
         yield _Silent()
     elif output.rich:
         with Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("[bold]{task.fields[file]}[/]"),
+            SpinnerColumn(finished_text=Text("✓", style="green")),
+            TextColumn("{task.fields[file]}", style="bold", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=output.console,
         ) as progress:
@@ -73,7 +75,7 @@ class _Bar:
         self._progress = progress
         self._begun = time.monotonic()
         self._size: int | None = None
-        self._task: TaskID = progress.add_task("", total=None, file=words.safe(name), detail="sending")
+        self._task: TaskID = progress.add_task("", total=None, file=visible(name), detail="sending")
 
     def on_upload(self, sent: int, total: int | None) -> None:
         self._size = total or sent
@@ -114,4 +116,4 @@ class _Lines:
 
     def _say(self, text: str) -> None:
         passed = time.monotonic() - self._begun
-        self._output.note(f"{words.safe(self._name)}: {text} ({words.seconds(passed)})")
+        self._output.note(f"{self._name}: {text} ({words.seconds(passed)})")

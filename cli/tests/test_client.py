@@ -356,6 +356,7 @@ def test_a_request_that_is_no_http_does_not_show_its_headers() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_an_address_that_is_no_url_is_said_so() -> None:
+@pytest.mark.parametrize("url", ["http://[::1", "foo", "localhost:8080", "ftp://x", "http://", ""])
+def test_an_address_that_is_no_url_is_said_so(url: str) -> None:
     with pytest.raises(BadSetting, match="no URL"):
-        Client("http://[::1", "lgk_x")
+        Client(url, "lgk_x")

@@ -101,6 +101,23 @@ def test_rejects_name_file_line_column_value_and_reason(dirty: Any, answer: Run,
     assert "More than 1" in shown
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(answer: Run, run: Run, suite: Suite) -> None:
+    answer("push", "-", "shop.markup", "--name", "[/b].csv", stdin=b"a[/b],root:x:0,[red]c\n1,2,x\xe2\x80\xa8y\n")
+    with Client(suite.url, suite.key) as lake:
+        lake.describe_dataset(answer("show", "shop.markup")["dataset"]["id"], tags=["[/b]", ":x:"], owner="[b]:x:")
+
+    asked = run("sql", "SELECT * FROM shop.markup")
+    assert [line.split() for line in asked.stdout.split("\n")] == [
+        ["a[/b]", "root:x:0", "[red]c"],
+        ["1", "2", "x\\u2028y"],
+        [],
+    ]
+    for said in (run("show", "shop.markup"), run("ls", "shop")):
+        assert said.returncode == 0, said.stderr
+        assert "[/b], :x:" in said.stdout
+        assert "[b]:x:" in said.stdout
+
+
 def test_ls_lists_and_narrows_to_a_namespace(orders: Any, answer: Run) -> None:
     assert "shop.orders" in [item["name"] for item in answer("ls")]
     assert answer("ls", "nowhere") == []
@@ -143,6 +160,7 @@ def test_sql_reads_types_joins_and_is_bounded(orders: Any, answer: Run, run: Run
         ("SELECT * FROM shop.nothing", "no table shop.nothing"),
         ("DROP TABLE shop.orders", "Only queries"),
         ("SELEC", "syntax"),
+        ("SELECT 1; SELECT 2", "one at a time"),
         ("", "no query"),
         ("/* SELECT 1 */ ;", "no query"),
         ("SELECT * FROM a.b.c", '"a.b".c'),

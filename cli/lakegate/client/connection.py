@@ -26,11 +26,21 @@ def options(
     sent = {"User-Agent": f"lakegate-python/{version('lakegate')}", **(headers or {})}
     if key is not None:
         sent["Authorization"] = f"Bearer {checked_key(key)}"
+    return {"base_url": checked_url(url), "headers": sent, "timeout": TIMEOUT if timeout is None else timeout}
+
+
+def checked_url(url: str) -> str:
+    """The gateway's address without a slash at its end. Raises BadSetting."""
     try:
-        httpx.URL(url)
+        parts = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise BadSetting(f"The gateway's address is no URL: {error}") from error
-    return {"base_url": url.rstrip("/"), "headers": sent, "timeout": TIMEOUT if timeout is None else timeout}
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise BadSetting(
+            f"The gateway's address is no URL: '{url}'. It looks like http://127.0.0.1:8080; give it in LAKEGATE_URL "
+            "or the profile."
+        )
+    return url.rstrip("/")
 
 
 def checked_key(key: str) -> str:

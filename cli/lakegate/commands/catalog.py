@@ -6,7 +6,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.markup import escape
 
 from lakegate.failures import REFUSED, SERVICE_FAILED, USAGE, CommandFailed, explained
 from lakegate.options import AsJson, ProfileName, connect
@@ -39,7 +38,7 @@ def ls(
         items = list(islice(wanted, limit))
     empty = "Nothing yet. Load something: lakegate push FILE namespace.table"
     if namespace is not None:
-        empty = f"Nothing in the namespace {escape(namespace)}. `lakegate ls` lists all."
+        empty = f"Nothing in the namespace {namespace}. `lakegate ls` lists all."
     output.result(items, render.datasets(output, items) if items else empty)
 
 
@@ -54,7 +53,7 @@ def show(table: TableArgument, as_json: AsJson = False, profile: ProfileName = N
         history = lake.dataset_versions(item.id, limit=10).items
     output.result({"dataset": item, "versions": history}, render.page(output, item, history))
     for missing in overview.errors:
-        output.note(f"[dim]without {escape(missing.part)}: {escape(missing.detail)}[/]")
+        output.note(f"without {missing.part}: {missing.detail}", "dim")
 
 
 @explained

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from lakegate.commands.suite import HomeOption
 from lakegate.failures import CommandFailed, explained
@@ -58,7 +57,7 @@ def demo(
     profile = Profile(LOCAL, state.url, secret(folder.secrets / "admin.key"))
     seen = Story(profile, output, started).tell()
     if started is not None:
-        output.note(f'Address and key were written to the profile "{LOCAL}" in {escape(str(environment.config))}.')
-    output.note(f"The key, for curl and others: export KEY=$(cat {escape(str(folder.secrets / 'admin.key'))})")
+        output.note(f'Address and key were written to the profile "{LOCAL}" in {environment.config}.')
+    output.note(f"The key, for curl and others: export KEY=$(cat {folder.secrets / 'admin.key'})")
     if as_json:
         output.result(seen)

@@ -11,8 +11,11 @@ import typer
 from lakegate.failures import explained
 from lakegate.options import AsJson, ProfileName, connect
 from lakegate.output import Column, Output
+from lakegate.text import styled
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from lakegate.client.models import LoggedEvent
 
 app = typer.Typer(help="The event log: groups, events, dead letters, replay. For admins.", no_args_is_help=True)
@@ -144,10 +147,8 @@ def dlq(
     output.result(letters, output.table(columns, rows))
 
 
-def _line(event: LoggedEvent) -> str:
+def _line(event: LoggedEvent) -> Text:
     from lakegate.render import words
 
-    return (
-        f"[dim]{event.position}[/] {words.moment(event.time)} [bold]{words.safe(event.type)}[/] "
-        f"{words.safe(event.key)} [dim]{event.id}[/]"
-    )
+    at = (str(event.position), "dim")
+    return styled(at, f" {words.moment(event.time)} ", (event.type, "bold"), f" {event.key} ", (str(event.id), "dim"))

@@ -59,7 +59,7 @@ def create(
         made = lake.create_key(name, scope, expires_in_seconds=None if days is None else days * 86_400)
     output.result(made, made.key)
     if output.rich:
-        output.note("[dim]Keep it now: it can't be shown again.[/]")
+        output.note("Keep it now: it can't be shown again.", "dim")
 
 
 @app.command()

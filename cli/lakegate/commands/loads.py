@@ -142,4 +142,4 @@ def rejects(
         return
     output.result(items, render.rejects(output, items))
     if len(found) > limit:
-        output.note(f"[dim]More than {limit}; see the next ones with --limit.[/]")
+        output.note(f"More than {limit}; see the next ones with --limit.", "dim")

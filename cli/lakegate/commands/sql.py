@@ -31,6 +31,6 @@ def sql(
     output.result(answer.document(), render.answer(output, answer))
     if output.rich:
         more = f", cut at {limit} (--limit)" if answer.truncated else ""
-        output.note(f"[dim]{words.count(len(answer.rows))} rows in {words.seconds(time.monotonic() - begun)}{more}[/]")
+        output.note(f"{words.count(len(answer.rows))} rows in {words.seconds(time.monotonic() - begun)}{more}", "dim")
     elif answer.truncated and not as_json:
         output.errors.print(f"cut at {limit} rows; see more with --limit")

@@ -16,6 +16,7 @@ import typer
 from lakegate.failures import USAGE, CommandFailed, explained
 from lakegate.options import AsJson, ProfileName, connect
 from lakegate.output import Output
+from lakegate.text import styled
 
 app = typer.Typer(help="Rows into tables as they happen, by Kafka.", no_args_is_help=True)
 # What a server takes at once is 10,000 rows and 16 MiB.
@@ -40,8 +41,6 @@ def push(
     """Send rows; each batch is acknowledged by the brokers before the next one goes."""
     if on_bad_row not in ("refuse", "quarantine"):
         raise CommandFailed("--on-bad-row is refuse or quarantine.", code=USAGE)
-    from lakegate.render import words
-
     policy: Literal["refuse", "quarantine"] = "refuse" if on_bad_row == "refuse" else "quarantine"
     output = Output(as_json=as_json)
     sent = 0
@@ -54,8 +53,9 @@ def push(
                 lake.send_rows(table, body, on_bad_row=policy, idempotency_key=f"{key}-{number}")
             except BaseException:
                 output.note(
-                    f"[yellow]{sent:,} rows were sent before, from the beginning of the file. To go on, run it again "
-                    f"with --key {words.safe(key)} and the same --batch: no row is taken twice.[/]"
+                    f"{sent:,} rows were sent before, from the beginning of the file. To go on, run it again "
+                    f"with --key {key} and the same --batch: no row is taken twice.",
+                    "yellow",
                 )
                 raise
             sent += rows
@@ -87,10 +87,8 @@ def tail(
     profile: ProfileName = None,
 ) -> None:
     """Rows as they arrive, a line each, before they are in the table; until Ctrl-C, or ten minutes have passed."""
-    from lakegate.render import words
-
     output = Output(as_json=as_json)
     with connect(profile) as lake:
         for row in islice(lake.tail(table, earliest=earliest), limit):
-            shown = words.safe(row.unreadable or json.dumps(row.row, ensure_ascii=False))
-            output.result(row, f"[dim]{row.partition}:{row.offset}[/] {shown}")
+            shown = row.unreadable or json.dumps(row.row, ensure_ascii=False)
+            output.result(row, styled((f"{row.partition}:{row.offset}", "dim"), f" {shown}"))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import asyncpg
-from rich.markup import escape
+from rich.text import Text
 
 from lakegate.embedded.errors import EmbeddedPostgresError
 from lakegate.embedded.layout import Home
@@ -19,6 +19,7 @@ from lakegate.embedded.postgres import EmbeddedPostgres
 from lakegate.embedded.processes import die_with_parent, how_it_ended, start_time
 from lakegate.embedded.secret_files import secret
 from lakegate.embedded.state import Phase, ProcessState
+from lakegate.text import styled, visible_lines
 from lakegate_chassis.migration_files import MigrationFailed
 from lakegate_chassis.provision import provision
 
@@ -42,9 +43,9 @@ def is_postgres_url(url: str) -> bool:
 
 
 class Database:
-    """Started, provisioned and kept running; with a URL only provisioned. `say` gets lines of rich markup."""
+    """Started, provisioned and kept running; with a URL only provisioned. `say` gets lines."""
 
-    def __init__(self, home: Home, url: str | None, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, url: str | None, say: Callable[[str | Text], None]) -> None:
         self._home = home
         self._url = url
         self._say = say
@@ -85,7 +86,9 @@ class Database:
                 await asyncio.sleep(_WATCH_SECONDS)
                 continue
             how = how_it_ended(code)
-            self._say(f"[bold red]postgresql died[/] ({how}); starting it again, see {self._server.log_path}")
+            self._say(
+                styled(("postgresql died", "bold red"), f" ({how}); starting it again, see {self._server.log_path}")
+            )
             self.state.phase, self.state.pid, self.state.last_exit = Phase.RESTARTING, None, how
             self.state.restarts += 1
             changed()
@@ -98,7 +101,13 @@ class Database:
                     await self._launch(self._server)
                 except (EmbeddedPostgresError, OSError) as error:
                     again = f"again in {pause:.2g} s"
-                    self._say(f"[bold red]postgresql does not start[/], {again}: {escape(str(error))}")
+                    self._say(
+                        styled(
+                            ("postgresql does not start", "bold red"),
+                            f", {again}: ",
+                            Text(visible_lines(str(error), 9)),
+                        )
+                    )
                 else:
                     break
             started = time.monotonic()
@@ -115,7 +124,7 @@ class Database:
     async def _launch(self, server: EmbeddedPostgres) -> str:
         url = await asyncio.get_running_loop().run_in_executor(self._thread, server.start)
         for folder in server.opened:
-            self._say(f"[yellow]{escape(str(folder))} may now be passed by other users[/] (o+x): PostgreSQL needs it")
+            self._say(styled((f"{folder} may now be passed by other users", "yellow"), " (o+x): PostgreSQL needs it"))
         return url
 
     def _note(self, server: EmbeddedPostgres) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from lakegate.embedded import lock
@@ -31,6 +30,7 @@ from lakegate.embedded.supervisor import START_SECONDS, SuiteFailed, Supervisor
 from lakegate.failures import CommandFailed
 from lakegate.output import Output
 from lakegate.profiles import Profile, read_profiles, save_profile
+from lakegate.text import styled
 
 _POLL_SECONDS = 0.05
 # The gateway may finish a request of 35 s, the others take 15 s behind it.
@@ -70,8 +70,10 @@ def check(options: Options, output: Output) -> None:
     _end_leftovers(options.home, output)
     if known is not None and known.url != f"http://{HOST}:{options.port}" and is_somebodys(known.url):
         output.note(
-            f'[yellow]The profile "{escape(options.profile)}" names the gateway at {escape(known.url)} until now[/]; '
-            "it will name this suite's. Keep both with --profile NAME."
+            styled(
+                (f'The profile "{options.profile}" names the gateway at {known.url} until now', "yellow"),
+                "; it will name this suite's. Keep both with --profile NAME.",
+            )
         )
     try:
         Ports.from_base(options.port).check()
@@ -82,8 +84,8 @@ def check(options: Options, output: Output) -> None:
 def run(options: Options, output: Output) -> None:
     """Run a suite in this process until Ctrl-C or SIGTERM. Raises CommandFailed when it can't start."""
 
-    def say(text: str) -> None:
-        output.note(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
+    def say(text: str | Text) -> None:
+        output.note(styled((time.strftime("%H:%M:%S"), "dim"), " ", text))
 
     def ready(state: SuiteState, key: str) -> None:
         save_profile(options.config, Profile(options.profile, state.url, key))
@@ -110,7 +112,7 @@ def _end_leftovers(home: Home, output: Output) -> None:
         return
     try:
         with SuiteLock(home.lock):
-            end_leftovers(home, lambda text: output.note(f"[dim]{text}[/]"))
+            end_leftovers(home, lambda text: output.note(text, "dim"))
     except SuiteRunning as error:
         raise _already_runs(home, error) from error
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from rich.text import Text
+
 from lakegate import __version__
 from lakegate.embedded import processes
 from lakegate.embedded.database import Database
@@ -21,6 +23,7 @@ from lakegate.embedded.secret_files import secret
 from lakegate.embedded.services import PUBLIC_KEYS, Service, services
 from lakegate.embedded.state import Phase, ProcessState, SuiteState, write_state
 from lakegate.settings import inherited_environment
+from lakegate.text import styled
 
 START_SECONDS = 90.0
 _PROBE_EVERY_SECONDS = 0.05
@@ -29,7 +32,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _FORGIVEN_AFTER_SECONDS = 0.25, 10
 _LOGS_EVERY_SECONDS = 5.0
 _EX_CONFIG = 78
 
-Say = Callable[[str], None]
+Say = Callable[[str | Text], None]
 
 
 class SuiteFailed(Exception):
@@ -37,7 +40,7 @@ class SuiteFailed(Exception):
 
 
 class Supervisor:
-    """One run of a suite; the caller holds the folder's lock. `say` gets one line of rich markup per event."""
+    """One run of a suite; the caller holds the folder's lock. `say` gets a line per event."""
 
     def __init__(self, home: Home, ports: Ports, postgres_url: str | None, profile: str, say: Say) -> None:
         self._home = home
@@ -171,7 +174,10 @@ class Supervisor:
             state.restarts += 1
             self._save()
             self._say(
-                f"[bold red]{service.name} died[/] ({how}); starting it again in {pause:.2g} s, see {service.log}"
+                styled(
+                    (f"{service.name} died", "bold red"),
+                    f" ({how}); starting it again in {pause:.2g} s, see {service.log}",
+                )
             )
             await asyncio.sleep(pause)
             lived = time.monotonic() - started
@@ -184,7 +190,7 @@ class Supervisor:
                 await asyncio.to_thread(self._home.bound_logs)
             except OSError as error:
                 # A full disk is what this shall prevent; it is no reason to end a suite that serves.
-                self._say(f"[yellow]the logs can't be bounded[/]: {error}")
+                self._say(styled(("the logs can't be bounded", "yellow"), f": {error}"))
 
     async def _announce_ready(self, service: Service, ended: asyncio.Task[int], since: float) -> None:
         """Return once the service says that it is ready, or has died."""

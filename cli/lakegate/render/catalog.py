@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from lakegate.client import Dataset, DatasetVersion
 from lakegate.output import Column, Output
 from lakegate.render import words
+from lakegate.text import styled
 
 
 def datasets(output: Output, items: Sequence[Dataset]) -> RenderableType:
@@ -44,7 +44,7 @@ def datasets(output: Output, items: Sequence[Dataset]) -> RenderableType:
 def dataset(output: Output, item: Dataset) -> RenderableType:
     """The catalog entry as a small page."""
     rows: list[tuple[str, RenderableType]] = [
-        ("name", Text(item.name, style="bold")),
+        ("name", styled((item.name, "bold"))),
         ("namespace", item.namespace),
         ("id", str(item.id)),
         ("kind", item.kind),

@@ -22,9 +22,7 @@ def findings(output: Output, found: Sequence[Finding]) -> RenderableType:
         Column("found", wrap=True),
         Column("what to do", wrap=True),
     ]
-    rows = [
-        (item.area, Text(item.state, style=_STYLES[item.state]), Text(item.found), Text(item.remedy)) for item in found
-    ]
+    rows = [(item.area, Text(item.state, style=_STYLES[item.state]), item.found, item.remedy) for item in found]
     counts = Counter(item.state for item in found)
     words = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     verdict = "Mend what failed first." if counts[State.FAILED] else "Nothing stands in the way of an install."

@@ -12,6 +12,7 @@ from rich.tree import Tree
 from lakegate.client.models import LineageGraph, LineageNode
 from lakegate.output import Output
 from lakegate.render import words
+from lakegate.text import styled
 
 # A tree longer than a screen is read by nobody; the graph itself is in --json.
 _MOST_BRANCHES = 60
@@ -33,7 +34,7 @@ def tree(output: Output, graph: LineageGraph, namespace: str, name: str) -> Rend
     """The tree around one node; a node seen before is named again, and not unfolded again."""
     root = next((node for node in graph.nodes if node.namespace == namespace and node.name == name), None)
     if root is None:
-        return Text(f"{name} has no lineage yet", style="dim")
+        return styled((f"{name} has no lineage yet", "dim"))
     guides = "bright_black" if output.rich else ""
     drawn = Tree(_label(root, output), guide_style=guides)
     for title, up in (("made from", True), ("used by", False)):
@@ -63,7 +64,5 @@ def _sorted(ids: Sequence[str], sides: _Neighbours) -> list[str]:
 
 def _label(node: LineageNode, output: Output, *, again: bool = False) -> Text:
     style = "bold cyan" if node.type == "dataset" else "magenta"
-    label = Text.assemble(
-        (f"{node.type} ", "dim"), (str(words.value(node.name, 90)), style), (f"  {node.namespace}", "dim")
-    )
+    label = styled((f"{node.type} ", "dim"), (str(words.value(node.name, 90)), style), (f"  {node.namespace}", "dim"))
     return label.append(" (see above)", style="dim") if again else label

@@ -25,7 +25,7 @@ def receipt(output: Output, receipt: Receipt) -> RenderableType:
         ("table", receipt.table),
     ]
     for file in receipt.files:
-        rows.append(("file", f"{words.safe(file.name)} ({file.format}, {words.size(file.size_bytes)})"))
+        rows.append(("file", f"{file.name} ({file.format}, {words.size(file.size_bytes)})"))
         rows.append(("sha256", Text(file.sha256, style="dim")))
     rows += [
         ("rows in", words.count(receipt.rows_in)),
@@ -72,7 +72,7 @@ def rejects(output: Output, items: Sequence[Reject]) -> RenderableType:
         for item in items
     ]
     if titled:
-        title = f"Set aside of {words.safe(files.pop())}"
+        title = f"Set aside of {files.pop()}"
         return output.table(columns[1:], [row[1:] for row in rows], title=title)
     return output.table(columns, rows)
 

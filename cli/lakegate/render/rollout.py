@@ -13,6 +13,7 @@ from lakegate.output import Column, Output
 from lakegate.render import words
 from lakegate.rollout.states import HistoryEntry, Phase, Rollout
 from lakegate.rollout.world import COLOURS, World
+from lakegate.text import styled
 
 _STYLES = {
     Phase.PROMOTED: "green",
@@ -40,34 +41,34 @@ _MEANINGS = {
 }
 
 
-def line(rollout: Rollout) -> str:
+def line(rollout: Rollout) -> Text:
     """`12:00:03 testing     smoke test …`."""
     style = _STYLES.get(rollout.phase, "bold")
     at = rollout.phase_at.astimezone(UTC).strftime("%H:%M:%S")
-    reason = f": {words.safe(rollout.reason)}" if rollout.reason else ""
-    return f"[dim]{at}[/] [{style}]{rollout.phase:<11}[/] {_MEANINGS[rollout.phase]}{reason}"
+    reason = f": {rollout.reason}" if rollout.reason else ""
+    return styled((at, "dim"), " ", (f"{rollout.phase:<11}", style), f" {_MEANINGS[rollout.phase]}{reason}")
 
 
 def outcome(rollout: Rollout) -> RenderableType:
     took = words.seconds((rollout.phase_at - rollout.started_at).total_seconds())
     serves = rollout.to_colour if rollout.phase is Phase.PROMOTED else rollout.from_colour
     text = f"{serves} serves, after {took}."
-    notes = [Text(f"  {note}", style="dim") for note in rollout.notes]
-    return Group(*notes, Text(text, style=_STYLES[rollout.phase]))
+    notes = [styled((f"  {note}", "dim")) for note in rollout.notes]
+    return Group(*notes, styled((text, _STYLES[rollout.phase])))
 
 
 def status(output: Output, world: World, driver: str) -> RenderableType:
     """Both colours, and the rollout."""
     rollout = world.active.rollout
     pairs: list[tuple[str, RenderableType]] = [
-        ("serves", Text(world.active.colour or "nothing yet", style="bold")),
+        ("serves", styled((world.active.colour or "nothing yet", "bold"))),
         ("endpoints", words.count(len(world.serving))),
         ("consumers", _consumers(world)),
     ]
     if rollout is not None:
         pairs += [
             ("rollout", f"{rollout.id}, {rollout.from_colour or 'nothing'} to {rollout.to_colour}"),
-            ("phase", Text.from_markup(line(rollout))),
+            ("phase", line(rollout)),
         ]
     if rollout is not None and not rollout.phase.is_over:
         age = (datetime.now(UTC) - rollout.phase_at).total_seconds()

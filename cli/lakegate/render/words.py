@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.markup import escape
 from rich.text import Text
+
+from lakegate.text import visible
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -45,11 +46,5 @@ def value(item: Any, longest: int = 60) -> Text:
         return Text("null", style="dim italic")
     if isinstance(item, bool):
         return Text(str(item).lower())
-    text = str(item)
-    shown = text if text.isprintable() else text.encode("unicode_escape", "replace").decode("ascii")
+    shown = visible(str(item))
     return Text(shown if len(shown) <= longest else shown[: longest - 1] + "…")
-
-
-def safe(text: str) -> str:
-    """Text from elsewhere for a markup string."""
-    return escape(text)
