@@ -10,6 +10,7 @@ import asyncio
 import resource
 from functools import cache
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -227,6 +228,12 @@ class ServerProtocol(HttpToolsProtocol):
             self._stop_head_timer()
         if not self._addressed and self.parser.get_http_version() == "1.1":
             self._reject(InvalidHttp("HTTP/1.1 asks for a Host header (RFC 9112, 3.2). Send one."))
+        if b"%" in self.url and not _is_text(self.url):
+            self._reject(
+                InvalidHttp(
+                    "The path or the query holds bytes that are no UTF-8. Write each character as the bytes of its UTF-8, as %C3%BC for \u00fc."
+                )
+            )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -328,6 +335,15 @@ class ServerProtocol(HttpToolsProtocol):
                 other.transport.close()
                 return
         self.transport.close()
+
+
+def _is_text(url: bytes) -> bool:
+    """Whether path and query mean characters; others would all be read as U+FFFD, and different names as one."""
+    try:
+        unquote_to_bytes(url).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _head_too_large() -> HeadTooLarge:

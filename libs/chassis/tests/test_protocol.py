@@ -220,6 +220,21 @@ async def test_ambiguous_requests_are_refused(app: App, port: int, lines: bytes,
     assert (status(answer), slug(answer), app.begun) == (code, kind, 0)
 
 
+@pytest.mark.parametrize("url", [b"/h%ff/t", b"/h%C3/t", b"/search?q=%ff", b"/?a=1&%ED%A0%80=2", b"/%C0%AF"])
+async def test_a_path_and_a_query_are_utf_8_and_a_body_may_be_sent_on(app: App, port: int, url: bytes) -> None:
+    body = b"x" * 500_000
+    answer = await ask(port, b"POST " + url + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 500000\r\n\r\n" + body)
+    assert (status(answer), slug(answer), app.begun) == (400, "invalid-http", 0)
+    assert b"UTF-8" in answer
+
+
+async def test_every_character_may_be_in_a_path_and_a_query(port: int) -> None:
+    url = b"/%C3%BC%F0%9F%A6%86%EF%BF%BD%25%1F%2F?q=%C3%BC+%25"
+    answer = await ask(port, b"GET " + url + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert status(answer) == 200
+    assert "/\u00fc\U0001f986\ufffd%\x1f/ 0".encode() in answer
+
+
 async def test_a_host_is_asked_for_in_http_1_1_and_in_each_request(app: App, port: int) -> None:
     answer = await ask(port, b"GET / HTTP/1.1\r\naccept: */*\r\n\r\n")
     assert (status(answer), slug(answer), app.begun) == (400, "invalid-http", 0)

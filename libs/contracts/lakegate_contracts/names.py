@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 _LEVEL = re.compile(r"[^./\x00-\x1f\x7f]{1,128}")
 MAX_LEVELS = 16
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_JOINERS = "\u200c\u200d"  # words of Persian and of Indian languages are written with them
 
 
 class InvalidName(ValueError):
@@ -52,11 +55,19 @@ def check_levels(levels: list[str]) -> None:
 
 def check_level(level: str) -> None:
     """Refuse what can't stand in a path or between dots. Raises InvalidName."""
-    if not _LEVEL.fullmatch(level) or level != level.strip():
+    if not _LEVEL.fullmatch(level) or level != level.strip() or any(map(_unseen, level)):
+        shown = "".join(ascii(each)[1:-1] if _unseen(each) else each for each in level[:140])
         raise InvalidName(
-            f"'{level[:140]}' can't be a name: use 1 to 128 characters without '.', '/', control characters "
-            "or surrounding spaces."
+            f"'{shown}' can't be a name: use 1 to 128 characters without '.', '/', control characters, characters that "
+            "nobody sees or surrounding spaces."
         )
+
+
+def _unseen(character: str) -> bool:
+    """Control characters, and those that change how others are read: two names would look the same."""
+    if character.isprintable():
+        return False
+    return character not in _JOINERS and unicodedata.category(character) in _UNSEEN
 
 
 def table_dataset(tenant: str, table: TableName) -> tuple[str, str]:

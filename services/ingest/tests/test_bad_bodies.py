@@ -179,6 +179,15 @@ async def test_a_file_name_never_becomes_a_path(api: Any) -> None:
     assert receipt["files"][0]["name"] == "passwd.csv"
 
 
+async def test_a_table_s_name_is_told_as_such_and_makes_a_file_name(api: Any) -> None:
+    seen = problem(await api.client.post("/v1/loads/h/%E2%80%8B", content=ROWS), 422, "bad-table-name")
+    assert "\\u200b" in seen
+    answer = await api.client.post("/v1/loads/h/%D9%86%E2%80%8C%D9%81", content=ROWS)
+    assert (answer.status_code, answer.json()["files"][0]["name"]) == (201, "h.\u0646_\u0641"), answer.text
+    for path in ("/v1/loads/h%ff/t", "/v1/loads/h%fe/t", "/v1/loads/h/t?name=%ff"):
+        problem(await api.client.post(path, content=ROWS), 400, "invalid-http")
+
+
 async def test_a_file_name_that_is_too_long_is_refused(small: Any) -> None:
     problem(await small.load("shop.orders", ROWS, params={"name": "x" * 300}), 422, "bad-file-name")
 

@@ -96,7 +96,7 @@ async def create_load(
             principal=principal,
             table=table,
             options=options,
-            body=_body_headers(request, name or str(table)),
+            body=_body_headers(request, name or _label(table, resources.settings.body.max_name_chars)),
             delegation=delegation,
             idempotency_key=checked_key(idempotency_key),
             asynchronous=wait_seconds == 0,
@@ -251,6 +251,11 @@ def _check_no_body(request: Request, name: str | None) -> None:
         raise BadParameter("With source= the uploaded file is the body: send none.")
     if name is not None:
         raise BadParameter("With source= the file has the name that it was uploaded under: leave name= out.")
+
+
+def _label(table: TableName, max_chars: int) -> str:
+    """The file's name where none was sent; what no file name may hold is not the client's fault then."""
+    return "".join(each if each.isprintable() else "_" for each in str(table))[-max_chars:]
 
 
 def _body_headers(request: Request, name: str) -> BodyHeaders:
