@@ -231,7 +231,8 @@ class ServerProtocol(HttpToolsProtocol):
         if b"%" in self.url and not _is_text(self.url):
             self._reject(
                 InvalidHttp(
-                    "The path or the query holds bytes that are no UTF-8. Write each character as the bytes of its UTF-8, as %C3%BC for \u00fc."
+                    "The path or the query holds bytes that are no UTF-8. Write each character as the bytes of its "
+                    "UTF-8, as %C3%BC for \u00fc."
                 )
             )
         super().on_headers_complete()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+
+from lakegate_lineage import pages
 
 Client = httpx.AsyncClient
 
@@ -127,6 +129,32 @@ async def test_jobs_are_listed_by_name_in_pages(client: Client) -> None:
     page = (await client.get(page["next"])).json()
     assert [item["name"] for item in page["items"]] == ["c", "d"]
     assert (await client.get("/v1/jobs", params={"namespace": "none"})).json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/runs"])
+async def test_a_cursor_names_nothing_that_is_not_shown(
+    client: Client, client_with: Any, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(pages, "_LOOKED_AT_AGAIN", 2)
+    names = ["a1", "a2", "seen1", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "seen2", "z1", "z2", "z3"]
+    for second, name in enumerate(names):
+        job = {"namespace": "other" if "seen" in name else "etl", "name": name}
+        if path == "/v1/jobs":
+            job["namespace"] = f"{second:02}{job['namespace']}"
+        await send(client, "START", second, str(uuid4()), job=job)
+    reader = client_with("lineage:read@*other")
+    for limit in (1, 2, 3, 50):
+        found: list[str] = []
+        following: str | None = f"{path}?limit={limit}"
+        while following:
+            page = (await reader.get(following)).json()
+            found += [(item if path == "/v1/jobs" else item["job"])["name"] for item in page["items"]]
+            following = page["next"]
+            if following:
+                cursor = following.partition("cursor=")[2]
+                told = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+                assert path == "/v1/runs" or told[1] == (found[-1] if found else ""), told
+        assert sorted(found) == ["seen1", "seen2"]
 
 
 async def test_the_page_after_a_job_with_an_awkward_name_is_found(client: Client) -> None:

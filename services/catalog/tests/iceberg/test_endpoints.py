@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -431,6 +432,23 @@ async def test_page_tokens_that_are_not_ours_are_refused(client: httpx.AsyncClie
     for parameters in ({"pageToken": "%%%"}, {"pageSize": "0"}, {"pageSize": "x"}):
         answer = await client.get(f"{travel}/tables", params=parameters)
         assert error(answer) == (400, "BadRequestException"), parameters
+
+
+async def test_a_page_token_names_no_namespace_that_is_not_shown(
+    client: httpx.AsyncClient, iceberg: str, connect: Connect
+) -> None:
+    for name in ("a", "b1", "c", "d", "b2", "e"):
+        assert (await client.post(f"{iceberg}/namespaces", json={"namespace": [name]})).status_code == 200
+    reader = connect("datasets:read@b1", "datasets:read@b2")
+    for size in (1, 2, 3):
+        seen: list[list[str]] = []
+        token: str | None = ""
+        while token is not None:
+            page = (await reader.get(f"{iceberg}/namespaces", params={"pageSize": size, "pageToken": token})).json()
+            seen += page["namespaces"]
+            token = page["next-page-token"]
+            assert token is None or b64decode(token).decode() == seen[-1][0]
+        assert seen == [["b1"], ["b2"]]
 
 
 async def test_metrics_reports_are_taken(client: httpx.AsyncClient, travel: str, create: Create) -> None:

@@ -35,6 +35,7 @@ from lakegate_ingest.streams.schemas import (
 )
 
 if TYPE_CHECKING:  # a service without Kafka need not pay for the import of its client
+    from lakegate_ingest.streams.queries import StreamRow
     from lakegate_ingest.streams.resources import Front
     from lakegate_ingest.streams.rooms import Room
 
@@ -127,12 +128,19 @@ async def list_streams(
     """Streams of the caller's tenant, by topic."""
     from lakegate_ingest.streams.states import described
 
-    rows = await front(resources).states.page(principal, after=cursor, limit=limit + 1)
+    rows: list[StreamRow] = []
+    after, full = cursor, True
+    # on to the last one that is shown: a topic in a cursor names its table
+    while full and len(rows) <= limit:
+        found = await front(resources).states.page(principal, after=after, limit=LISTED_AT_MOST)
+        rows += [row for row in found if may_see(principal, row.table.namespace)]
+        full = len(found) == LISTED_AT_MOST
+        after = found[-1].topic if found else after
     following = None
     if len(rows) > limit:
         rows = rows[:limit]
         following = f"/v1/streams?{urlencode({'limit': limit, 'cursor': rows[-1].topic})}"
-    return StreamPage(items=[described(row) for row in rows if may_see(principal, row.table.namespace)], next=following)
+    return StreamPage(items=[described(row) for row in rows], next=following)
 
 
 @router.put("/v1/streams/{namespace}/{table}", response_model=Stream)

@@ -54,6 +54,19 @@ async def test_rows_are_acknowledged_by_the_brokers_and_reach_the_table(streams:
     assert [item["table"] for item in listed] == ["shop.orders"]
 
 
+async def test_a_cursor_of_streams_names_no_table_that_is_not_shown(
+    streams: Any, streaming_url: str, make: Any, tenant: str
+) -> None:
+    for table in ("a.hidden", "b.shown", "c.hidden", "d.shown", "e.hidden"):
+        assert (await streams.send(table, lines({"id": 1}))).status_code == 202
+    reader = make(streaming_url, tenant, scopes=("datasets:read@b", "datasets:read@d"))
+    first = (await reader.client.get("/v1/streams", params={"limit": 1})).json()
+    assert [item["table"] for item in first["items"]] == ["b.shown"]
+    assert "hidden" not in first["next"]
+    second = (await reader.client.get(first["next"])).json()
+    assert ([item["table"] for item in second["items"]], second["next"]) == (["d.shown"], None)
+
+
 async def test_a_bad_row_refuses_the_request_and_is_pointed_at(streams: Any) -> None:
     assert (await streams.send("shop.strict", lines({"id": 1, "price": 1.5}))).status_code == 202
     body = [{"id": 2, "price": 2}, {"id": "x", "price": 3}, {"id": 4, "price": "dear"}, [5], {}]

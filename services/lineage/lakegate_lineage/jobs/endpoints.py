@@ -16,7 +16,7 @@ from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.errors import JobUnknown
 from lakegate_lineage.jobs import queries, service
 from lakegate_lineage.jobs.schemas import JobDetail, JobPage
-from lakegate_lineage.pages import ByName, Cursor, Limit, NameFilter, page_of, read_cursor
+from lakegate_lineage.pages import FIRST_JOB, ByName, Cursor, Limit, NameFilter, page_of, read_cursor, window
 from lakegate_lineage.scopes import job_scope, readable
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
@@ -38,15 +38,16 @@ async def list_jobs(
     if name is not None and not namespace:
         detail = "name needs namespace"
         raise InvalidRequest(f"{detail}.", errors=[FieldError(detail=detail, pointer="?name")])
-    after = read_cursor(cursor, ByName)
+    after = read_cursor(cursor, FIRST_JOB)
     async with tenant_transaction(pool, caller.tenant) as connection:
         if name is not None and namespace is not None:
             found = await queries.find_job(connection, identity.job_id(namespace, name))
             rows = [found] if found else []
         else:
-            rows = await queries.list_jobs(connection, namespace=namespace, after=after, limit=limit + 1)
+            rows = await queries.list_jobs(connection, namespace=namespace, after=after, rows=window(after, limit))
     return page_of(
         rows,
+        after,
         limit,
         request,
         position=lambda row: ByName(row["namespace"], row["name"]),

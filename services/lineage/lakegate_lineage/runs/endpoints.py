@@ -14,7 +14,7 @@ from lakegate_contracts.identity import Scope
 from lakegate_lineage import identity
 from lakegate_lineage.deps import Caller, Pool
 from lakegate_lineage.errors import RunUnknown
-from lakegate_lineage.pages import Cursor, Limit, NewestFirst, page_of, read_cursor
+from lakegate_lineage.pages import NEWEST_RUN, Cursor, Limit, NewestFirst, page_of, read_cursor, window
 from lakegate_lineage.runs import queries, service
 from lakegate_lineage.runs.schemas import RunDetail, RunPage
 from lakegate_lineage.schemas import RunStateName
@@ -40,11 +40,12 @@ async def list_runs(
     not read are left out, so a page may hold fewer than `limit`."""
     require(caller, Scope.LINEAGE_READ)
     job_id = _job_id(job_namespace, job_name)
-    after = read_cursor(cursor, NewestFirst)
+    after = read_cursor(cursor, NEWEST_RUN)
     async with tenant_transaction(pool, caller.tenant) as connection:
-        rows = await queries.list_runs(connection, job_id=job_id, state=state, after=after, limit=limit + 1)
+        rows = await queries.list_runs(connection, job_id=job_id, state=state, after=after, rows=window(after, limit))
     return page_of(
         rows,
+        after,
         limit,
         request,
         position=lambda row: NewestFirst(row["first_event_at"], row["key"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from lakegate_lineage.pages import NewestFirst
+from lakegate_lineage.pages import NewestFirst, Window
 
 MAX_EVENTS = 500
 
@@ -26,7 +26,7 @@ ORDER BY event_time DESC, digest DESC LIMIT {MAX_EVENTS}
 
 
 async def list_runs(
-    connection: Any, *, job_id: UUID | None, state: str | None, after: NewestFirst | None, limit: int
+    connection: Any, *, job_id: UUID | None, state: str | None, after: NewestFirst, rows: Window
 ) -> list[Any]:
     """Newest first, by the time of the first event."""
     conditions: list[str] = []
@@ -42,10 +42,10 @@ async def list_runs(
         where("r.job_id = {}", job_id)
     if state is not None:
         where("r.state = {}", state)
-    if after is not None:
-        where("(r.first_event_at, r.id) < ({}, {})", after.at, after.id)
+    where("(r.first_event_at, r.id) < ({}, {})", after.at, after.id)
     filters = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"SELECT {COLUMNS} {filters} ORDER BY r.first_event_at DESC, r.id DESC LIMIT {limit:d}"
+    part = f"LIMIT {rows.limit:d} OFFSET {rows.offset:d}"
+    statement = f"SELECT {COLUMNS} {filters} ORDER BY r.first_event_at DESC, r.id DESC {part}"
     return list(await connection.fetch(statement, *values))
 
 
