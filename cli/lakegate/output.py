@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -73,7 +76,7 @@ class Output:
         if self.as_json:
             # One line for a program, which can then read line by line what a long-running `up` says.
             indent = 2 if sys.stdout.isatty() else None
-            document = json.dumps(plain(data), ensure_ascii=False, indent=indent)
+            document = json.dumps(plain(data), ensure_ascii=False, allow_nan=False, indent=indent)
             sys.stdout.write(json_for_terminals(document) + "\n")
             sys.stdout.flush()
         else:
@@ -147,13 +150,17 @@ def _shown(item: RenderableType) -> RenderableType:
 
 
 def plain(value: Any) -> Any:
-    """What json.dumps can write: models by their wire names, everything unknown as text."""
+    """What JSON has: models by their wire names, NaN, infinity, decimals and bytes as the rows endpoint writes them."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, dict):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return str(value)
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)

@@ -356,6 +356,18 @@ def test_a_request_that_is_no_http_does_not_show_its_headers() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_file_that_is_open_as_text_is_refused_in_words() -> None:
+    with client(Failing()) as lake, pytest.raises(TypeError, match="rb"):
+        lake.push(io.StringIO("a\n1\n"), "shop.orders")
+
+
+def test_columns_are_named_as_a_line_of_csv() -> None:
+    failing = Failing(httpx.Response(200, content=b""))
+    with client(failing) as lake:
+        list(lake.rows("shop.orders", columns=["a,b", 'c "d"', "e f"]))
+    assert failing.requests[0].url.params["columns"] == '"a,b","c ""d""",e f'
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "foo", "localhost:8080", "ftp://x", "http://", ""])
 def test_an_address_that_is_no_url_is_said_so(url: str) -> None:
     with pytest.raises(BadSetting, match="no URL"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -172,6 +174,14 @@ def test_what_is_obeyed_or_not_seen_is_written(text: str, shown: str) -> None:
     assert visible(text) == shown
     assert json.loads(json_for_terminals(json.dumps(text, ensure_ascii=False))) == text
     assert text not in json_for_terminals(json.dumps(text, ensure_ascii=False))
+
+
+def test_json_has_what_other_parsers_read(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"nan": math.nan, "far": [math.inf, -math.inf], "bytes": b"\xff", "small": Decimal("1E-9"), "one": 1.5}
+    Output(as_json=True).result(given, "")
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "nan": "NaN", "far": ["Infinity", "-Infinity"], "bytes": "/w==", "small": "0.000000001", "one": 1.5
+    }  # fmt: skip
 
 
 def test_what_can_be_read_stays() -> None:

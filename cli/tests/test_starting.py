@@ -212,6 +212,8 @@ def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Sui
             assert part in told.stdout
         assert "\x1b[" not in told.stdout
         assert not [line for line in told.stdout.splitlines() if line != line.rstrip()]
+    assert "rows from before" not in first.stdout
+    assert "travel.flights has 336,787 rows from before" in second.stdout
     count = until(lambda: answer("sql", "SELECT count(*) AS n FROM travel.flights")["rows"][0]["n"])
     assert count == 2 * (336_776 + 11)
 

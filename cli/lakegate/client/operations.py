@@ -75,13 +75,19 @@ def table_rows(
 ) -> Stream:
     """A table's rows, one JSON object a line."""
     params = {
-        "columns": ",".join(columns) if columns else None,
+        "columns": ",".join(map(_quoted, columns)) if columns else None,
         "filter": filter,
         "limit": limit,
         "snapshot": snapshot,
         "format": "ndjson",
     }
     return Stream(f"/v1/tables/{table_path(table)}/rows", params)
+
+
+def _quoted(column: str) -> str:
+    if column == column.strip() and not set(column) & set(',"\r\n'):
+        return column
+    return '"' + column.replace('"', '""') + '"'
 
 
 def stream_tail(table: str | TableName, *, earliest: bool) -> Stream:

@@ -121,6 +121,8 @@ def read_source(source: Source, name: str | None = None) -> Body:
     if isinstance(source, bytes):
         content = source
         return Body(lambda: _blocks(io.BytesIO(content)), name, len(content), replayable=True)
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("The file is open as text, and bytes are sent: open it by open(path, 'rb'), or give its path.")
     if isinstance(source, io.IOBase) or hasattr(source, "read"):
         return _file_object(source, name)  # type: ignore[arg-type]
     return Body(lambda: iter(source), name, None, replayable=False)

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lakegate.client import Client, Dataset, LineageGraph
+from lakegate.client import Client, Dataset, LineageGraph, NotFound
 from lakegate.commands.catalog import find_table, lineage_of
 from lakegate.demo.flights import NULL, TABLE, dirty_file, open_flights
 from lakegate.lakehouse import Lakehouse
@@ -53,6 +53,7 @@ class Story:
         """All steps; returns what was seen, for --json."""
         output = self._output
         with Client(self._profile.url, self._profile.key) as lake:
+            self._say_what_is_there(lake)
             output.heading(f"1  Push 336,776 real flights to {TABLE}")
             clean = self._timed("push of the flights", lambda: self._push_flights(lake))
             output.show(loads.receipt(output, clean))
@@ -91,6 +92,19 @@ class Story:
             "query": {"sql": QUERY, **answer.document()},
             "seconds": dict(self._timings),
         }
+
+    def _say_what_is_there(self, lake: Client) -> None:
+        try:
+            known = lake.overview(TABLE).dataset
+        except NotFound:
+            return
+        if known is not None and known.rows:
+            self._output.note(
+                f"{TABLE} has {words.count(known.rows)} rows from before: what is pushed now comes on top, and numbers "
+                "below count every flight as often as it was loaded. For an empty table: lakegate down, lakegate up "
+                "--fresh.",
+                "yellow",
+            )
 
     def _push_flights(self, lake: Client) -> Receipt:
         with open_flights() as flights:

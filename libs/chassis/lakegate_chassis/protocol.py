@@ -91,6 +91,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._authorized = self._addressed = False
         self._held = b""  # read, but not to be parsed before some of the queue is served
         self._fault: Problem | None = None
+        self._deferred: Problem | None = None  # said once the requests before it are answered
         self._lingered: int | None = None  # bytes thrown away since the refusal
 
     # asyncio.Protocol
@@ -111,7 +112,10 @@ class ServerProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._lingered is not None:
             self._lingered += len(data)
-            if self._lingered > LINGER_BYTES:
+            if self._lingered > LINGER_BYTES and self._deferred is not None:
+                self._flow.full = True
+                self._flow.pause_reading()
+            elif self._lingered > LINGER_BYTES:
                 self.transport.close()
         elif self._held:
             self._held += data
@@ -267,7 +271,12 @@ class ServerProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._flow.full and len(self.pipeline) <= MAX_QUEUED // 2:
+        if self._deferred is not None and not self._busy and not self.transport.is_closing():
+            problem, self._deferred = self._deferred, None
+            self._flow.full = False
+            self._flow.resume_reading()
+            self._refuse(problem)
+        elif self._flow.full and len(self.pipeline) <= MAX_QUEUED // 2:
             self.loop.call_soon(self._read_on)
 
     # refusing
@@ -285,13 +294,16 @@ class ServerProtocol(HttpToolsProtocol):
         self._refuse(self._fault or InvalidHttp("This is not HTTP/1.1, or not well-formed."))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer and close. Where an earlier request has no answer yet, this would be taken for it: just close."""
+        """Answer and close. Where an earlier request has no answer yet, this would be taken for it: that goes first."""
         self._stop_head_timer()
         self._held = b""
         self._lingered = 0
-        log.warning("request_refused", slug=problem.slug, client=self.client[0] if self.client else None)
         busy = self._busy
-        if not busy or not (self._in_head or self.pipeline or self.cycle.response_started):
+        if busy and (self._in_head or self.pipeline):
+            self._deferred = problem
+            return
+        log.warning("request_refused", slug=problem.slug, client=self.client[0] if self.client else None)
+        if not busy or not self.cycle.response_started:
             self._write(problem)
         if busy or not self.transport.can_write_eof():
             self.transport.close()

@@ -246,9 +246,18 @@ async def test_a_host_is_asked_for_in_http_1_1_and_in_each_request(app: App, por
     writer.close()
 
 
-async def test_a_bad_request_behind_an_unanswered_one_is_no_answer_to_it(app: App, port: int) -> None:
+@pytest.mark.parametrize("rest", [b"NONSENSE\r\n\r\n", b"x" * 100, b"a,b\n" * 1_000_000])
+async def test_a_bad_request_behind_an_unanswered_one_is_no_answer_to_it(app: App, port: int, rest: bytes) -> None:
     app.gate.clear()
-    assert await ask(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\nNONSENSE\r\n\r\n") == b""
+    reader, writer = await opened(port, b"GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n" + rest)
+    await eventually(lambda: app.begun == 1)
+    app.gate.set()
+    answers = (await asyncio.wait_for(reader.read(), 10)).split(b"HTTP/1.1 ")[1:]
+    writer.close()
+    assert [answer[:3] for answer in answers] == [b"200", b"200", b"400"]
+    assert b"/a 0" in answers[0]
+    assert b"/b 0" in answers[1]
+    assert slug(answers[2]) == "invalid-http"
 
 
 @pytest.mark.parametrize("length", [True, False])

@@ -61,6 +61,15 @@ async def test_columns_filter_and_limit_are_applied(flights: Any) -> None:
     assert [row["flight"] for row in await flights.rows("travel.flights", filter="day >= '2013-01-02'")] == [1714, 725]
 
 
+async def test_a_column_with_a_comma_or_a_quote_can_be_asked_for(api: Any) -> None:
+    assert (await api.load("travel.odd", b'"a,b","c ""d""",e\n1,2,3\n')).status_code == 201
+    for columns, names in (('"a,b",e', ["a,b", "e"]), ('e, "c ""d"""', ["e", 'c "d"']), ("e", ["e"])):
+        [row] = await api.rows("travel.odd", columns=columns)
+        assert set(row) == set(names)
+    refused = await api.client.get("/v1/tables/travel/odd/rows", params={"columns": '"a,b'})
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/bad-load-parameter"), refused.text
+
+
 async def test_a_snapshot_is_read_as_it_was(flights: Any) -> None:
     assert (await flights.load("travel.flights", b"carrier,flight,gate\nDL,1,7\n")).status_code == 201
     then = await flights.rows("travel.flights", snapshot=flights.receipt["snapshot_id"])

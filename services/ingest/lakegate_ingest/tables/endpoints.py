@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from lakegate_chassis.auth import require
 from lakegate_contracts.identity import Scope
 from lakegate_ingest.deps import Caller, Delegation, R, Table
+from lakegate_ingest.errors import BadParameter
 from lakegate_ingest.tables.formats import MEDIA_TYPES, negotiated
 from lakegate_ingest.tables.scan import RowQuery
 
@@ -27,7 +29,10 @@ async def read_rows(
     principal: Caller,
     delegation: Delegation,
     resources: R,
-    columns: Annotated[str | None, Query(examples=["carrier,dep_delay"])] = None,
+    columns: Annotated[
+        str | None,
+        Query(examples=["carrier,dep_delay"], description="as a line of CSV: a name with a comma in double quotes"),
+    ] = None,
     filter: Annotated[str | None, Query(examples=["dep_delay > 60 and carrier = 'UA'"])] = None,
     limit: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
     snapshot: Annotated[int | None, Query(description="Iceberg snapshot id; else the current one")] = None,
@@ -40,7 +45,19 @@ async def read_rows(
     """
     require(principal, Scope.DATASETS_READ, table.namespace)
     wanted = negotiated(format, request.headers.get("accept", ""))
-    names = tuple(dict.fromkeys(part.strip() for part in columns.split(",") if part.strip())) if columns else None
-    query = RowQuery(columns=names, filter=filter, limit=limit, snapshot_id=snapshot)
+    query = RowQuery(columns=_names(columns) if columns else None, filter=filter, limit=limit, snapshot_id=snapshot)
     rows = await resources.rows.open(principal.tenant, table, delegation, query, wanted)
     return StreamingResponse(rows, media_type=MEDIA_TYPES[wanted])
+
+
+def _names(columns: str) -> tuple[str, ...]:
+    if '"' not in columns:
+        return tuple(dict.fromkeys(part.strip() for part in columns.split(",") if part.strip()))
+    try:
+        [parts] = csv.reader([columns], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise BadParameter(
+            'The columns are not a line of CSV. Put a name with a comma or a quote in double quotes, as in a,"b,c",'
+            '"d""e".'
+        ) from error
+    return tuple(dict.fromkeys(part for part in parts if part))
