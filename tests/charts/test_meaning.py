@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,6 +90,19 @@ def test_the_active_service_tells_a_rollout_with_what_its_job_is_made(render: Re
         made = variables["GATEWAY_BOOTSTRAP__READER_KEY"]["secretKeyRef"]
         assert (made["name"], made["key"]) == (notes["lakegate.io/rollout-key-secret"], "key")
         assert made["name"] != variables["GATEWAY_BOOTSTRAP__KEY"]["secretKeyRef"]["name"]
+
+
+def test_a_private_registry_is_entered_by_every_pod_and_by_the_driver(render: Render) -> None:
+    sets = ('global.image.pullSecrets=["regcred"]', *LOAD_JOBS)
+    base, blue = render("prod", "base", sets=sets), render("prod", "blue", name="lakegate-blue", sets=sets)
+    secrets = [{"name": "regcred"}]
+    pods = [pod_of(workload) for workload in (*base.workloads, *blue.workloads)]
+    pods += [pod_of(json.loads(config["data"]["job.json"])["manifest"]) for config in blue.load_jobs]
+    assert all(pod["imagePullSecrets"] == secrets for pod in pods)
+    # the driver's Job names none: they come with its account
+    assert base.named("ServiceAccount", "lakegate-rollout")["imagePullSecrets"] == secrets
+    assert needs_of(base.of("ServiceAccount"), "lakegate").secrets == {"regcred": {".dockerconfigjson"}}
+    assert "imagePullSecrets" not in render("prod", "base").named("ServiceAccount", "lakegate-rollout")
 
 
 def test_what_scrapes_the_driver_finds_the_job_that_a_rollout_makes(render: Render) -> None:

@@ -32,20 +32,25 @@ capabilities:
 
 {{/* What every pod of ours has: {root, serviceAccount, token: whether it talks to the API server}. */}}
 {{- define "lakegate.podDefaults" -}}
-{{- $global := .root.Values.global | default dict -}}
 serviceAccountName: {{ .serviceAccount }}
 # only what makes Jobs, or rolls out, talks to the API server
 automountServiceAccountToken: {{ ternary true false (not (empty .token)) }}
 # or a Service called gateway would set GATEWAY_PORT, which is a setting of ours
 enableServiceLinks: false
-{{- with ($global.image).pullSecrets }}
+{{- with include "lakegate.pullSecrets" .root }}
+{{ . }}
+{{- end }}
+securityContext:
+  {{- include "lakegate.podSecurity" . | nindent 2 }}
+{{- end }}
+
+{{- define "lakegate.pullSecrets" -}}
+{{- with (((.Values.global).image).pullSecrets) -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
 {{- end }}
-securityContext:
-  {{- include "lakegate.podSecurity" . | nindent 2 }}
 {{- end }}
 
 {{- define "lakegate.pullPolicy" -}}

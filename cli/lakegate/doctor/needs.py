@@ -55,6 +55,8 @@ def needs_of(documents: list[Document], namespace: str) -> Needs:
         needs.kinds.add((document["apiVersion"], document["kind"]))
         needs.rollout = needs.rollout or COLOUR in labels(document)
         _of_kind(needs, document, namespace)
+        if document["kind"] == "ServiceAccount":
+            _of_pulls(needs, document)
         for pod in _pods(document):
             _of_pod(needs, pod)
     if not {"ServiceMonitor", "PodMonitor"} & made.keys():
@@ -134,11 +136,15 @@ def _pods(document: Document) -> Iterator[Document]:
             yield document["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
+def _of_pulls(needs: Needs, document: Document) -> None:
+    for pull in document.get("imagePullSecrets") or []:
+        needs.secrets.setdefault(pull["name"], set()).add(".dockerconfigjson")
+
+
 def _of_pod(needs: Needs, pod: Document) -> None:
     if pod.get("priorityClassName"):
         needs.priorities.add(pod["priorityClassName"])
-    for pull in pod.get("imagePullSecrets") or []:
-        needs.secrets.setdefault(pull["name"], set()).add(".dockerconfigjson")
+    _of_pulls(needs, pod)
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
         for variable in container.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
