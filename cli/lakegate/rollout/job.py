@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lakegate.rollout.cluster import Names
 from lakegate.rollout.errors import NotPossible
@@ -16,9 +18,20 @@ METRICS_PORT = 9090
 # what pods believe a decision on consumers by; its `key` is mounted into them, too
 ROLLOUT_KEY_SECRET = "lakegate-rollout-key"
 IMAGE, SERVICE_ACCOUNT, KEY_SECRET = f"{PREFIX}-image", f"{PREFIX}-service-account", f"{PREFIX}-key-secret"
+PLACEMENT = f"{PREFIX}-placement"
 _DAY_SECONDS = 86_400
 # each is a driver that died: a back-off that doubles from 10 s makes this about an hour
 _MOST_DEATHS = 10
+
+
+class Placement(BaseModel):
+    """Where the driver's pod may run, and what gives way to it, in the words of a pod's spec."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    nodeSelector: dict[str, str] = {}  # noqa: N815
+    tolerations: list[dict[str, Any]] = []
+    priorityClassName: str = ""  # noqa: N815
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class JobOptions:
     image: str
     service_account: str
     key_secret: str
+    placement: Placement = field(default_factory=Placement)
 
 
 def job_options(active: Active, image: str | None) -> JobOptions:
@@ -46,7 +60,20 @@ def job_options(active: Active, image: str | None) -> JobOptions:
             "datasets:read and lineage:read (`lakegate cluster secrets` makes lakegate-reader-key), and upgrade the "
             "base release."
         )
-    return JobOptions(chosen, active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout"), key_secret)
+    account = active.settings.get(SERVICE_ACCOUNT, "lakegate-rollout")
+    return JobOptions(chosen, account, key_secret, _placement(active))
+
+
+def _placement(active: Active) -> Placement:
+    text = active.settings.get(PLACEMENT)
+    try:
+        return Placement.model_validate_json(text) if text else Placement()
+    except ValidationError as error:
+        raise NotPossible(
+            f"The annotation {PLACEMENT} of the active Service can't be read: {error}. Upgrade the base release, which "
+            "writes it (global.nodeSelector, global.tolerations, global.priorityClassName), or drive it from here with "
+            "--here."
+        ) from error
 
 
 def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
@@ -93,6 +120,7 @@ def job(names: Names, rollout: Rollout, options: JobOptions) -> dict[str, Any]:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
+            **options.placement.model_dump(exclude_defaults=True),
         },
     }
     return {
