@@ -168,6 +168,9 @@ def shared() -> Schema:
                     "pullSecrets": listed(NAME),
                 }
             ),
+            "nodeSelector": STRINGS,
+            "tolerations": FOREIGNS,
+            "priorityClassName": text("of everything that has none of its own; it has to be there before"),
             "warehouse": obj(
                 {
                     "name": text("what Iceberg clients call it", minLength=1),

@@ -12,7 +12,9 @@ from charts_rendering import KAFKA, LOAD_JOBS, SERVICES, UMBRELLA, Document, Ren
 
 from lakegate.doctor.needs import needs_of
 from lakegate.rollout.cluster import Names
-from lakegate.rollout.job import ROLLOUT_KEY_SECRET, JobOptions, job
+from lakegate.rollout.errors import NotPossible
+from lakegate.rollout.job import ROLLOUT_KEY_SECRET, JobOptions, job, job_options
+from lakegate.rollout.objects import active
 from lakegate.rollout.states import Rollout
 
 # "One way in, one direction of flow" of the architecture, with the ports.
@@ -103,6 +105,50 @@ def test_a_private_registry_is_entered_by_every_pod_and_by_the_driver(render: Re
     assert base.named("ServiceAccount", "lakegate-rollout")["imagePullSecrets"] == secrets
     assert needs_of(base.of("ServiceAccount"), "lakegate").secrets == {"regcred": {".dockerconfigjson"}}
     assert "imagePullSecrets" not in render("prod", "base").named("ServiceAccount", "lakegate-rollout")
+
+
+POOL = {"nodeSelector": {"pool": "lake"}, "tolerations": [{"key": "lake", "operator": "Exists"}]}
+
+
+def placed(pod: Document) -> Document:
+    return {name: pod[name] for name in ("nodeSelector", "tolerations", "priorityClassName") if name in pod}
+
+
+def test_a_node_pool_of_ones_own_is_every_pods_and_the_drivers(render: Render) -> None:
+    sets = (*(f"global.{name}={json.dumps(value)}" for name, value in POOL.items()), "global.priorityClassName=lake")
+    # as long as no service has a class of its own
+    plain = render("dev", sets=(*sets, *LOAD_JOBS, KAFKA, *(f"{name}.sweep.enabled=true" for name in SERVICES)))
+    pods = {w["metadata"]["name"]: pod_of(w) for w in plain.workloads}
+    pods["load"] = pod_of(json.loads(plain.load_jobs[0]["data"]["job.json"])["manifest"])
+    assert {"lakegate-provision", "lakegate-lineage-migrate", "lakegate-smoke-test"} <= pods.keys()
+    assert {name: placed(pod) for name, pod in pods.items()} == dict.fromkeys(pods, POOL | {"priorityClassName": "lake"})
+    service = render("prod", "base", sets=sets).named("Service", "lakegate")
+    options = job_options(active(service | {"metadata": service["metadata"] | {"resourceVersion": "1"}}), None)
+    now = datetime.now(UTC)
+    rollout = Rollout(id="1", from_colour="blue", to_colour="green", started_at=now, phase_at=now)
+    assert placed(pod_of(job(Names("lakegate", "lakegate"), rollout, options))) == POOL | {"priorityClassName": "lake"}
+
+
+def test_a_placement_that_nobody_understands_is_told_before_a_rollout_begins() -> None:
+    notes = {"lakegate.io/rollout-image": "i", "lakegate.io/rollout-key-secret": "k"}
+    metadata = {"name": "lakegate", "resourceVersion": "1"}
+    for wrong in ("pool", '{"nodeName":"one"}'):
+        noted = metadata | {"annotations": notes | {"lakegate.io/rollout-placement": wrong}}
+        with pytest.raises(NotPossible, match="Upgrade the base release"):
+            job_options(active({"metadata": noted, "spec": {}}), None)
+
+
+def test_a_service_may_run_elsewhere_and_its_migration_with_it(render: Render) -> None:
+    sets = ('global.nodeSelector={"pool":"lake"}', 'catalog.nodeSelector={"pool":"fast"}')
+    rendered = render("prod", sets=sets)
+    at = {w["metadata"]["name"]: pod_of(w)["nodeSelector"]["pool"] for w in rendered.workloads}
+    fast = {"lakegate-catalog", "lakegate-catalog-migrate", "lakegate-catalog-sweep"}
+    assert {name for name, pool in at.items() if pool == "fast"} == fast
+    # a class that this very release makes is not there yet when the hooks run
+    hooks = [w for w in rendered.workloads if "helm.sh/hook" in w["metadata"].get("annotations", {})]
+    assert len(hooks) == 6
+    assert not any("priorityClassName" in pod_of(hook) for hook in hooks)
+    assert pod_of(rendered.one("Deployment", component="catalog"))["priorityClassName"] == "lakegate-work"
 
 
 def test_what_scrapes_the_driver_finds_the_job_that_a_rollout_makes(render: Render) -> None:

@@ -118,6 +118,7 @@ SMALL = {
         ("dev", ("global.colour=blue",), "the base belongs to no colour"),
         ("dev", ("base.httpRoute.enabled=true",), "name the Gateway that serves it"),
         ("dev", ("base.quota.enabled=true",), "say how much"),
+        ("prod", ("global.priorityClassName=lakegate-work",), "Make the class beforehand"),
         ("prod", ("ingest.development.sync=true",), "that is for development"),
         ("prod", ("catalog.autoscaling.minReplicas=1",), "stops at every node drain"),
         ("prod", ("base.ingress.tls.secretName=",), "travel in the clear"),

@@ -116,21 +116,10 @@ spec:
       labels:
         {{- include "lakegate.hookLabels" (dict "root" . "component" "worker") | nindent 8 }}
     spec:
-      {{- include "lakegate.podDefaults" (dict "root" . "serviceAccount" (include "ingest.loadJobName" .)) | nindent 6 }}
+      {{- include "lakegate.podDefaults" (dict "root" . "serviceAccount" (include "ingest.loadJobName" .) "priorityClassName" .Values.loadJobs.priorityClassName) | nindent 6 }}
       restartPolicy: Never
       # a worker that is told to end lets go of its load first
       terminationGracePeriodSeconds: 30
-      {{- with .Values.loadJobs.priorityClassName }}
-      priorityClassName: {{ . }}
-      {{- end }}
-      {{- with .Values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       {{- with .Values.affinity }}
       affinity:
         {{- toYaml . | nindent 8 }}

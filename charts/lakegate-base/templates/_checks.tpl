@@ -14,6 +14,10 @@
 {{- if and .Values.warehouseVolume.create (not (include "lakegate.warehouseFolder" .)) -}}
 {{- fail (printf "base.warehouseVolume.create is true, but the warehouse (global.warehouse.location: %s) is no folder." (((.Values.global).warehouse).location | default "not set")) -}}
 {{- end -}}
+{{- $priority := (.Values.global).priorityClassName | default "" -}}
+{{- if and .Values.priorityClasses.create (has $priority (list .Values.priorityClasses.front.name .Values.priorityClasses.work.name)) -}}
+{{- fail (printf "global.priorityClassName is %s, which base.priorityClasses.create would make after the first hooks have run with it: no pod of them could be made, and the install would wait for nothing. Make the class beforehand and set base.priorityClasses.create=false, or name one that is there." $priority) -}}
+{{- end -}}
 {{- include "base.policyChecks" . -}}
 {{- include "lakegate.resourcesCheck" (dict "place" "base.provision.resources" "resources" .Values.provision.resources) -}}
 {{- include "lakegate.labelsCheck" (dict "place" "base.rules.labels" "labels" .Values.rules.labels) -}}

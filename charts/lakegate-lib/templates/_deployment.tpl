@@ -48,20 +48,9 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root) "token" .token) | nindent 6 }}
+      {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root) "priorityClassName" $values.priorityClassName "token" .token) | nindent 6 }}
       # preStop, `Connection: close` for drain.seconds, then the longest wait of a request
       terminationGracePeriodSeconds: {{ $values.drain.graceSeconds }}
-      {{- with $values.priorityClassName }}
-      priorityClassName: {{ . }}
-      {{- end }}
-      {{- with $values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       {{- with $values.affinity }}
       affinity:
         {{- toYaml . | nindent 8 }}

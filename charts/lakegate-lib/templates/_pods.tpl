@@ -30,7 +30,9 @@ capabilities:
       {{- end }}
 {{- end }}
 
-{{/* What every pod of ours has: {root, serviceAccount, token: whether it talks to the API server}. */}}
+{{/*
+What every pod of ours has: {root, serviceAccount, priorityClassName, token: whether it talks to the API server}.
+*/}}
 {{- define "lakegate.podDefaults" -}}
 serviceAccountName: {{ .serviceAccount }}
 # only what makes Jobs, or rolls out, talks to the API server
@@ -40,8 +42,24 @@ enableServiceLinks: false
 {{- with include "lakegate.pullSecrets" .root }}
 {{ . }}
 {{- end }}
+{{- with include "lakegate.placement" . }}
+{{ . }}
+{{- end }}
 securityContext:
   {{- include "lakegate.podSecurity" . | nindent 2 }}
+{{- end }}
+
+{{/*
+Where a pod may run, and what gives way to it: {root, priorityClassName}. A chart's own values take the place of the
+global ones; what has no values of its own, as the first hooks, has the global ones.
+*/}}
+{{- define "lakegate.placement" -}}
+{{- $global := .root.Values.global | default dict -}}
+{{- $placed := dict -}}
+{{- with .priorityClassName | default $global.priorityClassName }}{{ $_ := set $placed "priorityClassName" . }}{{ end -}}
+{{- with .root.Values.nodeSelector | default $global.nodeSelector }}{{ $_ := set $placed "nodeSelector" . }}{{ end -}}
+{{- with .root.Values.tolerations | default $global.tolerations }}{{ $_ := set $placed "tolerations" . }}{{ end -}}
+{{- with $placed }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
 {{- define "lakegate.pullSecrets" -}}

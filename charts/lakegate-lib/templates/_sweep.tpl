@@ -34,19 +34,8 @@ spec:
           labels:
             {{- include "lakegate.hookLabels" (dict "root" $root "component" "sweep") | nindent 12 }}
         spec:
-          {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root)) | nindent 10 }}
+          {{- include "lakegate.podDefaults" (dict "root" $root "serviceAccount" (include "lakegate.name" $root) "priorityClassName" $root.Values.priorityClassName) | nindent 10 }}
           restartPolicy: Never
-          {{- with $root.Values.priorityClassName }}
-          priorityClassName: {{ . }}
-          {{- end }}
-          {{- with $root.Values.nodeSelector }}
-          nodeSelector:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
-          {{- with $root.Values.tolerations }}
-          tolerations:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
           containers:
             - name: sweep
               image: {{ include "lakegate.image" $root }}
