@@ -87,7 +87,7 @@ def check_release(world: World, pattern: str) -> None:
     old = world.active.colour
     for workload in world.workloads_of(old):
         named = f"{pattern.format(colour=old)}-{workload.component}"
-        if old is not None and workload.component == GATEWAY and workload.name != named[:52].rstrip("-"):
+        if old is not None and workload.component == GATEWAY and workload.name != named:
             raise NotPossible(
                 f"--release {pattern}: {old}, which serves, is called {workload.name.removesuffix('-gateway')}. "
                 "The new colour's release is called as that one but for the colour."
