@@ -3,9 +3,14 @@
 {{- if ((.Values.global).loadJobs).enabled }}true{{ end -}}
 {{- end }}
 
-{{/* Also the beginning of each Job's name: 30 characters, a dash and the load's 32 are what a label can hold. */}}
+{{/*
+Also the beginning of each Job's name: 30 characters, a dash and the load's 32 are what a label can hold. The release
+stays whole, or else a digest tells it from others: the other colour's may begin alike.
+*/}}
 {{- define "ingest.loadJobName" -}}
-{{- printf "%s-load" (include "lakegate.name" . | trunc 25 | trimSuffix "-") -}}
+{{- $name := include "lakegate.name" . -}}
+{{- if le (len .Release.Name) 25 }}{{ $name = trunc 25 $name | trimSuffix "-" }}{{ end -}}
+{{- include "lakegate.shortened" (dict "text" $name "ending" "-load" "most" 30) -}}
 {{- end }}
 
 {{- define "ingest.loadJobChecks" -}}

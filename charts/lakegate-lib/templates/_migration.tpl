@@ -7,7 +7,7 @@ once (a lock in PostgreSQL), and a release that is older than the database leave
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: {{ include "lakegate.name" . }}-migrate
+  name: {{ include "lakegate.shortened" (dict "text" (include "lakegate.name" .) "ending" "-migrate" "most" 63) }}
   namespace: {{ .Release.Namespace }}
   labels:
     {{- include "lakegate.hookLabels" (dict "root" . "component" "migrate") | nindent 4 }}

@@ -7,13 +7,27 @@ Names and labels. `.Chart.Name` is the component: gateway, catalog, ingest, stre
 {{- ternary "ingest" .Chart.Name (eq .Chart.Name "stream-worker") -}}
 {{- end }}
 
+{{/*
+Whole, whatever the release is called: a name that was cut could be another component's, or the other colour's. helm
+takes 53 characters, and with a Service's component that is less than the 63 of a DNS label.
+*/}}
 {{- define "lakegate.name" -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name -}}
+{{- end }}
+
+{{/* For Jobs, which may have fewer characters: {text, ending, most}. What does not fit gives way to a digest of it all. */}}
+{{- define "lakegate.shortened" -}}
+{{- $room := int (sub .most (len .ending)) -}}
+{{- if le (len .text) $room -}}
+{{- printf "%s%s" .text .ending -}}
+{{- else -}}
+{{- printf "%s-%s%s" (trunc (int (sub $room 7)) .text | trimSuffix "-") (sha256sum .text | trunc 6) .ending -}}
+{{- end -}}
 {{- end }}
 
 {{/* Another component of the same release: {root, component}. A colour calls its own colour's services. */}}
 {{- define "lakegate.sibling" -}}
-{{- printf "%s-%s" .root.Release.Name .component | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .root.Release.Name .component -}}
 {{- end }}
 
 {{- define "lakegate.colour" -}}

@@ -9,7 +9,7 @@ Retention and sweeps of a service, once in a while, in place of the loops that e
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  name: {{ include "lakegate.name" $root | trunc 46 | trimSuffix "-" }}-sweep
+  name: {{ include "lakegate.shortened" (dict "text" (include "lakegate.name" $root) "ending" "-sweep" "most" 52) }}
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "lakegate.hookLabels" (dict "root" $root "component" "sweep") | nindent 4 }}
