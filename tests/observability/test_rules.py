@@ -71,3 +71,24 @@ def test_runbooks_look_for_log_lines_that_are_written() -> None:
     assert looked_for
     code = "".join(path.read_text() for path in SOURCES)
     assert {event for event in looked_for if f'"{event}"' not in code} == set()
+
+
+# which pods run what of ingest beside its own
+ELSEWHERE = {"lakegate_ingest/streams/": "stream-worker", "lakegate_ingest/loads/": "worker"}
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("Lakegate*.md")), ids=lambda page: page.stem)
+def test_runbooks_look_for_log_lines_in_all_pods_that_write_them(page: Path) -> None:
+    pattern = r"logs -l '?app\.kubernetes\.io/component(?:=| in \()([\w,-]+).*\"event\":\"(?:\\\()?([\w\\|]+?)(?:\\\))?\""
+    for components, events in re.findall(pattern, page.read_text()):
+        for event in events.split("\\|"):
+            written = [str(path) for path in SOURCES if f'"{event}"' in path.read_text()]
+            by = {component for part, component in ELSEWHERE.items() for path in written if part in path}
+            assert by <= set(components.split(",")), event
+
+
+def test_no_runbook_scales_both_colours_at_once() -> None:
+    scaled = [line for page in RUNBOOKS.glob("*.md") for line in page.read_text().splitlines() if "kubectl" in line]
+    scaled = [line for line in scaled if " scale " in line]
+    assert scaled
+    assert not any(" -l " in line or "--all" in line for line in scaled)
