@@ -90,3 +90,9 @@ STREAM_COMMIT_SECONDS = Histogram(
 STREAM_IN_FLIGHT_BYTES = Gauge("lakegate_ingest_stream_in_flight_bytes", "Bytes received and not acknowledged yet")
 STREAM_SOCKETS = Gauge("lakegate_ingest_stream_sockets", "Open WebSocket producers")
 STREAM_TAILS = Gauge("lakegate_ingest_stream_tails", "Open tails (SSE)")
+
+
+def commit_retries() -> dict[str, int]:
+    """Of this process, by reason: a worker tells them to who follows it."""
+    samples = (sample for metric in COMMIT_RETRIES.collect() for sample in metric.samples)
+    return {sample.labels["reason"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}

@@ -24,6 +24,7 @@ from lakegate_ingest.loading import Loading, open_loading
 from lakegate_ingest.loads import queries as loads
 from lakegate_ingest.loads.jobs import called_off
 from lakegate_ingest.loads.live import LiveLoad
+from lakegate_ingest.metrics import commit_retries
 from lakegate_ingest.settings import IngestSettings
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.workers import queries
@@ -106,7 +107,7 @@ class Worker:
         """Keep the lease, tell the progress, and hear that the load was called off or is another's."""
         while not live.ended.is_set():
             async with connection(self._pool) as acquired:
-                cancelled = await queries.beat(acquired, self._load_id, self._owner, live.progress)
+                cancelled = await queries.beat(acquired, self._load_id, self._owner, live.progress, commit_retries())
             if cancelled is None:
                 if not live.ended.is_set():
                     async with connection(self._pool) as acquired:
@@ -123,7 +124,7 @@ class Worker:
     async def _end_if_called_off(self, loading: Loading, live: LiveLoad) -> None:
         """Whoever called the load off has this worker ended, too: then nobody is left to say how the load ended."""
         async with connection(self._pool) as acquired:
-            cancelled = await queries.beat(acquired, self._load_id, self._owner, live.progress)
+            cancelled = await queries.beat(acquired, self._load_id, self._owner, live.progress, commit_retries())
         if cancelled:
             live.call_off()
             await loading.jobs.fail(live, called_off())

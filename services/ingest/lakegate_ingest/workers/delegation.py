@@ -17,10 +17,11 @@ from lakegate_chassis.problems import Unavailable
 from lakegate_ingest.errors import LoadCancelled, LoadInterrupted, WorkerUnavailable
 from lakegate_ingest.loads.live import LiveLoad
 from lakegate_ingest.loads.pipeline import LostLease
-from lakegate_ingest.loads.queries import ENDED
+from lakegate_ingest.loads.queries import ENDED, LoadRow, get_load
 from lakegate_ingest.metrics import DELEGATED
 from lakegate_ingest.settings import JobSettings, WorkerSettings
 from lakegate_ingest.workers import queries
+from lakegate_ingest.workers.account import Account
 from lakegate_ingest.workers.port import Launcher, Look
 from lakegate_ingest.workers.queries import Standing
 
@@ -73,16 +74,17 @@ class Delegation:
             offered = await queries.offer(connection, live.load_id, self._owner)
         if not offered:
             # a worker may have taken it while the database was away from here
-            await self._follow(live)
+            await self._follow(live, Account(live, first=False))
             return
         live.worker_starts += 1
+        account = Account(live, first=live.worker_starts == 1)
         try:
             await self._launcher.start(live.load_id, live.size_bytes)
         except WorkerUnavailable:
             await self._keep(live)
             DELEGATED.labels("refused").inc()
             raise
-        await self._follow(live)
+        await self._follow(live, account)
 
     async def hasten(self, load_id: UUID) -> None:
         """A load was called off: end its worker from here, if any replica can. The worker then ends the load."""
@@ -95,7 +97,7 @@ class Delegation:
         except WorkerUnavailable as error:
             log.warning("worker_not_stopped", load_id=str(load_id), reason=error.detail)
 
-    async def _follow(self, live: LiveLoad) -> None:
+    async def _follow(self, live: LiveLoad, account: Account) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.start_seconds
         turns = 1 if self._launcher.same_disk else LOOK_EVERY
@@ -104,18 +106,20 @@ class Delegation:
             await asyncio.sleep(FOLLOW_SECONDS)
             turn += 1
             try:
-                standing = await self._standing(live)
+                standing, ended = await self._standing(live)
             except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 # the worker waits for the database as well
                 log.warning("load_not_followed", load_id=str(live.load_id), reason=type(error).__name__)
                 continue
-            if standing.state in ENDED or standing.owner is None:
+            if _is_over(standing):
+                account.end(ended)
                 DELEGATED.labels("ended").inc()
                 if live.called_off:
                     await self._stop(live.load_id)
                 else:
                     await self._launcher.forget(live.load_id)
                 return
+            account.look(standing)
             if standing.cancelled:
                 live.call_off()
             live.state = standing.state.value
@@ -177,10 +181,16 @@ class Delegation:
         async with tenant_transaction(self._pool, live.tenant) as connection:
             return await queries.withdraw(connection, live.load_id, self._owner)
 
-    async def _standing(self, live: LiveLoad) -> Standing:
+    async def _standing(self, live: LiveLoad) -> tuple[Standing, LoadRow | None]:
+        """With its row once it has ended."""
         async with tenant_transaction(self._pool, live.tenant) as connection:
-            return await queries.standing(connection, live.load_id)
+            standing = await queries.standing(connection, live.load_id)
+            return standing, await get_load(connection, live.load_id) if _is_over(standing) else None
 
     def _gone(self, live: LiveLoad, reason: str) -> WorkerGone:
         DELEGATED.labels("gone").inc()
         return WorkerGone(f"worker {live.worker_starts} of {self._job.max_attempts}: {reason}")
+
+
+def _is_over(standing: Standing) -> bool:
+    return standing.state in ENDED or standing.owner is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +10,20 @@ from lakegate_contracts.receipts import LoadState
 from lakegate_ingest.loads.schemas import Progress
 
 
+# beside the progress, which leaves alone what it does not know
+_RETRIES = "commit_retries"
+
+
 @dataclass(frozen=True)
 class Standing:
-    """A load and its lease; `owner` is None when it has none any more."""
+    """A load and its lease; `owner` is None when it has none any more. `retries`: of its commit, as its worker tells."""
 
     state: LoadState
     owner: str | None
     offered: bool
     cancelled: bool
     progress: Progress | None
+    retries: dict[str, int] = field(default_factory=dict)
 
 
 def worker_owner(load_id: UUID, process: str) -> str:
@@ -72,12 +77,14 @@ async def take_back(connection: Any, load_id: UUID, owner: str) -> bool:
     return bool(result == "UPDATE 1")
 
 
-async def beat(connection: Any, load_id: UUID, owner: str, progress: Progress) -> bool | None:
+async def beat(
+    connection: Any, load_id: UUID, owner: str, progress: Progress, retries: dict[str, int]
+) -> bool | None:
     """For a worker: renew the lease and tell the progress. True when the load was called off, None when it is lost."""
     cancelled: bool | None = await connection.fetchval(
         """UPDATE leases SET heartbeat_at = now(), progress = $3
            WHERE load_id = $1 AND owner = $2 RETURNING cancelled""",
-        load_id, owner, progress.model_dump(mode="json"),
+        load_id, owner, progress.model_dump(mode="json") | {_RETRIES: retries},
     )  # fmt: skip
     return cancelled
 
@@ -96,7 +103,12 @@ async def standing(connection: Any, load_id: UUID) -> Standing:
     )
     if record is None:
         return Standing(LoadState.FAILED, None, offered=False, cancelled=False, progress=None)
-    progress = Progress.model_validate(record["progress"]) if record["progress"] else None
+    told = record["progress"] or {}
     return Standing(
-        LoadState(record["state"]), record["owner"], bool(record["offered"]), bool(record["cancelled"]), progress
+        LoadState(record["state"]),
+        record["owner"],
+        bool(record["offered"]),
+        bool(record["cancelled"]),
+        Progress.model_validate(told) if told else None,
+        told.get(_RETRIES, {}),
     )

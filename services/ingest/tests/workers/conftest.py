@@ -30,6 +30,11 @@ def delegated(outcome: str) -> float:
     return REGISTRY.get_sample_value("lakegate_ingest_delegated_loads_total", {"outcome": outcome}) or 0.0
 
 
+def counted(name: str, **labels: str) -> float:
+    """What this process says at /metrics of lakegate_ingest_<name>."""
+    return REGISTRY.get_sample_value(f"lakegate_ingest_{name}", labels) or 0.0
+
+
 def workers(**changes: Any) -> WorkerSettings:
     return WorkerSettings(**{"mode": "subprocess", "least_bytes": LEAST, "beat_seconds": 0.1, **changes})
 
