@@ -121,12 +121,13 @@ def test_a_node_pool_of_ones_own_is_every_pods_and_the_drivers(render: Render) -
     pods = {w["metadata"]["name"]: pod_of(w) for w in plain.workloads}
     pods["load"] = pod_of(json.loads(plain.load_jobs[0]["data"]["job.json"])["manifest"])
     assert {"lakegate-provision", "lakegate-lineage-migrate", "lakegate-smoke-test"} <= pods.keys()
-    assert {name: placed(pod) for name, pod in pods.items()} == dict.fromkeys(pods, POOL | {"priorityClassName": "lake"})
+    lake = POOL | {"priorityClassName": "lake"}
+    assert {name: placed(pod) for name, pod in pods.items()} == dict.fromkeys(pods, lake)
     service = render("prod", "base", sets=sets).named("Service", "lakegate")
     options = job_options(active(service | {"metadata": service["metadata"] | {"resourceVersion": "1"}}), None)
     now = datetime.now(UTC)
     rollout = Rollout(id="1", from_colour="blue", to_colour="green", started_at=now, phase_at=now)
-    assert placed(pod_of(job(Names("lakegate", "lakegate"), rollout, options))) == POOL | {"priorityClassName": "lake"}
+    assert placed(pod_of(job(Names("lakegate", "lakegate"), rollout, options))) == lake
 
 
 def test_a_placement_that_nobody_understands_is_told_before_a_rollout_begins() -> None:

@@ -79,7 +79,9 @@ ELSEWHERE = {"lakegate_ingest/streams/": "stream-worker", "lakegate_ingest/loads
 
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("Lakegate*.md")), ids=lambda page: page.stem)
 def test_runbooks_look_for_log_lines_in_all_pods_that_write_them(page: Path) -> None:
-    pattern = r"logs -l '?app\.kubernetes\.io/component(?:=| in \()([\w,-]+).*\"event\":\"(?:\\\()?([\w\\|]+?)(?:\\\))?\""
+    pattern = (
+        r"logs -l '?app\.kubernetes\.io/component(?:=| in \()([\w,-]+).*\"event\":\"(?:\\\()?([\w\\|]+?)(?:\\\))?\""
+    )
     for components, events in re.findall(pattern, page.read_text()):
         for event in events.split("\\|"):
             written = [str(path) for path in SOURCES if f'"{event}"' in path.read_text()]

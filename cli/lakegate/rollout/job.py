@@ -29,9 +29,9 @@ class Placement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    nodeSelector: dict[str, str] = {}  # noqa: N815
+    nodeSelector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
-    priorityClassName: str = ""  # noqa: N815
+    priorityClassName: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from uuid import UUID
 from lakegate_contracts.receipts import LoadState
 from lakegate_ingest.loads.schemas import Progress
 
-
 # beside the progress, which leaves alone what it does not know
 _RETRIES = "commit_retries"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A load and its lease; `owner` is None when it has none any more. `retries`: of its commit, as its worker tells."""
+    """A load and its lease; `owner` is None when it has none any more. `retries`: of its commit, as a worker tells."""
 
     state: LoadState
     owner: str | None
@@ -77,9 +76,7 @@ async def take_back(connection: Any, load_id: UUID, owner: str) -> bool:
     return bool(result == "UPDATE 1")
 
 
-async def beat(
-    connection: Any, load_id: UUID, owner: str, progress: Progress, retries: dict[str, int]
-) -> bool | None:
+async def beat(connection: Any, load_id: UUID, owner: str, progress: Progress, retries: dict[str, int]) -> bool | None:
     """For a worker: renew the lease and tell the progress. True when the load was called off, None when it is lost."""
     cancelled: bool | None = await connection.fetchval(
         """UPDATE leases SET heartbeat_at = now(), progress = $3
