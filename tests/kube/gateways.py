@@ -19,17 +19,21 @@ KEY = "lgk_of_a_reader"
 class Gateway:
     """Answers reads for who has the key; `broken`: prefixes of paths that it answers otherwise.
 
-    Counts by route as a gateway does: what it answered over HTTP, and what `clients` were answered.
+    Counts by route as a gateway does: what it answered over HTTP, and what `clients` were answered. `says` is what
+    /metrics answers instead.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, int] = {}
         self.counted: Counter[tuple[str, int]] = Counter()
         self.clients: Sequence[int] = (200,)
+        self.says: Response | None = None
         self.app = FastAPI()
 
         @self.app.get("/metrics")
         async def metrics() -> Response:
+            if self.says is not None:
+                return self.says
             lines = ["# TYPE lakegate_http_requests_total counter"]
             lines += [
                 f'lakegate_http_requests_total{{method="GET",route="{route}",status="{status}"}} {count}'

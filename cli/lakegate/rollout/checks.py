@@ -8,10 +8,11 @@ from typing import Protocol
 
 import httpx
 
+from lakegate.rollout.answers import Unanswered, ask
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.counters import HEALTH, Counters
-from lakegate.rollout.findings import Sample, Traffic
-from lakegate.rollout.states import SEARCH, Answers, Options, Phase, Rollout
+from lakegate.rollout.findings import Sample, Traffic, uncounted
+from lakegate.rollout.states import SEARCH, Answers, Options, Rollout
 from lakegate.rollout.world import World
 
 # A round ends in time for the Lease to be renewed.
@@ -19,6 +20,8 @@ ROUND_SECONDS = 3.0
 _ROUND_REQUESTS = 200
 _WATCH_REQUESTS = 10
 _ANSWER_SECONDS = 5.0
+# All paths of a smoke test, which is tried again.
+_SMOKE_SECONDS = 10.0
 NO_CREDENTIAL = (
     "the driver has no credential, so it can't tell whether the new colour works. The Secret that "
     "base.rollout.keySecret names has to hold an API key with the scopes datasets:read and lineage:read as `key`; "
@@ -61,16 +64,26 @@ class HttpChecks:
         if not self._headers:
             return NO_CREDENTIAL
         base = self._cluster.address(world.services[rollout.to_colour])
-        with httpx.Client(
-            base_url=base, headers=self._headers, timeout=_ANSWER_SECONDS, verify=self._tls, trust_env=False
-        ) as client:
-            for path in (*HEALTH, *rollout.options.reads, SEARCH):
+        fault = asyncio.run(self._smoke(base, (*HEALTH, *rollout.options.reads, SEARCH)))
+        if fault:
+            return fault
+        # said before the switch rather than after it: without them nobody knows what clients get
+        self._new.since(world.pods_of(rollout.to_colour))
+        return uncounted(self._new.unread)
+
+    async def _smoke(self, base: str, paths: tuple[str, ...]) -> str:
+        ends = time.monotonic() + _SMOKE_SECONDS
+        async with self._client(base, 1) as client:
+            for path in paths:
+                seconds = min(_ANSWER_SECONDS, ends - time.monotonic())
+                if seconds <= 0:
+                    return f"{path}: not asked, the others took {_SMOKE_SECONDS:g} s"
                 try:
-                    answer = client.get(path)
-                except httpx.HTTPError as error:
-                    return f"{path}: {type(error).__name__} {error}"
-                if not answer.is_success:
-                    return f"{path}: {answer.status_code}"
+                    status, _ = await ask(client, "GET", path, seconds=seconds)
+                except Unanswered as error:
+                    return f"{path}: {error}"
+                if not httpx.codes.is_success(status):
+                    return f"{path}: {status}"
         return ""
 
     def load(self, rollout: Rollout, world: World) -> Sample:
@@ -86,28 +99,32 @@ class HttpChecks:
 
     def traffic(self, rollout: Rollout, world: World) -> Traffic:
         # first the counters: the reads of the round before are in them by now, and are taken out again
-        counted = self._new.since(world.pods_of(rollout.to_colour)) or Answers()
-        clients, self._own = counted - self._own, Answers()
+        counts, clients = self._new.since(world.pods_of(rollout.to_colour)), Answers()
+        if counts is not None:
+            clients, self._own = counts - self._own, Answers()
         service = self._cluster.names.service
-        if rollout.phase is Phase.CANARY:
+        if world.active.colour != rollout.to_colour:
             service = world.services[rollout.to_colour]
         own = asyncio.run(self._round(self._cluster.address(service), rollout.options, _WATCH_REQUESTS))
-        return Traffic(own, clients)
+        return Traffic(own, clients, self._new.unread)
 
-    async def _round(self, base: str, options: Options, most: int) -> Sample:
-        """At most `most` requests in about ROUND_SECONDS; each client keeps its connection."""
-        ends = time.monotonic() + ROUND_SECONDS
-        clients = min(options.load_concurrency, most)
-        async with httpx.AsyncClient(
+    def _client(self, base: str, connections: int) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
             base_url=base,
             headers=self._headers,
             timeout=_ANSWER_SECONDS,
-            limits=httpx.Limits(max_connections=clients),
+            limits=httpx.Limits(max_connections=connections),
             verify=self._tls,
             trust_env=False,
-        ) as client:
+        )
 
-            async def ask(first: int) -> Sample:
+    async def _round(self, base: str, options: Options, most: int) -> Sample:
+        """At most `most` requests, none begun after ROUND_SECONDS; each client keeps its connection."""
+        ends = time.monotonic() + ROUND_SECONDS
+        clients = min(options.load_concurrency, most)
+        async with self._client(base, clients) as client:
+
+            async def some(first: int) -> Sample:
                 sample = Sample()
                 for number in range(first, most, clients):
                     if time.monotonic() > ends:
@@ -116,18 +133,18 @@ class HttpChecks:
                     sample += await self._ask(client, path, options.slow_seconds)
                 return sample
 
-            samples = await asyncio.gather(*(ask(number) for number in range(clients)))
+            samples = await asyncio.gather(*(some(number) for number in range(clients)))
         return sum(samples, start=Sample())
 
     async def _ask(self, client: httpx.AsyncClient, path: str, slow_seconds: float) -> Sample:
         """Whatever is not 2xx is a failure: these reads are always answered by a colour that works."""
         began = time.monotonic()
         try:
-            answer = await client.get(path)
-        except httpx.HTTPError as error:
-            return Sample(1, 1, 0, f"{path}: {type(error).__name__} {error}"[:200])
-        self._own += Answers.of(str(answer.status_code))
+            status, _ = await ask(client, "GET", path, seconds=_ANSWER_SECONDS)
+        except Unanswered as error:
+            return Sample(1, 1, 0, f"{path}: {error}"[:200])
+        self._own += Answers.of(str(status))
         slow = int(time.monotonic() - began > slow_seconds)
-        if not answer.is_success:
-            return Sample(1, 1, slow, f"{path}: {answer.status_code}")
+        if not httpx.codes.is_success(status):
+            return Sample(1, 1, slow, f"{path}: {status}")
         return Sample(1, 0, slow)

@@ -13,11 +13,13 @@ from typing import Protocol
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from lakegate.rollout.answers import Unanswered, ask
 from lakegate.rollout.findings import Report
 from lakegate.rollout.world import Pod, Wanted
 
 ANSWER_SECONDS = 3.0
 _AT_ONCE = 16
+_BYTES = 64 << 10
 
 log = logging.getLogger("lakegate.rollout")
 
@@ -59,14 +61,23 @@ async def _tell(client: httpx.AsyncClient, pod: Pod, wanted: Wanted, key: bytes 
     if key:
         headers["lakegate-signature"] = hmac.new(key, body, hashlib.sha256).hexdigest()
     try:
-        answer = await client.put(f"{pod.management}/consumers", content=body, headers=headers)
-        if answer.status_code == 401:
+        status, text = await ask(
+            client,
+            "PUT",
+            f"{pod.management}/consumers",
+            seconds=ANSWER_SECONDS,
+            most_bytes=_BYTES,
+            content=body,
+            headers=headers,
+        )
+        if status == 401:
             # it follows its file, within a minute or so
             log.warning("not_believed", extra={"pod": pod.name, "signed": bool(key)})
-        if answer.status_code in (404, 405):
+        if status in (404, 405):
             return Report(wanted.generation, running=False, settled=True, has_consumers=False)
-        answer.raise_for_status()
-        told = _Answer.model_validate_json(answer.content)
-    except (httpx.HTTPError, ValidationError):
+        if not httpx.codes.is_success(status):
+            return None
+        told = _Answer.model_validate_json(text)
+    except (Unanswered, ValidationError):
         return None
     return Report(told.generation, told.running, told.settled)

@@ -220,9 +220,7 @@ class Driver:
         else:
             traffic = self._checks.traffic(rollout, world)
             sample, clients = traffic.own, traffic.clients
-            findings.own += sample
-            findings.clients += clients
-            findings.checked_at = now
+            findings.saw_traffic(traffic, now)
             metrics.REQUESTS.labels("clients", "failed").inc(clients.failed)
             metrics.REQUESTS.labels("clients", "answered").inc(clients.requests - clients.failed)
         metrics.REQUESTS.labels(kind, "failed").inc(sample.failures)

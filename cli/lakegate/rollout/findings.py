@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -38,10 +39,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Traffic:
-    """A look at the new colour while it has traffic: our own reads and its clients' requests are judged apart."""
+    """A look at the new colour while it has traffic: our own reads and its clients' requests are judged apart.
+
+    `unread`: its gateways whose counters could not be read, so that nothing is known of their clients.
+    """
 
     own: Sample
     clients: Answers
+    unread: tuple[str, ...] = ()
+
+
+def uncounted(gateways: Iterable[str]) -> str:
+    """What is said of gateways that don't tell what clients got; empty without any."""
+    names = ", ".join(gateways)
+    return f"the counters of {names[:200]} can't be read, so nobody knows what its clients get" if names else ""
 
 
 # A share that rose by chance is no surge: so many standard errors are one time in 30,000. What the old colour was not
@@ -75,6 +86,9 @@ def _surged(new: int, of_new: int, old: int, of_old: int) -> bool:
     return new / of_new - old / of_old > _ERRORS * error
 
 
+_MOST_UNREAD = 3
+
+
 @dataclass(frozen=True)
 class Report:
     """What a pod said of its consumers. One without any, or one that can't be asked for them, is `settled` anyhow."""
@@ -95,6 +109,7 @@ class Findings:
     """`short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
 
     `asked` counts vain attempts, by pod and generation. `usual_known`: it was asked what is usual, answered or not.
+    `unread` holds gateways whose counters can't be read: since when, and at how many looks one after the other.
     """
 
     smoke_attempts: int = 0
@@ -106,6 +121,7 @@ class Findings:
     clients: Answers = field(default_factory=Answers)
     usual: Answers | None = None
     usual_known: bool = False
+    unread: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     checked_at: datetime | None = None
     short_since: datetime | None = None
     stuck_since: datetime | None = None
@@ -122,6 +138,21 @@ class Findings:
         share = world.route.share if world.route is not None else None
         if self.share_since is None or share != self.share:
             self.share, self.share_since = share, now
+
+    def saw_traffic(self, traffic: Traffic, now: datetime) -> None:
+        self.own += traffic.own
+        self.clients += traffic.clients
+        known = {name: self.unread.get(name, (now, 0)) for name in traffic.unread}
+        self.unread = {name: (since, looks + 1) for name, (since, looks) in known.items()}
+        self.checked_at = now
+
+    def uncounted(self, now: datetime, grace_seconds: float) -> str:
+        """Why it is not known what clients get, for longer than the grace; one look in vain is no fault."""
+        return uncounted(
+            name
+            for name, (since, looks) in self.unread.items()
+            if looks >= _MOST_UNREAD and (now - since).total_seconds() >= grace_seconds
+        )
 
     def share_seconds(self, now: datetime) -> float:
         """How long the preview has had its share of the route, as far as this driver knows."""

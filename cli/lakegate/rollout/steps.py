@@ -25,7 +25,7 @@ from lakegate.rollout.actions import (
     Want,
     Weigh,
 )
-from lakegate.rollout.findings import Findings, clients_fault
+from lakegate.rollout.findings import Findings, clients_fault, uncounted
 from lakegate.rollout.states import Phase, Request, Rollout
 from lakegate.rollout.world import Route, World
 
@@ -182,7 +182,7 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     route = world.route
     if route is None or not route.rules:
         return _turn_back(rollout, world, now, f"HTTPRoute {options.route} has no rule for the active Service")
-    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings)
+    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
     if trouble:
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
     share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
@@ -204,11 +204,18 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     return _look_at_traffic(findings, now, f"{share}% for {options.canary_seconds:g} s")
 
 
-def _bad_traffic(rollout: Rollout, findings: Findings) -> str:
-    """Our own reads, and then, apart, what clients got: many good answers of the one hide no bad ones of the other."""
+def _bad_traffic(rollout: Rollout, findings: Findings, now: datetime) -> str:
+    """Our own reads, and then, apart, what clients got: many good answers of the one hide no bad ones of the other.
+
+    Gateways that don't tell what clients got are no better.
+    """
     options, own = rollout.options, findings.own
     judged = own.requests >= options.watch_requests or own.failures >= options.least_failures
-    return (own.fault(options) if judged else "") or clients_fault(findings.clients, rollout.usual, options)
+    return (
+        (own.fault(options) if judged else "")
+        or clients_fault(findings.clients, rollout.usual, options)
+        or findings.uncounted(now, options.grace_seconds)
+    )
 
 
 def _told(findings: Findings) -> str:
@@ -216,7 +223,8 @@ def _told(findings: Findings) -> str:
     text = f"{own.requests} reads, {own.failures} failed; "
     text += f"{clients.requests} requests of clients, {clients.failed} of them 5xx"
     refused = clients.refused + clients.missing + clients.rejected
-    return f"{text}, {refused} 4xx" if refused else text
+    text += f", {refused} 4xx" if refused else ""
+    return f"{text}, but {uncounted(findings.unread)}" if findings.unread else text
 
 
 def _look_at_traffic(findings: Findings, now: datetime, why: str) -> Step:
@@ -281,7 +289,7 @@ def _confirming(rollout: Rollout, world: World, findings: Findings, now: datetim
 
 def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     options = rollout.options
-    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings)
+    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
     if trouble:
         return _turn_back(rollout, world, now, trouble)
     whole = not world.missing(rollout.to_colour, rollout.floors)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from kube.simulation import NAMES, Simulation
 
 from lakegate.rollout.checks import HttpChecks
@@ -34,6 +35,8 @@ class Gateway:
     def __init__(self) -> None:
         self.status = 200
         self.asked = 0
+        self.endless: bytes | None = None
+        self.location = ""
         self.served, self.failed, self.probed = 1000, 10, 0
         self.app = FastAPI()
 
@@ -47,6 +50,10 @@ class Gateway:
         @self.app.get("/v1/tables")
         async def tables(request: Request) -> Response:
             self.asked += 1
+            if self.endless is not None:
+                return StreamingResponse(endless(self.endless))
+            if self.location:
+                return Response(status_code=302, headers={"location": self.location})
             return Response(status_code=self.status if request.headers.get("authorization") == "Bearer key" else 401)
 
         @self.app.get("/metrics")
@@ -58,6 +65,14 @@ class Gateway:
                 f'lakegate_http_requests_total{{method="GET",route="/readyz",status="200"}} {self.probed}',
             ]
             return Response("\n".join(lines) + "\n", media_type="text/plain")
+
+
+async def endless(piece: bytes) -> AsyncIterator[bytes]:
+    """A body that goes on for as long as anybody reads it; without a piece nothing comes after its headers."""
+    while piece:
+        yield piece
+        await asyncio.sleep(0)
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -104,6 +119,26 @@ async def test_synthetic_load_is_bounded_and_counts_failures(cluster: Kubernetes
     bad = await asyncio.to_thread(checks.load, ROLLOUT, world)
     assert (bad.requests, bad.failures, bad.example) == (40, 40, "/v1/tables: 503")
     assert bad.fault(OPTIONS) == "40 of 40 requests failed, as in: /v1/tables: 503"
+
+
+@pytest.mark.parametrize("piece", [b" ", b"x" * 65536, b""], ids=["drips", "floods", "stalls"])
+async def test_an_answer_without_an_end_is_a_failure(
+    cluster: KubernetesCluster, gateway: Gateway, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakegate.rollout.checks._ANSWER_SECONDS", 0.2)
+    checks, world = HttpChecks(cluster, key="key"), looked(cluster)
+    gateway.endless = piece
+    assert await asyncio.to_thread(checks.smoke, ROLLOUT, world) == "/v1/tables: no whole answer in 0.2 s"
+    traffic = await asyncio.to_thread(checks.traffic, ROLLOUT, world)
+    assert (traffic.own.requests, traffic.own.failures) == (10, 10)
+    assert "no whole answer" in traffic.own.example
+
+
+async def test_a_redirect_to_what_is_no_host_is_a_failure(cluster: KubernetesCluster, gateway: Gateway) -> None:
+    gateway.location = "http://xn--zzzzzzz9.com/"
+    checks, world = HttpChecks(cluster, key="key"), looked(cluster)
+    assert (await asyncio.to_thread(checks.smoke, ROLLOUT, world)).startswith("/v1/tables: ")
+    assert (await asyncio.to_thread(checks.load, ROLLOUT, world)).failures == 40
 
 
 async def test_slow_answers_are_a_fault_of_their_own(cluster: KubernetesCluster) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import re
 
 import pytest
+from fastapi import Response
 from kube.gateways import KEY, Gateway, Visited, two_colours
 from kube.simulation import Simulation
 
 from lakegate.rollout import requests
 from lakegate.rollout.checks import HttpChecks
+from lakegate.rollout.counters import counted
 from lakegate.rollout.driver import Driver
 from lakegate.rollout.findings import Sample, clients_fault
 from lakegate.rollout.states import READS, SEARCH, Answers, Options, Phase, Rollout
@@ -68,6 +70,47 @@ async def test_a_colour_whose_routes_fail_after_the_switch_is_rolled_back_by_our
         over = await asyncio.to_thread(roll_out, cluster, clock)
     assert over.phase is Phase.ROLLED_BACK
     assert over.reason.endswith("requests failed, as in: /v1/runs?limit=1: 401")
+
+
+_COUNTER = '# TYPE lakegate_http_requests_total counter\nlakegate_http_requests_total{route="/v1",status="200"} '
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("<html>oops</html>", 200), (f"{_COUNTER}NaN\n", 200), ("no", 503)], ids=["html", "nan", "503"]
+)
+@pytest.mark.parametrize("always", [True, False], ids=["always", "after-the-switch"])
+async def test_a_colour_that_does_not_tell_what_clients_get_is_turned_back(
+    text: str, status: int, always: bool
+) -> None:
+    green = Gateway()
+
+    class Garbled(Visited):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            assert self.cluster is not None
+            if self.cluster.selected == "green":
+                green.says = Response(text, status_code=status)
+
+    if always:
+        green.says = Response(text, status_code=status)
+    async with two_colours(Gateway(), green) as cluster:
+        clock = Garbled(cluster, gateways={"blue": Gateway(), "green": green})
+        over = await asyncio.to_thread(roll_out, cluster, clock)
+    assert (over.phase, over.switched_at is None) == (Phase.ROLLED_BACK, always)
+    assert "the counters of lakegate-green-gateway-0 can't be read" in over.reason
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "+Inf", "-1", "1e99", "0x10", "1_0", "", "\x00", '1"', "9" * 400], ids=lambda value: value[:8]
+)
+def test_a_count_that_is_none_is_not_known(value: str) -> None:
+    assert counted(f"{_COUNTER}{value or '{'}\n".encode()) is None
+
+
+def test_counts_are_read_as_the_exposition_writes_them() -> None:
+    assert counted(f"{_COUNTER}12\n".encode()) == Answers(ok=12)
+    assert counted(f"{_COUNTER}1.234567e+06 1700000000\n".encode()) == Answers(ok=1234567)
+    assert counted(_COUNTER.partition("\n")[0].encode()) == Answers()
 
 
 async def test_a_healthy_colour_is_promoted_whose_clients_send_as_many_4xx_as_ever() -> None:
