@@ -123,7 +123,7 @@ def undo(
     service: Service = "lakegate",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the release before, which is there at zero replicas: a rollout like any other. Abort one under way."""
+    """Go back to the release before, if it is still there at zero replicas: a rollout like any other. Abort one under way."""
     from lakegate.rollout import requests
     from lakegate.rollout.states import Options, Request
 
@@ -136,7 +136,7 @@ def undo(
             _follow(cluster, active.rollout.id, output, detach=detach, wanted="rolled-back")
             return
         _refuse_without_means(active, driver_image, here=here)
-        before = requests.previous(active)
+        before = requests.previous(cluster.look())
         options = Options(watch_seconds=watch_seconds, hand_over_consumers=not no_consumers, reads=_reads(paths))
         rollout = requests.begin(cluster, options, by=getpass.getuser(), to_colour=before)
         _drive(cluster, rollout, driver_image, here=here, detach=detach, output=output)

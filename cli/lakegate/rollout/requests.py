@@ -134,11 +134,21 @@ def current(active: Active) -> Rollout:
     return active.rollout
 
 
-def previous(active: Active) -> str:
-    """The colour that served before the present one. Raises NotPossible when there was none."""
+def previous(world: World) -> str:
+    """The colour of the release that served before the present one. Raises NotPossible when there was none, or when
+    another has been installed there since: a rollout that was turned back leaves its release behind.
+    """
+    active = world.active
     last = next((entry for entry in reversed(active.history) if entry.outcome is Phase.PROMOTED), None)
     if last is None or last.from_colour is None or last.to_colour != active.colour:
         raise NotPossible("There is nothing to undo: the history knows no release before this one.")
+    before, there = last.previous_version, _version(world, last.from_colour)
+    if before != there:
+        raise NotPossible(
+            f"{last.from_colour} holds {there or 'no release'}, which has never served: before this release it was "
+            f"{before or 'one of no known version'}. Install that one there and switch to it: "
+            f"`lakegate rollout start CHART --image-tag {before or 'TAG'}`."
+        )
     return last.from_colour
 
 

@@ -102,6 +102,29 @@ def test_there_and_back_is_written_in_the_history(cluster: Simulation, clock: Cl
     assert cluster.selected == "blue"
 
 
+def install(cluster: Simulation, colour: str, version: str) -> None:
+    """As helm does over a colour that does not serve."""
+    for component in ("gateway", "ingest"):
+        deployment = cluster.server.get("deployments", cluster.named(colour, component))
+        deployment["metadata"]["labels"]["app.kubernetes.io/version"] = version
+        cluster.server.put("deployments", deployment)
+
+
+def test_undo_refuses_a_release_that_was_turned_back(cluster: Simulation, clock: Clock) -> None:
+    run(cluster, clock, begin(cluster, clock))
+    assert requests.previous(cluster.cluster().look()) == "blue"
+    install(cluster, "blue", "2.0-bad")
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING, "second")
+    requests.ask(cluster.cluster(), Request.ABORT)
+    over = watching.run(3600)
+    assert over is not None
+    assert over.phase is Phase.ROLLED_BACK
+    with pytest.raises(NotPossible, match=r"blue holds 2.0-bad, which has never served: .* --image-tag 1.0"):
+        requests.previous(cluster.cluster().look())
+    install(cluster, "blue", "1.0")
+    assert requests.previous(cluster.cluster().look()) == "blue"
+
+
 def test_the_history_is_bounded(cluster: Simulation, clock: Clock) -> None:
     for _ in range(23):
         clock.sleep(5)
