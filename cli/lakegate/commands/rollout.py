@@ -123,7 +123,7 @@ def undo(
     service: Service = "lakegate",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the release before, if it is still there at zero replicas: a rollout like any other. Abort one under way."""
+    """Go back to the release before, if it is still there: a rollout like any other. Abort one that is under way."""
     from lakegate.rollout import requests
     from lakegate.rollout.states import Options, Request
 

@@ -92,3 +92,19 @@ class Disown:
 
 
 Step = Wait | Check | Tell | Remember | Select | Finish | Scale | Hold | Release | Want | Weigh | Disown
+
+
+def written(step: Step) -> str:
+    """What it writes, in words; empty for what writes nothing."""
+    match step:
+        case Scale(workload=workload):
+            return f"the replicas of {workload.name}"
+        case Hold(autoscaler=autoscaler) | Release(autoscaler=autoscaler):
+            return f"the minimum of autoscaler {autoscaler.name}"
+        case Weigh(route=route) | Disown(route=route):
+            return f"the weights of HTTPRoute {route.name}"
+        case Want():
+            return "whose consumers run"
+        case Remember() | Select() | Finish():
+            return "the active Service"
+    return ""

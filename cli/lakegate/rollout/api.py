@@ -68,8 +68,10 @@ def read_answer(method: str, path: str, status: int, text: bytes) -> Document:
     if 200 <= status < 300:
         return document
     message = f"{method} {path}: {status} {document.get('message', '')}"[:500]
-    # 422 is what a JSON patch answers whose `test` did not hold
-    if status == 409 or (status == 422 and method == "PATCH"):
+    # 422 is what a JSON patch answers whose `test` did not hold; validation and policies answer it, too, with causes
+    details = document.get("details")
+    caused = isinstance(details, dict) and bool(details.get("causes"))
+    if status == 409 or (status == 422 and method == "PATCH" and not caused):
         raise Conflict(message)
     if status == 404:
         raise NotFound(message)

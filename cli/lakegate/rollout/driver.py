@@ -27,21 +27,25 @@ from lakegate.rollout.actions import (
     Wait,
     Want,
     Weigh,
+    written,
 )
 from lakegate.rollout.checks import Checks
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.consumers import Consumers
-from lakegate.rollout.errors import ApiAway, ApiError, Conflict, LostLease, NotPossible
+from lakegate.rollout.errors import ApiAway, ApiError, Conflict, Forbidden, LostLease, NotFound, NotPossible, Refused
 from lakegate.rollout.findings import Findings
-from lakegate.rollout.lease import Lease
+from lakegate.rollout.lease import SAFE_SECONDS, Lease
 from lakegate.rollout.states import HistoryEntry, Phase, Rollout
 from lakegate.rollout.steps import decide
-from lakegate.rollout.world import World
+from lakegate.rollout.world import Active, World
 
 log = logging.getLogger("lakegate.rollout")
 
 TICK_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
+# Of one thing in one phase, conflicts with controllers that write their own part of it included.
+_MOST_WRITES = 20
+_MOST_FAILURES = 20
 
 
 class Clock(Protocol):
@@ -84,7 +88,7 @@ class Driver:
         self._stopping = stopping
         self._lease = Lease(cluster, identity, self._clock)
         self._adopted = False
-        self._findings = Findings()
+        self._findings = Findings(self._clock.now())
         self._phase: tuple[Phase, datetime] | None = None
         self._said = ""
 
@@ -105,6 +109,8 @@ class Driver:
                     failures += 1
                     metrics.API_FAILURES.inc()
                     log.warning("the API server is away", extra={"error": str(error)})
+                    if failures > _MOST_FAILURES:
+                        metrics.NEEDS_PERSON.set(1)
                     self._clock.sleep(min(TICK_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS))
                 else:
                     if over is not None:
@@ -136,7 +142,8 @@ class Driver:
         if self._adopted:
             raise LostLease(f"{rollout.driver} drives this rollout now")
         taken = rollout.model_copy(update={"driver": self._identity, "epoch": rollout.epoch + 1})
-        self._write(lambda: self._cluster.remember(world.active, taken))
+        self._insist("the active Service")
+        self._write(world.active, lambda: self._cluster.remember(world.active, taken))
         log.info("driving", extra={"rollout": rollout.id, "phase": rollout.phase, "epoch": taken.epoch})
 
     def _step(self, world: World, rollout: Rollout) -> Rollout | None:
@@ -144,11 +151,13 @@ class Driver:
         # by time as well: one canary step follows another in the same phase
         if self._phase != (rollout.phase, rollout.phase_at):
             self._phase = (rollout.phase, rollout.phase_at)
-            self._findings = Findings()
+            self._findings = Findings(now)
             self._observe(rollout)
         self._findings.see(world, rollout.to_colour, rollout.floors, now)
         step = decide(rollout, world, self._findings, now)
-        metrics.NEEDS_PERSON.set(isinstance(step, Wait) and step.needs_person)
+        what = written(step)
+        in_vain = bool(what) and self._insist(what)
+        metrics.NEEDS_PERSON.set(in_vain or (isinstance(step, Wait) and step.needs_person))
         metrics.STEPS.labels(type(step).__name__.lower()).inc()
         return self._do(step, world, rollout)
 
@@ -163,40 +172,67 @@ class Driver:
             case Tell():
                 self._tell(step)
             case Remember(rollout=changed):
-                self._write(lambda: cluster.remember(seen, changed))
+                self._write(seen, lambda: cluster.remember(seen, changed))
                 self._announce(rollout, changed)
             case Select(rollout=changed, colour=colour):
-                self._write(lambda: cluster.remember(seen, changed, select=colour))
+                self._write(seen, lambda: cluster.remember(seen, changed, select=colour))
                 log.info("switched", extra={"colour": colour})
                 self._announce(rollout, changed)
             case Finish(rollout=changed):
                 entry = HistoryEntry.of(changed)
-                self._write(lambda: cluster.remember(seen, changed, history=(*seen.history, entry)))
+                self._write(seen, lambda: cluster.remember(seen, changed, history=(*seen.history, entry)))
                 metrics.FINISHED.labels(changed.phase).inc()
                 self._observe(changed)
                 self._announce(rollout, changed)
                 return changed
             case Scale(workload=workload, replicas=replicas):
-                self._write(lambda: cluster.scale(workload, replicas))
+                self._write(seen, lambda: cluster.scale(workload, replicas))
                 log.info("scaled", extra={"workload": workload.name, "replicas": replicas})
             case Hold(autoscaler=autoscaler, minimum=minimum):
-                self._write(lambda: cluster.hold(autoscaler, minimum))
+                self._write(seen, lambda: cluster.hold(autoscaler, minimum))
             case Release(autoscaler=autoscaler):
-                self._write(lambda: cluster.release(autoscaler))
+                self._write(seen, lambda: cluster.release(autoscaler))
             case Want(wanted=wanted, colour=colour):
-                self._write(lambda: cluster.want(wanted, colour))
+                self._write(seen, lambda: cluster.want(wanted, colour))
                 log.info("consumers", extra={"colour": colour, "generation": wanted.generation + 1})
             case Weigh(route=route, share=share):
-                self._write(lambda: cluster.weigh(route, share))
+                self._write(seen, lambda: cluster.weigh(route, share))
                 log.info("weight", extra={"route": route.name, "share": share})
             case Disown(route=route):
-                self._write(lambda: cluster.disown(route))
+                self._write(seen, lambda: cluster.disown(route))
         return None
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _write(self, seen: Active, write: Callable[[], None]) -> None:
+        """Raises Conflict for whatever is refused: after another look it may be another step, and in time it is."""
         if not self._lease.is_safe:
-            raise Conflict("the Lease has to be renewed first")
-        write()
+            # the look took long, so it may be out of date in what the write itself does not test
+            if self._cluster.active().resource_version != seen.resource_version:
+                raise Conflict("the active Service has changed since it was looked at")
+            if not self._lease.renew():
+                raise Conflict("somebody else has taken the Lease")
+            if not self._lease.is_safe:
+                raise ApiAway(f"the Lease was not renewed within {SAFE_SECONDS:g} s")
+        try:
+            write()
+        except (Conflict, Refused, Forbidden, NotFound) as error:
+            self._findings.refused = str(error)
+            raise Conflict(str(error)) from error
+        self._findings.refused = ""
+
+    def _insist(self, what: str) -> bool:
+        """Count a write; True once it was written so often in one phase that somebody has to be told."""
+        findings = self._findings
+        times = findings.written[what] = findings.written.get(what, 0) + 1
+        if times <= _MOST_WRITES:
+            return False
+        why = findings.refused or "somebody puts it back each time"
+        if times == _MOST_WRITES + 1:
+            log.warning("needs a person", extra={"write": what, "why": why})
+            self._event(
+                "RolloutNeedsPerson", f"{self._rollout_id}: {what} was written {times} times: {why}", warning=True
+            )
+        self._clock.sleep(TICK_SECONDS)
+        return True
 
     def _check(self, kind: str, world: World, rollout: Rollout) -> None:
         findings = self._findings
@@ -256,8 +292,11 @@ class Driver:
         if after.reason:
             message += f" ({after.reason})"
         log.info("phase", extra={"rollout": after.id, "phase": after.phase, "reason": after.reason})
+        self._event("Rollout" + after.phase.title().replace("-", ""), message, warning=back)
+
+    def _event(self, reason: str, message: str, *, warning: bool) -> None:
         try:
-            self._cluster.tell("Rollout" + after.phase.title().replace("-", ""), message, warning=back)
+            self._cluster.tell(reason, message, warning=warning)
         except ApiError as error:
             metrics.API_FAILURES.inc()
             log.warning("no Event was written", extra={"error": str(error)})

@@ -48,6 +48,9 @@ class Traffic:
     clients: Answers
     unread: tuple[str, ...] = ()
 
+    def __add__(self, later: Traffic) -> Traffic:
+        return Traffic(self.own + later.own, self.clients + later.clients, later.unread)
+
 
 def uncounted(gateways: Iterable[str]) -> str:
     """What is said of gateways that don't tell what clients got; empty without any."""
@@ -87,6 +90,7 @@ def _surged(new: int, of_new: int, old: int, of_old: int) -> bool:
 
 
 _MOST_UNREAD = 3
+_RECENT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,16 @@ class Report:
 
 @dataclass
 class Findings:
-    """`short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
+    """`begun_at`: when this driver came into the phase, so that neither another's clock nor a time without any driver
+    counts. `short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
 
     `asked` counts vain attempts, by pod and generation. `usual_known`: it was asked what is usual, answered or not.
     `unread` holds gateways whose counters can't be read: since when, and at how many looks one after the other.
+    `recent` is judged beside the whole: hours of good answers must not hide a minute of bad ones. `refused` is why the
+    last write was, `written` counts them, by what was to be written.
     """
 
+    begun_at: datetime
     smoke_attempts: int = 0
     smoke_passed: bool = False
     smoke_fault: str = ""
@@ -123,6 +131,10 @@ class Findings:
     usual_known: bool = False
     unread: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     checked_at: datetime | None = None
+    recent: Traffic = field(default_factory=lambda: Traffic(Sample(), Answers()))
+    recent_since: datetime | None = None
+    refused: str = ""
+    written: dict[str, int] = field(default_factory=dict)
     short_since: datetime | None = None
     stuck_since: datetime | None = None
     share: int | None = None
@@ -139,9 +151,22 @@ class Findings:
         if self.share_since is None or share != self.share:
             self.share, self.share_since = share, now
 
+    def seconds(self, now: datetime) -> float:
+        """For how long this driver has been in the phase."""
+        return (now - self.begun_at).total_seconds()
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether traffic is to be looked at again, which is once a second."""
+        return self.checked_at is None or (now - self.checked_at).total_seconds() >= 1
+
     def saw_traffic(self, traffic: Traffic, now: datetime) -> None:
         self.own += traffic.own
         self.clients += traffic.clients
+        since = self.recent_since or now
+        if (now - since).total_seconds() < _RECENT_SECONDS:
+            self.recent, self.recent_since = self.recent + traffic, since
+        else:
+            self.recent, self.recent_since = traffic, now
         known = {name: self.unread.get(name, (now, 0)) for name in traffic.unread}
         self.unread = {name: (since, looks + 1) for name, (since, looks) in known.items()}
         self.checked_at = now

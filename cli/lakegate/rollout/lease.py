@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from lakegate.rollout.cluster import Cluster, Holder
-from lakegate.rollout.errors import ApiError, Conflict
+from lakegate.rollout.errors import ApiError, Conflict, NotFound
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 3.0
@@ -37,6 +37,8 @@ class Lease:
         now = self._clock.monotonic()
         if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
             return True
+        if self.renew():
+            return True
         holder = self._cluster.holder()
         if self._seen != holder:
             self._seen, self._seen_at = holder, now
@@ -50,6 +52,19 @@ class Lease:
             self._renewed_at = None
             return False
         # from before the call: the server's clock began to run somewhere in it
+        self._seen_at = self._renewed_at = now
+        return True
+
+    def renew(self) -> bool:
+        """Without a look whose it is: it succeeds only if nobody has touched it since. Raises ApiError."""
+        if self._seen is None or self._renewed_at is None:
+            return False
+        now = self._clock.monotonic()
+        try:
+            self._seen = self._cluster.take_lease(self._seen, self._identity, LEASE_SECONDS)
+        except (Conflict, NotFound):
+            self._renewed_at = None
+            return False
         self._seen_at = self._renewed_at = now
         return True
 

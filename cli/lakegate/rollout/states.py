@@ -180,9 +180,6 @@ class Rollout(_Frozen):
         """With a line for whoever looks later; the last 10 stay."""
         return self.model_copy(update={"notes": (*self.notes, note[:_REASON_CHARACTERS])[-10:]})
 
-    def seconds_in_phase(self, now: datetime) -> float:
-        return (now - self.phase_at).total_seconds()
-
 
 class HistoryEntry(_Frozen):
     """A rollout that is over."""

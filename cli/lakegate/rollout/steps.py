@@ -24,6 +24,7 @@ from lakegate.rollout.actions import (
     Wait,
     Want,
     Weigh,
+    written,
 )
 from lakegate.rollout.findings import Findings, clients_fault, uncounted
 from lakegate.rollout.states import Phase, Request, Rollout
@@ -61,6 +62,9 @@ def _drifted(rollout: Rollout, world: World, now: datetime) -> Step | None:
         phase = Phase.RETIRING if old is None else Phase.REVERTING
         return Remember(rollout.into(phase, now, reason=reason))
     if rollout.phase in (Phase.CONFIRMING, Phase.WATCHING) and selected != new:
+        if old is None:
+            # nothing served before: there is no rollback that this could be
+            return Select(rollout.noted(reason), new) if not world.missing(new, {}) else None
         phase = Phase.RESTORING if selected == old else Phase.REVERTING
         return Remember(rollout.into(phase, now, reason=reason))
     if rollout.phase is Phase.REVERTING and selected == old:
@@ -89,6 +93,8 @@ def _pending(rollout: Rollout, world: World, findings: Findings, now: datetime) 
         wanted = world.wanted
         if wanted is not None and wanted.generation == 0:
             # while nobody has decided, the new colour's consumers would run as soon as its pods do
+            if findings.seconds(now) > rollout.options.prepare_seconds:
+                return _turn_back(rollout, world, now, f"whose consumers run can't be written: {findings.refused}")
             return Want(wanted, rollout.from_colour)
     floors = {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.to_colour)}
     floors |= {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.from_colour)}
@@ -99,24 +105,34 @@ def _preparing(rollout: Rollout, world: World, findings: Findings, now: datetime
     if rollout.from_colour is not None and not findings.usual_known:
         # counting begins here, so that there is as much as can be to compare with
         return Check("usual")
-    # Both colours: without traffic their autoscalers would shrink the one before the switch, the other after it.
     for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
         floor = rollout.floors.get(scaler.role, 1)
         if scaler.maximum < floor:
             reason = f"autoscaler {scaler.name} allows {scaler.maximum} pods, {floor} are needed"
             return _turn_back(rollout, world, now, reason)
+    change = _grown(rollout, world)
+    why = world.missing(rollout.to_colour, rollout.floors)
+    if change is None and not why:
+        return Remember(rollout.into(Phase.TESTING, now))
+    trouble = _trouble(rollout, world, findings, now)
+    if trouble or findings.seconds(now) > rollout.options.prepare_seconds:
+        if change is not None:
+            why = findings.refused or f"{why or 'not held'}, and somebody puts back {written(change)}"
+        return _turn_back(rollout, world, now, trouble or f"not ready in time: {why}")
+    return change or Wait(why)
+
+
+def _grown(rollout: Rollout, world: World) -> Hold | Scale | None:
+    """What is left to do for the new colour to have the old one's size, and for both to keep it."""
+    # Both colours: without traffic their autoscalers would shrink the one before the switch, the other after it.
+    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
+        floor = rollout.floors.get(scaler.role, 1)
         if scaler.minimum < floor:
             return Hold(scaler, floor)
     for workload in world.workloads_of(rollout.to_colour):
         if workload.replicas < rollout.floors.get(workload.role, 1):
             return Scale(workload, rollout.floors.get(workload.role, 1))
-    why = world.missing(rollout.to_colour, rollout.floors)
-    if not why:
-        return Remember(rollout.into(Phase.TESTING, now))
-    trouble = _trouble(rollout, world, findings, now)
-    if trouble or rollout.seconds_in_phase(now) > rollout.options.prepare_seconds:
-        return _turn_back(rollout, world, now, trouble or f"not ready in time: {why}")
-    return Wait(why)
+    return None
 
 
 def _trouble(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
@@ -186,6 +202,14 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     if trouble:
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
     share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
+    enough = findings.own.requests >= options.watch_requests
+    held = route.share == share and findings.share_seconds(now) >= options.canary_seconds
+    most = 2 * (options.canary_seconds + _ROUTE_SECONDS) + options.load_seconds
+    if findings.seconds(now) >= most and not (held and enough):
+        reason = f"only {findings.own.requests} reads to judge by"
+        if not held:
+            reason = findings.refused or f"somebody puts back the weights of HTTPRoute {route.name}"
+        return _turn_back(rollout, world, now, f"canary: {reason}")
     if route.share is None:
         return Weigh(route, 0)
     if route.share == 0 and findings.share_seconds(now) < _ROUTE_SECONDS:
@@ -194,13 +218,10 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
         return Weigh(route, share)
     if rollout.requested is Request.PROMOTE:
         return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
-    enough = findings.own.requests >= options.watch_requests
-    if enough and findings.share_seconds(now) >= options.canary_seconds:
+    if enough and held:
         if rollout.canary_step + 1 < len(options.canary):
             return Remember(rollout.into(Phase.CANARY, now, canary_step=rollout.canary_step + 1))
         return Remember(_after_canary(rollout.noted(f"canary: {_told(findings)}"), now))
-    if rollout.seconds_in_phase(now) >= 2 * options.canary_seconds + options.load_seconds and not enough:
-        return _turn_back(rollout, world, now, f"canary: only {findings.own.requests} reads to judge by")
     return _look_at_traffic(findings, now, f"{share}% for {options.canary_seconds:g} s")
 
 
@@ -209,13 +230,13 @@ def _bad_traffic(rollout: Rollout, findings: Findings, now: datetime) -> str:
 
     Gateways that don't tell what clients got are no better.
     """
-    options, own = rollout.options, findings.own
-    judged = own.requests >= options.watch_requests or own.failures >= options.least_failures
-    return (
-        (own.fault(options) if judged else "")
-        or clients_fault(findings.clients, rollout.usual, options)
-        or findings.uncounted(now, options.grace_seconds)
-    )
+    options = rollout.options
+    for own, clients in ((findings.own, findings.clients), (findings.recent.own, findings.recent.clients)):
+        judged = own.requests >= options.watch_requests or own.failures >= options.least_failures
+        fault = (own.fault(options) if judged else "") or clients_fault(clients, rollout.usual, options)
+        if fault:
+            return fault
+    return findings.uncounted(now, options.grace_seconds)
 
 
 def _told(findings: Findings) -> str:
@@ -229,61 +250,78 @@ def _told(findings: Findings) -> str:
 
 def _look_at_traffic(findings: Findings, now: datetime, why: str) -> Step:
     """Once a second: the rest of the time there is nothing to do."""
-    if findings.checked_at is None or (now - findings.checked_at).total_seconds() >= 1:
+    if findings.is_due(now):
         return Check("traffic")
     return Wait(why)
 
 
+def _shared(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
+    """What is wrong with the new colour before the switch: pods, and while it has a canary's share, what it answers."""
+    has_share = world.route is not None and world.route.share
+    return _short(rollout, world, findings, now) or (_bad_traffic(rollout, findings, now) if has_share else "")
+
+
 def _waiting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    short = _short(rollout, world, findings, now)
-    if short:
-        return _turn_back(rollout, world, now, short)
+    trouble = _shared(rollout, world, findings, now)
+    if trouble:
+        return _turn_back(rollout, world, now, trouble)
     if rollout.requested is Request.PROMOTE:
         return Remember(rollout.into(Phase.HANDOVER, now, requested=None))
+    if world.route is not None and world.route.share:
+        return _look_at_traffic(findings, now, "`lakegate rollout promote`")
     return Wait("`lakegate rollout promote`")
 
 
 def _handover(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    short = _short(rollout, world, findings, now)
-    if short:
-        return _turn_back(rollout, world, now, short)
+    trouble = _shared(rollout, world, findings, now)
+    if trouble:
+        return _turn_back(rollout, world, now, trouble)
     if not rollout.options.hand_over_consumers:
         return Remember(rollout.into(Phase.SWITCHING, now))
+    if world.route is not None and world.route.share and findings.is_due(now):
+        return Check("traffic")
     wanted = world.wanted
     if wanted is None:
         return _turn_back(rollout, world, now, "the ConfigMap that tells consumers whose turn it is is not there")
+    late = findings.unconfirmed(world, wanted)
+    if wanted.colour == rollout.to_colour and wanted.generation and not late:
+        return Remember(rollout.into(Phase.SWITCHING, now))
+    most = rollout.options.handover_seconds
+    if findings.seconds(now) > 2 * most:
+        reason = findings.refused or ", ".join(pod.name for pod in late)[:200] or "somebody decides otherwise"
+        return _turn_back(rollout, world, now, f"consumers were not handed over in time: {reason}")
     if wanted.generation == 0 or wanted.colour not in (None, rollout.to_colour):
         return Want(wanted, None)
-    late = findings.unconfirmed(world, wanted)
-    too_late = rollout.seconds_in_phase(now) > rollout.options.handover_seconds
-    if late and too_late and all(findings.tries(pod, wanted) for pod in late):
+    if late and findings.seconds(now) > most and all(findings.tries(pod, wanted) for pod in late):
         names = ", ".join(pod.name for pod in late)[:200]
         return _turn_back(rollout, world, now, f"consumers were not handed over in time: {names}")
-    if late:
-        return Tell(wanted, tuple(late))
-    if wanted.colour is None:
-        return Want(wanted, rollout.to_colour)
-    return Remember(rollout.into(Phase.SWITCHING, now))
+    return Tell(wanted, tuple(late)) if late else Want(wanted, rollout.to_colour)
 
 
 def _switching(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     why = world.missing(rollout.to_colour, rollout.floors)
     if why:
         return _turn_back(rollout, world, now, f"just before the switch: {why}")
+    if findings.seconds(now) > rollout.options.confirm_seconds:
+        return _turn_back(rollout, world, now, f"the switch can't be written: {findings.refused}")
     if rollout.from_colour is not None and not findings.usual_known:
         return Check("usual")
     return Select(_with_usual(rollout, findings).into(Phase.CONFIRMING, now, switched_at=now), rollout.to_colour)
 
 
 def _confirming(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
+    ours = world.gateways_of(rollout.to_colour)
+    shared = world.route is not None and world.route.share
+    if world.serving and world.serving <= ours and not shared:
+        return Remember(rollout.into(Phase.WATCHING if rollout.from_colour else Phase.RETIRING, now))
+    if findings.seconds(now) > rollout.options.confirm_seconds:
+        foreign = ", ".join(sorted(world.serving - ours)) or "nothing"
+        reason = f"the EndpointSlices did not follow the selector; they hold: {foreign}"
+        if shared:
+            reason = findings.refused or "somebody puts back the weights of the HTTPRoute"
+        return _turn_back(rollout, world, now, reason)
     if world.route is not None and world.route.share:
         return Weigh(world.route, 0)
-    ours = world.gateways_of(rollout.to_colour)
-    if world.serving and world.serving <= ours:
-        return Remember(rollout.into(Phase.WATCHING if rollout.from_colour else Phase.RETIRING, now))
-    if rollout.seconds_in_phase(now) > rollout.options.confirm_seconds:
-        foreign = ", ".join(sorted(world.serving - ours)) or "nothing"
-        return _turn_back(rollout, world, now, f"the EndpointSlices did not follow the selector; they hold: {foreign}")
     return Wait("the EndpointSlices")
 
 
@@ -294,10 +332,10 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
         return _turn_back(rollout, world, now, trouble)
     whole = not world.missing(rollout.to_colour, rollout.floors)
     enough = findings.own.requests >= options.watch_requests
-    over = rollout.seconds_in_phase(now) >= options.watch_seconds
+    over = findings.seconds(now) >= options.watch_seconds
     if whole and ((over and enough) or rollout.requested is Request.PROMOTE):
         return Remember(rollout.noted(f"watched {_told(findings)}").into(Phase.RETIRING, now, requested=None))
-    if rollout.seconds_in_phase(now) >= 2 * options.watch_seconds + options.load_seconds and not enough:
+    if findings.seconds(now) >= 2 * options.watch_seconds + options.load_seconds and not enough:
         return _turn_back(rollout, world, now, f"only {findings.own.requests} reads to judge by")
     if options.hand_over_consumers and world.wanted is not None:
         # a pod that started in between may have read the ConfigMap as it was
@@ -310,7 +348,7 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
 
 def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     old = rollout.from_colour
-    if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
+    if findings.seconds(now) < rollout.options.drain_seconds:
         return Wait("connections of the old colour to end")
     leave = _out_of_the_route(rollout, world.route, findings, now)
     if leave is not None:
@@ -343,11 +381,14 @@ def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings,
 
 def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     old = rollout.from_colour
-    assert old is not None
+    if old is None:
+        # of an older driver: a first rollout has nothing to go back to
+        phase = Phase.RETIRING if world.active.colour == rollout.to_colour else Phase.RESTORING
+        return Remember(rollout.into(phase, now, requested=None))
     why = world.missing(old, rollout.floors)
     ours = world.missing(rollout.to_colour, rollout.floors)
     # Half of the old colour is better than a new one that is broken, but an empty one is not.
-    late = rollout.seconds_in_phase(now) >= rollout.options.grace_seconds
+    late = findings.seconds(now) >= rollout.options.grace_seconds
     if not why or (late and ours and not world.missing(old, {})):
         return Select(rollout.into(Phase.RESTORING, now), old)
     if rollout.requested is Request.PROMOTE and not ours:
@@ -382,7 +423,7 @@ def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime
 
 
 def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    if rollout.seconds_in_phase(now) < rollout.options.drain_seconds:
+    if findings.seconds(now) < rollout.options.drain_seconds:
         return Wait("connections of the new colour to end")
     leave = _out_of_the_route(rollout, world.route, findings, now)
     if leave is not None:
