@@ -79,7 +79,7 @@ class Simulation:
 
     def _install(self, colour: str, component: str, replicas: int) -> None:
         name = self.named(colour, component)
-        labels = self._labels(colour, component)
+        labels = self.labels(colour, component)
         self.server.put("deployments", {"metadata": {"name": name, "labels": labels}, "spec": {"replicas": replicas}})
         spec = {"scaleTargetRef": {"name": name}, "minReplicas": 1, "maxReplicas": 5}
         self.server.put("horizontalpodautoscalers", {"metadata": {"name": name, "labels": labels}, "spec": spec})
@@ -87,7 +87,7 @@ class Simulation:
     def named(self, colour: str, component: str) -> str:
         return f"{self.release.format(colour=colour)}-{component}"
 
-    def _labels(self, colour: str, component: str) -> dict[str, str]:
+    def labels(self, colour: str, component: str) -> dict[str, str]:
         version = {"blue": "1.0", "green": "1.1"}[colour]
         return {
             **_SUITE,

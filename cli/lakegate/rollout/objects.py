@@ -132,6 +132,7 @@ def pod(document: Document) -> Pod:
         # a container that does not run has no consumers
         management=_management(document) if runs else None,
         trouble=trouble,
+        over=status.get("phase") in ("Succeeded", "Failed"),
     )
 
 

@@ -39,6 +39,8 @@ _MOST_TRIES, _FEW_TRIES = 20, 5
 # A proxy may learn of a share before it knows the backend, or lose the backend before the share: requests fail then. So
 # the preview stands in the route without a share for so long, before its first and after its last.
 _ROUTE_SECONDS = 5.0
+# A large load is read by a Job that asks its own colour's catalog and gateway to the end: so long that colour stays.
+_LOADS_SECONDS = 1800.0
 
 
 def decide(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -353,6 +355,9 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
     leave = _out_of_the_route(rollout, world.route, findings, now)
     if leave is not None:
         return leave
+    loads = _large_loads(rollout, world, old, findings, now)
+    if loads is not None:
+        return loads
     for workload in world.workloads_of(old) if old else ():
         if workload.replicas > 0:
             why = world.missing(rollout.to_colour, rollout.floors)
@@ -364,6 +369,15 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
         if scaler.restore is not None:
             return Release(scaler)
     return Finish(rollout.into(Phase.PROMOTED, now))
+
+
+def _large_loads(rollout: Rollout, world: World, colour: str | None, findings: Findings, now: datetime) -> Step | None:
+    """While Jobs of a colour that is whole still read, it waits; one that is broken could not commit for them."""
+    late = findings.seconds(now) >= rollout.options.drain_seconds + _LOADS_SECONDS
+    if colour is None or late or any(not workload.ready for workload in world.workloads_of(colour)):
+        return None
+    pods = [pod.name for pod in world.workers_of(colour)]
+    return Wait(f"large loads of {colour} to end: {', '.join(pods)}"[:300]) if pods else None
 
 
 def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings, now: datetime) -> Step | None:
@@ -428,6 +442,9 @@ def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime)
     leave = _out_of_the_route(rollout, world.route, findings, now)
     if leave is not None:
         return leave
+    loads = _large_loads(rollout, world, rollout.to_colour, findings, now)
+    if loads is not None:
+        return loads
     for workload in world.workloads_of(rollout.to_colour):
         if workload.replicas > 0:
             return Scale(workload, 0)

@@ -8,6 +8,7 @@ from lakegate.rollout.states import HistoryEntry, Rollout
 
 COLOURS = ("blue", "green")
 GATEWAY = "gateway"
+WORKER = "worker"
 
 
 def other(colour: str) -> str:
@@ -63,6 +64,7 @@ class Pod:
     ending: bool
     management: str | None = None
     trouble: str = ""
+    over: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,10 @@ class World:
 
     def pods_of(self, colour: str | None) -> list[Pod]:
         return [pod for pod in self.pods if pod.colour == colour]
+
+    def workers_of(self, colour: str | None) -> list[Pod]:
+        """Pods of the Jobs that read large loads, and have not ended."""
+        return [pod for pod in self.pods_of(colour) if pod.component == WORKER and not pod.over]
 
     def gateways_of(self, colour: str) -> frozenset[str]:
         return frozenset(pod.name for pod in self.pods_of(colour) if pod.component == GATEWAY)

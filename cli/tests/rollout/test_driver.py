@@ -623,3 +623,36 @@ def test_each_phase_is_told_as_an_event(cluster: Simulation, clock: Clock) -> No
     reasons = [event["reason"] for event in cluster.server.all("events")]
     assert reasons[:3] == ["RolloutPreparing", "RolloutTesting", "RolloutHandover"]
     assert reasons[-1] == "RolloutPromoted"
+
+
+@pytest.mark.parametrize(("colour", "phase"), [("blue", Phase.RETIRING), ("green", Phase.CLEANING)])
+def test_a_colour_stays_while_its_jobs_read_large_loads(
+    cluster: Simulation, clock: Clock, colour: str, phase: Phase
+) -> None:
+    worker = {
+        "metadata": {"name": "load-1", "labels": cluster.labels(colour, "worker")},
+        "spec": {"containers": []},
+        "status": {"phase": "Running"},
+    }
+    cluster.server.put("pods", worker)
+    rollout = begin(cluster, clock)
+    if colour == "green":
+        run_to(cluster, clock, rollout, Phase.WATCHING)
+        requests.ask(cluster.cluster(), Request.ABORT)
+    first = run_to(cluster, clock, rollout, phase)
+    since = clock.monotonic()
+    while clock.monotonic() - since < 600:
+        first.turn()
+        clock.sleep(1)
+    assert cluster.replicas(colour) == 3
+    cluster.server.put("pods", {**cluster.server.get("pods", "load-1"), "status": {"phase": "Succeeded"}})
+    over = run(cluster, clock, rollout)
+    assert (over.phase.is_over, cluster.replicas(colour)) == (True, 0)
+
+
+def test_a_load_that_never_ends_keeps_a_colour_for_half_an_hour(cluster: Simulation, clock: Clock) -> None:
+    pod = {"metadata": {"name": "load-1", "labels": cluster.labels("blue", "worker")}, "spec": {"containers": []}}
+    cluster.server.put("pods", {**pod, "status": {"phase": "Running"}})
+    over = run(cluster, clock, begin(cluster, clock))
+    assert (over.phase, cluster.replicas("blue")) == (Phase.PROMOTED, 0)
+    assert 1800 < clock.monotonic() < 2000
