@@ -27,6 +27,17 @@ ODD = b"""n,u,d
 BAD_ROW = b"seven,,0\n"
 
 
+def attached(catalog: Any, token: str) -> duckdb.DuckDBPyConnection:
+    """DuckDB as an engine of the catalog."""
+    lake = duckdb.connect()
+    for extension in ("avro", "httpfs", "iceberg"):
+        import_extension(extension)
+        lake.execute(f"LOAD {extension}")
+    lake.execute(f"CREATE SECRET lakegate (TYPE ICEBERG, TOKEN '{token}')")
+    lake.execute(f"ATTACH 'lakehouse' AS lake (TYPE ICEBERG, ENDPOINT '{catalog.url}/iceberg', SECRET lakegate)")
+    return lake
+
+
 @pytest.fixture(params=["written by DuckDB", "written by Arrow"])
 async def odd(request: pytest.FixtureRequest, api: Any, catalog: Any, identity: Any) -> Any:
     """A table with a uuid and a double; where a row is bad, its files have statistics by Arrow."""
@@ -81,14 +92,7 @@ async def test_rows_that_an_engine_deleted_by_position_are_gone(odd: Any, catalo
     assert (await odd.load("odd.values", many)).status_code == 201
 
     def delete() -> None:
-        with duckdb.connect() as lake:
-            for extension in ("avro", "httpfs", "iceberg"):
-                import_extension(extension)
-                lake.execute(f"LOAD {extension}")
-            lake.execute(f"CREATE SECRET lakegate (TYPE ICEBERG, TOKEN '{token}')")
-            lake.execute(
-                f"ATTACH 'lakehouse' AS lake (TYPE ICEBERG, ENDPOINT '{catalog.url}/iceberg', SECRET lakegate)"
-            )
+        with attached(catalog, token) as lake:
             lake.execute("DELETE FROM lake.odd.values WHERE n = 3 OR n % 1000 = 100 OR n BETWEEN 150_000 AND 190_000")
             lake.execute("DELETE FROM lake.odd.values WHERE n = 5")
 
@@ -174,3 +178,21 @@ async def test_nested_columns_and_names_with_points_are_filtered(api: Any, catal
     await api.load("deep.points", b"a.b,n\n1,1\n2,2\n")
     answer = await api.client.get("/v1/tables/deep/points/rows", params={"filter": "a.b = 2"})
     assert [line["n"] for line in map(json.loads, answer.text.splitlines())] == [2]
+
+
+async def test_rows_of_files_without_any_of_the_columns_are_there(api: Any, catalog: Any, identity: Any) -> None:
+    await api.load("travel.later", b"a,t\n1,x\n2,y\n3,z\n")
+    await api.load("travel.later", b"a,n\n4,5\n")
+    assert sorted(row["n"] or 0 for row in await api.rows("travel.later", columns="n")) == [0, 0, 0, 5]
+    assert await api.rows("travel.later", columns="n", filter="n is null") == [{"n": None}] * 3
+    assert await api.rows("travel.later", columns="n", filter="n > 1") == [{"n": 5}]
+    assert len(await api.rows("travel.later", columns="n", limit=2)) == 2
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+
+    def delete() -> None:
+        with attached(catalog, token) as lake:
+            lake.execute("DELETE FROM lake.travel.later WHERE a = 2")
+
+    await asyncio.to_thread(delete)
+    assert sorted(row["n"] or 0 for row in await api.rows("travel.later", columns="n")) == [0, 0, 5]

@@ -7,6 +7,7 @@ Arrow's scanner reads ahead by a gigabyte; so files are pulled batch by batch he
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -166,7 +167,8 @@ class Scan:
             rows = self._batch_rows
             if self._wanted is None and deleted is None and most is not None:
                 rows = min(rows, most)
-            columns = [field.name for field in file_projection.fields]
+            # of a file that has none of the columns one is read all the same: it tells how many rows there are
+            columns = [field.name for field in file_projection.fields] or [_narrowest(file.schema_arrow)]
             for batch in _batches(file, source, groups, columns, rows, deleted):
                 part = _to_requested_schema(
                     self._read,
@@ -178,6 +180,18 @@ class Scan:
                 )
                 kept = part if self._wanted is None else part.filter(self._wanted)
                 yield kept.select(self.schema.names) if kept.num_rows else None
+
+
+def _narrowest(schema: pa.Schema) -> str:
+    """A column that is cheap to read."""
+
+    def width(field: pa.Field[Any]) -> int:
+        try:
+            return int(field.type.bit_width)
+        except ValueError:  # nested ones, and texts
+            return sys.maxsize
+
+    return min(schema, key=width).name
 
 
 def _batches(
