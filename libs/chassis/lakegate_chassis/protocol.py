@@ -225,7 +225,7 @@ class ServerProtocol(HttpToolsProtocol):
             self._reject(InvalidHttp("The Connection header can't name Content-Length or Transfer-Encoding."))
 
     def on_headers_complete(self) -> None:
-        self._in_head = self._begun = False
+        self._begun = False
         self._heads += 1
         self._head_bytes = 0
         if self._head_timer is not None:
@@ -239,6 +239,7 @@ class ServerProtocol(HttpToolsProtocol):
                     "UTF-8, as %C3%BC for \u00fc."
                 )
             )
+        self._in_head = False  # what is refused up to here is no body's fault
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -270,8 +271,9 @@ class ServerProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        goes_on = bool(self.pipeline)
         super().on_response_complete()
-        if self._deferred is not None and not self._busy and not self.transport.is_closing():
+        if self._deferred is not None and not goes_on and not self.transport.is_closing():
             problem, self._deferred = self._deferred, None
             self._flow.full = False
             self._flow.resume_reading()
@@ -300,6 +302,8 @@ class ServerProtocol(HttpToolsProtocol):
         self._lingered = 0
         busy = self._busy
         if busy and (self._in_head or self.pipeline):
+            if not self._in_head:
+                self.pipeline.popleft()  # the last one, whose body is at fault: nobody could read that to its end
             self._deferred = problem
             return
         log.warning("request_refused", slug=problem.slug, client=self.client[0] if self.client else None)

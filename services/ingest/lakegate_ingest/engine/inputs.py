@@ -88,7 +88,7 @@ def open_input(source: Source, work_dir: Path, limits: EngineLimits, cancelled: 
     """Raises EmptyBody, NotText, InvalidEncoding, WrongDelimiter, UnclosedQuote, TruncatedParquet; column errors."""
     if source.options.format is Format.PARQUET:
         await_all(source.arrival, cancelled)
-        return _open_parquet(source, limits)
+        return _open_parquet(source, limits, cancelled)
     head = _first_bytes(source, HEAD_BYTES, cancelled)
     if not head.strip():
         raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
@@ -273,16 +273,14 @@ def _check_nested(kind: pa.DataType, column: str) -> None:
         _check_nested(field.type, column)
 
 
-def _open_parquet(source: Source, limits: EngineLimits) -> Input:
+def _open_parquet(source: Source, limits: EngineLimits, cancelled: threading.Event) -> Input:
     if source.path.stat().st_size == 0:
         raise EmptyBody(f"'{source.name}' is empty. Send a file with at least one row.")
     try:
         with pq.ParquetFile(source.path) as file:
             stored = file.schema
-        old = [
-            stored.column(place).path for place in range(len(stored)) if stored.column(place).physical_type == "INT96"
-        ]
-        unit: Unit = int96_unit(source.path, source.name, old) if old else "us"
+        old = any(stored.column(place).physical_type == "INT96" for place in range(len(stored)))
+        unit: Unit = int96_unit(source.path, source.name, cancelled) if old else "us"
         with pq.ParquetFile(source.path, coerce_int96_timestamp_unit=unit) as file:
             schema = file.schema_arrow
     except pa.ArrowNotImplementedError as error:

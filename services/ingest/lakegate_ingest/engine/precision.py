@@ -3,7 +3,8 @@ year that Python has no date for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakegate_ingest.engine.errors import IncompatibleColumn
+from lakegate_ingest.engine.errors import IncompatibleColumn, LoadCancelled
+from lakegate_ingest.engine.pieces import PARQUET_ROWS, read_batches
 from lakegate_ingest.engine.plain import plain, plain_type
 
 TOO_PRECISE = "more precise than a microsecond"
 Unit = Literal["us", "ns"]
-_ROWS = 16 * 1024
 _ZERO, _LEAST, _MOST = pa.scalar(0), pa.scalar(-(2**63) // 1000 + 1), pa.scalar(2**63 // 1000 - 1)  # microseconds
 
 
@@ -99,22 +100,34 @@ def _as_text(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> pa.Dat
     return pa.string()
 
 
-def int96_unit(path: Path, name: str, leaves: Sequence[str]) -> Unit:
-    """In what unit to read the timestamps at the paths `leaves`, which have 96 bits (as Spark wrote them).
+def int96_unit(path: Path, name: str, cancelled: threading.Event) -> Unit:
+    """In what unit to read timestamps that have 96 bits (as Spark wrote them), by looking at all of them.
 
     Arrow makes nanoseconds of them, and another time of one before 1677 or after 2262; or microseconds, and cuts what
-    is finer. Raises IncompatibleColumn for a file that has both.
+    is finer. Raises IncompatibleColumn for a file that has both, and LoadCancelled.
     """
     far = finer = False
-    with pq.ParquetFile(path) as fine, pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as coarse:
-        readers = (file.iter_batches(_ROWS, columns=list(leaves), use_threads=False) for file in (fine, coarse))
-        for batch, same in zip(*readers, strict=True):
+    with path.open("rb") as one, path.open("rb") as other:
+        fine, coarse = pq.ParquetFile(one), pq.ParquetFile(other, coerce_int96_timestamp_unit="us")
+        names = [
+            field.name
+            for field, same in zip(fine.schema_arrow, coarse.schema_arrow, strict=True)
+            if field.type != same.type
+        ]
+        groups = range(fine.num_row_groups)
+        in_ns = read_batches(fine, one, groups, names, PARQUET_ROWS, int96="ns")
+        in_us = read_batches(coarse, other, groups, names, PARQUET_ROWS, int96="us")
+        for batch, same in zip(in_ns, in_us, strict=True):
+            if cancelled.is_set():
+                raise LoadCancelled("It was called off while it was read.")
             for column, its in zip(batch.columns, same.columns, strict=True):
                 for ns, us in zip(_timestamps(column), _timestamps(its), strict=True):
                     rest = pc.subtract(ns, pc.multiply(us, 1000))  # right where both have overflown, too
                     finer = finer or pc.any(pc.not_equal(rest, _ZERO)).as_py() is True
                     beyond = pc.or_(pc.less(us, _LEAST), pc.greater(us, _MOST))
                     far = far or pc.any(beyond).as_py() is True
+            if far and finer:
+                break
     if far and finer:
         raise IncompatibleColumn(
             f"'{name}' has timestamps of 96 bits of which some are {TOO_PRECISE} and others before 1677 or after 2262. "
@@ -139,9 +152,10 @@ def _timestamps(array: Any) -> Iterator[Any]:
 
 def first_too_precise(path: Path, int96: Unit) -> str | None:
     """The first column of the file that has such a value. Reads only the columns in nanoseconds."""
-    with pq.ParquetFile(path, coerce_int96_timestamp_unit=int96) as file:
+    with path.open("rb") as source, pq.ParquetFile(source, coerce_int96_timestamp_unit=int96) as file:
         names = [field.name for field in file.schema_arrow if _holds_nanoseconds(plain_type(field.type))]
-        for batch in file.iter_batches(columns=names, use_threads=False) if names else ():
+        groups = range(file.num_row_groups) if names else ()
+        for batch in read_batches(file, source, groups, names, PARQUET_ROWS, int96=int96):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 if pc.any(too_precise(plain(column))).as_py():
                     return name
