@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -11,10 +12,13 @@ import pyarrow as pa
 import pytest
 from duckdb_extensions import import_extension
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.expressions.parser import parse
+from pyiceberg.expressions.visitors import bind
 from pyiceberg.schema import Schema
-from pyiceberg.types import DoubleType, LongType, NestedField, UUIDType
+from pyiceberg.types import DecimalType, DoubleType, LongType, NestedField, TimestampType, UUIDType
 
 from lakegate_contracts.identity import Principal
+from lakegate_ingest.tables.comparing import prunable
 
 ODD = b"""n,u,d
 1,9c12d441-03fe-4693-9a96-a0705ddf69c1,1.5
@@ -196,3 +200,42 @@ async def test_rows_of_files_without_any_of_the_columns_are_there(api: Any, cata
 
     await asyncio.to_thread(delete)
     assert sorted(row["n"] or 0 for row in await api.rows("travel.later", columns="n")) == [0, 0, 5]
+
+
+async def test_rows_are_found_in_files_that_have_a_column_in_another_type(
+    api: Any, catalog: Any, identity: Any
+) -> None:
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    most = 2**31 - 1
+
+    def make() -> None:
+        lake = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token)
+        lake.create_namespace("odd")
+        kinds = {"i": pa.int32(), "d": pa.decimal128(4, 2), "f": pa.float32()}
+        table = lake.create_table("odd.widened", pa.schema(kinds))
+        old = {"i": [most, 5], "d": [Decimal("1.10"), Decimal("2.20")], "f": [0.5, 1.5]}
+        table.append(pa.table(old, pa.schema(kinds)))
+        with table.update_schema() as update:
+            update.update_column("i", LongType())
+            update.update_column("d", DecimalType(10, 2))
+            update.update_column("f", DoubleType())
+
+    await asyncio.to_thread(make)
+    for filter_, found in (
+        ("i not in (3000000000, 5)", [most]),
+        ("i < 3000000000", [5, most]),
+        ("d != 12345.67", [5, most]),
+        ("d in (12345.67, 1.1)", [most]),
+        ("f = 0.5", [most]),
+    ):
+        assert sorted(row["i"] for row in await api.rows("odd.widened", columns="i", filter=filter_)) == found, filter_
+
+
+def test_a_file_of_nanoseconds_is_not_asked_for_a_year_that_they_have_not() -> None:
+    schema = Schema(NestedField(1, "at", TimestampType()), NestedField(2, "n", LongType()))
+    bound = bind(schema, parse("at < '9999-12-31T00:00:00' and n > 3"), case_sensitive=True)
+    stored = pa.schema([("at", pa.timestamp("ns")), ("n", pa.int64())])
+    assert prunable(bound, stored, schema) == bind(schema, parse("n > 3"), case_sensitive=True)
+    stored = pa.schema([("at", pa.timestamp("us")), ("n", pa.int32())])
+    assert prunable(bound, stored, schema) == bind(schema, parse("at < '9999-12-31T00:00:00'"), case_sensitive=True)

@@ -19,7 +19,7 @@ from pyiceberg.table.update import (
 )
 
 from lakegate_catalog.datasets.state import DatasetState, changed, read, write
-from lakegate_catalog.iceberg.dialect import CommitFailed, CommitStateUnknown, IcebergError, refusing
+from lakegate_catalog.iceberg.dialect import BadRequest, CommitFailed, CommitStateUnknown, IcebergError, refusing
 from lakegate_catalog.iceberg.metadata import Document, next_version
 from lakegate_catalog.iceberg.properties import check_properties
 from lakegate_catalog.iceberg.requests import CommitTable
@@ -77,7 +77,10 @@ class Commits:
                 return Loaded(current, base_document)
             updated = await in_thread(_apply, base, request, base_document.location)
             if updated.location != base.location:
-                self._warehouse.check_chosen(tenant, table, updated.location)
+                raise BadRequest(
+                    f"Table {table} stays at {base.location}: nobody would give out keys for the files that it has in "
+                    "its former place. Create another table, and copy the rows."
+                )
             await self._warehouse.check_there(self._warehouse.check_files(tenant, updated, base))
             document = await self._warehouse.write(updated, next_version(base_document.location))
             try:
@@ -100,8 +103,7 @@ class Commits:
             document.location,
             change.changed_at,
             actor,
-            # a table that was moved shares its old place with its old files
-            purgeable=bool(before.table and before.table.purgeable and before.location == metadata.location),
+            purgeable=bool(before.table and before.table.purgeable),
         )
         event = changed(state, change.sequence, change.kind, change.changed_at)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,7 @@ class Warehouse:
 
     def _folder(self, tenant: str, table: TableName) -> str:
         """Of the tables of the namespace, with a slash at its end."""
-        return self._home(tenant) + "".join(f"{_UNSAFE.sub('_', level)}/" for level in table.levels)
+        return self._home(tenant) + "".join(f"{_level_folder(level)}/" for level in table.levels)
 
     def check_location(self, tenant: str, location: str) -> str:
         """The location without a trailing slash. Raises BadRequest when it is not below the tenant's folder."""
@@ -234,3 +235,10 @@ def next_version(location: str) -> int:
     """The number after that in a metadata file's name; 0 when it has none."""
     found = _VERSION.search(location)
     return int(found[1]) + 1 if found else 0
+
+
+def _level_folder(level: str) -> str:
+    """A folder that no other level has: whoever may write in one namespace may choose places in its folder. No level
+    that is written as it is has a tilde."""
+    plain = _UNSAFE.sub("_", level)
+    return level if plain == level else f"{plain}~{hashlib.sha256(level.encode()).hexdigest()[:16]}"

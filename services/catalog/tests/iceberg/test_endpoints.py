@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -393,6 +394,35 @@ async def test_a_place_in_another_namespace_is_refused_however_it_is_asked_for(
     register = {"name": "again", "metadata-location": created["metadata-location"]}
     answer = await client.post(f"{iceberg}/namespaces/other/register", json=register)
     assert error(answer) == (400, "BadRequestException")
+
+
+async def test_namespaces_that_are_alike_have_folders_of_their_own(
+    client: httpx.AsyncClient, iceberg: str, warehouse: Path, tenant: str
+) -> None:
+    folders, places = set(), []
+    for namespace in ("sales_eu", "sales!eu", "sales?eu", "sales eu"):
+        await client.post(f"{iceberg}/namespaces", json={"namespace": [namespace]})
+        tables = f"{iceberg}/namespaces/{quote(namespace, safe='')}/tables"
+        made = await client.post(tables, json={"name": "t", "schema": SCHEMA})
+        assert made.status_code == 200, made.text
+        places.append(made.json()["metadata"]["location"])
+        folders.add(places[-1].rpartition("/")[0])
+        for place in places[:-1]:
+            taken = await client.post(tables, json={"name": "u", "schema": SCHEMA, "location": place})
+            assert error(taken) == (400, "BadRequestException"), place
+    assert len(folders) == 4
+    assert f"file://{warehouse}/{tenant}/sales_eu" in folders
+
+
+async def test_a_table_stays_where_it_is(client: httpx.AsyncClient, travel: str, create: Create) -> None:
+    """Its files can't be moved with it, and nothing outside of its location is read."""
+    location = (await create())["metadata"]["location"]
+    moved = {"requirements": [], "updates": [{"action": "set-location", "location": f"{location[:-36]}{uuid4()}"}]}
+    answer = await client.post(f"{travel}/tables/flights", json=moved)
+    assert error(answer) == (400, "BadRequestException")
+    assert "stays at" in answer.json()["error"]["message"]
+    same = {"requirements": [], "updates": [{"action": "set-location", "location": location}]}
+    assert (await client.post(f"{travel}/tables/flights", json=same)).status_code == 200
 
 
 async def test_a_snapshot_or_statistics_out_of_the_tables_folder_is_refused(

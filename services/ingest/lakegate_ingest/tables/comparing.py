@@ -33,6 +33,7 @@ from pyiceberg.types import (
     IntegerType,
     LongType,
     NestedField,
+    StringType,
     StructType,
     TimestampType,
     TimestamptzType,
@@ -107,19 +108,36 @@ def _impossible(column: str, kind: IcebergType, value: Any, what: str) -> BadRow
     )
 
 
-def prunable(bound: BooleanExpression) -> BooleanExpression:
-    """What `bound`, which has no Not, asks of columns whose statistics Arrow understands.
+def prunable(bound: BooleanExpression, stored: pa.Schema, file_schema: Schema) -> BooleanExpression:
+    """What `bound`, which has no Not, asks of columns whose statistics in a file (`stored`) Arrow understands.
 
-    Row groups that this rules out have no row that `bound` wants. Arrow compares no uuids, and takes every float to be
+    Row groups that this rules out have no row that `bound` wants. Left out are columns that the file has in another
+    type (a literal may not fit that), uuids, which Arrow does not compare, and floats: Arrow takes every one to be
     between the least and the greatest, which NaN is not.
     """
-    if isinstance(bound, And | Or):
-        return type(bound)(prunable(bound.left), prunable(bound.right))
-    if isinstance(bound, BoundPredicate):
-        kind = bound.term.ref().field.field_type
-        if not kind.is_primitive or isinstance(kind, UUIDType | FloatType | DoubleType):
-            return AlwaysTrue()
-    return bound
+    names = {field.field_id: field.name for field in file_schema.fields}
+
+    def asked(part: BooleanExpression) -> BooleanExpression:
+        if isinstance(part, And | Or):
+            return type(part)(asked(part.left), asked(part.right))
+        if not isinstance(part, BoundPredicate):
+            return part
+        field = part.term.ref().field
+        if field.field_id not in file_schema.field_ids:
+            return part  # a constant
+        name = names.get(field.field_id)
+        return part if name is not None and _has_bounds(field.field_type, stored.field(name).type) else AlwaysTrue()
+
+    return asked(bound)
+
+
+def _has_bounds(kind: IcebergType, stored: pa.DataType) -> bool:
+    if isinstance(kind, StringType):
+        return pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    if not kind.is_primitive or isinstance(kind, UUIDType | FloatType | DoubleType):
+        return False
+    expected: Any = schema_to_pyarrow(kind)
+    return bool(stored == expected)
 
 
 def columns_of(bound: BooleanExpression, schema: Schema) -> set[int]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import accumulate
 from typing import IO, Any, cast
 
 import pyarrow as pa
@@ -91,7 +92,6 @@ class Scan:
         columns = columns_of(self._bound, self._table_schema) | self.projection.field_ids
         self._read = Schema(*(field for field in self._table_schema.fields if field.field_id in columns))
         self._wanted = None if self._bound == AlwaysTrue() else to_arrow(self._bound, self._table_schema)
-        self._prunes = prunable(self._bound)
 
     def batches(self) -> Iterator[pa.RecordBatch | None]:
         """Batches of at most `batch_rows` rows in the projection's schema, up to the limit.
@@ -161,7 +161,8 @@ class Scan:
             }
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
             groups = list(range(file.num_row_groups))
-            if (prunes := _expression(self._prunes, file_schema, missing)) is not None:
+            prunes = _expression(prunable(self._bound, file.schema_arrow, file_schema), file_schema, missing)
+            if prunes is not None:
                 fragment = cast(Any, ds.ParquetFileFormat(**old).make_fragment(source))
                 groups = [group.id for group in fragment.subset(prunes).row_groups]
             rows = self._batch_rows
@@ -200,8 +201,10 @@ def _batches(
     if deleted is None:
         yield from read_batches(file, source, groups, columns, rows)
         return
+    counts = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+    starts = list(accumulate(counts, initial=0))
     for group in groups:
-        start = sum(file.metadata.row_group(before).num_rows for before in range(group))
+        start = starts[group]
         yield from deleted.left(read_batches(file, source, [group], columns, rows), start)
 
 
