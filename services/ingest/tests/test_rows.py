@@ -417,6 +417,13 @@ def test_only_files_of_the_table_are_opened(tmp_path: Path) -> None:
     assert opened(tmp_path, "acme", *outside) == [False] * len(outside)
 
 
+def test_a_location_may_end_with_a_slash(tmp_path: Path) -> None:
+    files = TableFiles(Warehouse(f"file://{tmp_path}", ObjectStoreSettings()), "acme", f"file://{tmp_path}/acme/a/t/")
+    files.check(f"file://{tmp_path}/acme/a/t/data/x.parquet")
+    with pytest.raises(FileOutsideTable):
+        files.check(f"file://{tmp_path}/acme/a/t2/x.parquet")
+
+
 @pytest.mark.parametrize("place", ["other/a/t", "acme", "acme/_quarantine/t", "acme/%5Fquarantine/t", "acme/../b/t"])
 def test_a_table_elsewhere_has_no_files(tmp_path: Path, place: str) -> None:
     with pytest.raises(FileOutsideTable):

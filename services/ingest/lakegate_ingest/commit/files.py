@@ -31,6 +31,7 @@ class TableFiles(FileIO):
         raw = tuple(root.rstrip("/").split("/"))
         # a plain path has no escapes; a URL may have them
         self._roots = {(*raw, quote(tenant, safe="")), (*(unquote(part) for part in raw), tenant)}
+        location = location.rstrip("/")
         self.check(location)
         _, _, path = _parts(location)
         own = tuple(path.split("/"))

@@ -290,7 +290,7 @@ def _open_parquet(source: Source, limits: EngineLimits, cancelled: threading.Eve
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise TruncatedParquet(
-            f"'{source.name}' has no valid Parquet footer, so it was cut short or is damaged ({error}). "
+            f"'{source.name}' is no whole Parquet file: it was cut short or is damaged ({error}). "
             "Write it again, and compare its size with what was sent."
         ) from error
     check_width(schema.names, limits)

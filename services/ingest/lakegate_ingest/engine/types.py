@@ -106,6 +106,7 @@ _ZONED = "BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-
 _DATE_OUTSIDE, _LOCAL_OUTSIDE, _ZONED_OUTSIDE = (f"({{p}} NOT {years})" for years in (_DATES, _LOCALS, _ZONED))
 # DuckDB takes 13-01-31 for a day of the year 13; a year is written with four digits.
 _SHORT_YEAR = r"NOT regexp_matches({v}, '^\s*[0-9]{4}')"
+_LONG_YEAR = r"({v} < '1' AND regexp_matches({v}, '^\s*[0-9]{5}'))"
 _DATE_UNUSUAL, _LOCAL_UNUSUAL, _ZONED_UNUSUAL = (
     _only_if(f"{{p}} NOT {years.replace('0001', '1000', 1)}", f"{{p}} NOT {years}", _SHORT_YEAR)
     for years in (_DATES, _LOCALS, _ZONED)
@@ -120,17 +121,19 @@ _FAR = (
     " OR ({v} LIKE '%:%-%' AND NOT ({v} LIKE '%:%-0%' AND suffix({v}, ':00'))))"
     r" AND regexp_matches({v}, ':[0-9.]*[+-](18:?[0-9:]*[1-9]|19|[2-9]|[0-9]{2}:?[6-9])'))"
 )
-_ZONED_ODD = f"(({{p}} IS NULL AND {{v}} IS NOT NULL) OR {_ZONED_UNUSUAL} OR {_FINER} OR {_WORD} OR {_FAR})"
+_ZONED_ODD = (
+    f"(({{p}} IS NULL AND {{v}} IS NOT NULL) OR {_ZONED_UNUSUAL} OR {_FINER} OR {_WORD} OR {_FAR} OR {_LONG_YEAR})"
+)
 # A text of this shape that is a time has neither an offset nor a fraction.
 _TO_THE_SECOND = "{v} LIKE '____-__-_____:__:__'"
-_LOCAL_ODD = f"({_LOCAL_UNUSUAL} OR {_only_if(f'NOT {_TO_THE_SECOND}', _FINER, _HAS_OFFSET, _WORD)})"
+_LOCAL_ODD = f"({_LOCAL_UNUSUAL} OR {_only_if(f'NOT {_TO_THE_SECOND}', _FINER, _HAS_OFFSET, _WORD, _LONG_YEAR)})"
 _TIME_OUTSIDE = "({p} >= TIME '24:00:00')"
 # DuckDB ignores what stands behind a time, be it PM; there are few columns of times, so each value is asked in full.
 _CLOCK = r"\s*[0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}([.][0-9]*)?)?\s*([zZ]|[uU][tT][cC])?\s*"
 _TIME_ODD = f"({_TIME_OUTSIDE} OR NOT regexp_full_match({{v}}, '{_CLOCK}') OR {_FINER})"
 # Behind a date there may be a time, which has to be midnight, or anything: that is no time.
 _MIDNIGHT = "{p}::TIMESTAMP IS NOT DISTINCT FROM TRY_CAST({v} AS TIMESTAMP)"
-_DATE_ODD = f"({_DATE_UNUSUAL} OR {_only_if(_REWRITTEN, f'NOT ({_MIDNIGHT})', _FINER, _HAS_OFFSET, _WORD)})"
+_DATE_ODD = f"({_DATE_UNUSUAL} OR {_only_if(_REWRITTEN, f'NOT ({_MIDNIGHT})', _FINER, _HAS_OFFSET, _WORD, _LONG_YEAR)})"
 # From here on a double has not every whole number; text without a point or an exponent is one.
 _HUGE = f"CASE WHEN {{p}} NOT BETWEEN {1 - 2**53} AND {2**53 - 1} THEN isfinite({{p}}) AND {_WHOLE} ELSE false END"
 

@@ -253,5 +253,4 @@ def _without_exponent(found: re.Match[str]) -> str:
     """pyiceberg's parser knows no exponents; NDJSON and CSV show large and small numbers with one."""
     if (number := found["number"]) is None:
         return found[0]
-    plain = f"{Decimal(number):f}"
-    return plain if "." in plain else f"{plain}.0"
+    return f"{Decimal(number):f}"

@@ -212,7 +212,7 @@ def test_a_file_without_a_row_is_told_what_it_lacks(load, format: Format, text: 
 
 
 @pytest.mark.parametrize("kind", [DateType(), TimestampType(), TimestamptzType()], ids=str)
-@pytest.mark.parametrize("day", ["13-01-31", "  13-01-31", "213-1-31"])
+@pytest.mark.parametrize("day", ["13-01-31", "  13-01-31", "213-1-31", "02013-01-31"])
 @pytest.mark.parametrize("beside", ["2013-01-31 00:00:00", "bad"])
 def test_a_year_has_four_digits(load, kind: IcebergType, day: str, beside: str) -> None:
     loaded = load(f'id,d\n1,0987-01-31 00:00:00\n2,"{day} 00:00:00"\n3,{beside}\n', schema=table(id=LongType(), d=kind))
