@@ -26,7 +26,7 @@ class Account:
         self._retries: dict[str, int] = {}
 
     def look(self, standing: Standing) -> None:
-        if standing.owner is None or not is_worker_of(standing.owner, self._live.load_id):
+        if not is_worker_of(standing.owner, self._live.load_id):
             return
         self._enter("commit" if standing.state is LoadState.COMMITTING else "read")
         for reason, count in standing.retries.items():

@@ -30,8 +30,8 @@ def worker_owner(load_id: UUID, process: str) -> str:
     return f"{_prefix(load_id)}{process}"
 
 
-def is_worker_of(owner: str, load_id: UUID) -> bool:
-    return owner.startswith(_prefix(load_id))
+def is_worker_of(owner: str | None, load_id: UUID) -> bool:
+    return owner is not None and owner.startswith(_prefix(load_id))
 
 
 def _prefix(load_id: UUID) -> str:
