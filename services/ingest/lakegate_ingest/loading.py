@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -67,8 +67,12 @@ async def open_loading(
     spool: Spool,
     owner: str,
     delegation: Delegation | None = None,
+    gives_way: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Loading]:
-    """`owner` is this process, as leases name it. What runs under `jobs` has to be stopped before this is left."""
+    """`owner` is this process, as leases name it. What runs under `jobs` has to be stopped before this is left.
+
+    `gives_way`: whether a load that can't go on here is let go, for others to take, in place of being tried again.
+    """
     client = upstream_client("catalog", settings.catalog_url, timeout_seconds=settings.commit.timeout_seconds)
     exchange = upstream_client("gateway", settings.token_exchange_url)
     engine_threads = ThreadPoolExecutor(settings.job.workers, "engine")
@@ -91,6 +95,7 @@ async def open_loading(
     jobs = Jobs(
         pool=pool, pipeline=pipeline, outcomes=outcomes, live=live, spool=spool, workers=settings.job.workers,
         retry_seconds=min(settings.job.sweep_seconds, 5.0), owner=owner, copies=copies, delegation=delegation,
+        gives_way=gives_way,
     )  # fmt: skip
     try:
         yield Loading(

@@ -16,6 +16,7 @@ import asyncpg
 
 from lakegate_chassis.background import Background
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
+from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.logs import log
 from lakegate_chassis.once import run_once
 from lakegate_chassis.postgres import close_pool, connection, open_pool, tenant_transaction
@@ -53,12 +54,18 @@ class Worker:
             spool = await asyncio.to_thread(Spool, self._settings.spool.dir, self._settings.spool.quota_bytes)
             # publishing is the outbox's, with Kafka too: a relay of the services brings it there
             event_log = PostgresEventLog(self._pool)
-            async with open_loading(self._settings, self._pool, event_log, spool, self._owner) as loading:
+            async with open_loading(
+                self._settings, self._pool, event_log, spool, self._owner, gives_way=self._is_of_a_retired_colour
+            ) as loading:
                 return await self._work(loading, tenant)
         finally:
             # what has not ended is for others to take at once
             async with connection(self._pool) as acquired:
                 await loads.release_leases(acquired, self._owner)
+
+    def _is_of_a_retired_colour(self) -> bool:
+        """A worker outlives the pods of its colour, but not the catalog and the gateway that it knows."""
+        return not Turn(self._settings.consumers).is_ours
 
     async def _take(self) -> str | None:
         """The tenant; "" when nobody offers the load in time, None when it has ended."""

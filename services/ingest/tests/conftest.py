@@ -148,6 +148,8 @@ class Gate:
         self.reached = asyncio.Event()
         self.released = asyncio.Event()
         self.url = ""
+        # nothing arrives any more, and whoever was held does not either
+        self.away = False
 
     def on(self, method: str, path_end: str, mode: str) -> None:
         """Modes: lose (never arrives), lose-answer, hold (until released), hold-answer, conflict (409 every time)."""
@@ -174,6 +176,8 @@ class Gate:
                 return Response(status_code=502)
             if mode == "hold":
                 await self.released.wait()
+            if self.away:
+                return Response(status_code=502)
             content = await request.body()
             headers = {key: request.headers[key] for key in ("authorization", "content-type") if key in request.headers}
             try:

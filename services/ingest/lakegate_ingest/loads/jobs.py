@@ -13,7 +13,7 @@ from lakegate_chassis.background import Background
 from lakegate_chassis.logs import log
 from lakegate_chassis.postgres import tenant_transaction
 from lakegate_chassis.problems import Problem, Unavailable, unforeseen, unstorable
-from lakegate_ingest.errors import LoadCancelled, StoreUnavailable
+from lakegate_ingest.errors import CatalogUnavailable, LoadCancelled, StoreUnavailable
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.copies import Copies
 from lakegate_ingest.loads.live import LiveLoad, LiveLoads
@@ -22,6 +22,7 @@ from lakegate_ingest.loads.pipeline import CommitPending, LostLease, Pipeline
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.spool.folders import Spool
 from lakegate_ingest.workers.delegation import Delegation, WorkerGone
+from lakegate_ingest.workers.queries import let_go
 
 LONGEST_PAUSE_SECONDS = 15.0
 
@@ -42,7 +43,9 @@ class Jobs:
         owner: str,
         copies: Copies,
         delegation: Delegation | None = None,
+        gives_way: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._gives_way = gives_way
         self._delegation = delegation
         self._delegated: asyncio.Queue[LiveLoad] = asyncio.Queue()
         self._pool = pool
@@ -101,7 +104,7 @@ class Jobs:
         except CommitPending as pending:
             COMMIT_RETRIES.labels("catalog_unavailable").inc()
             log.warning("load_commit_pending", load_id=str(live.load_id), reason=str(pending))
-            self._later(live)
+            await self._later_or_elsewhere(live)
             return
         except asyncpg.DataError as error:  # the database is there, and will say the same every time
             if not await self.fail(live, unstorable(error)):
@@ -109,9 +112,12 @@ class Jobs:
         except (Unavailable, StoreUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # Without the database nothing can be recorded: the load keeps its state and its lease.
             log.warning("load_put_off", load_id=str(live.load_id), reason=type(error).__name__)
-            self._later(live)
+            await self._later_or_elsewhere(live)
             return
         except Problem as problem:
+            if isinstance(problem, CatalogUnavailable) and self._gives_way():
+                await self._later_or_elsewhere(live)
+                return
             if not await self.fail(live, called_off() if live.called_off else problem):
                 return
         except Exception as error:  # noqa: BLE001 — a load must end in its row, whatever went wrong with it
@@ -141,6 +147,21 @@ class Jobs:
             return False
         log.info("load_failed", load_id=str(live.load_id), problem=problem.slug, detail=problem.detail)
         return True
+
+    async def _later_or_elsewhere(self, live: LiveLoad) -> None:
+        """Elsewhere when what it needs may never come back here: its release has been replaced by another."""
+        if not self._gives_way() or live.cancelled.is_set():
+            self._later(live)
+            return
+        try:
+            async with tenant_transaction(self._pool, live.tenant) as connection:
+                await let_go(connection, live.load_id, self._owner)
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("load_put_off", load_id=str(live.load_id), reason=type(error).__name__)
+            self._later(live)
+            return
+        log.info("load_let_go", load_id=str(live.load_id))
+        self._live.end(live.load_id)
 
     def _later(self, live: LiveLoad) -> None:
         pause = min(self._retry_seconds * 2 ** min(live.put_off, 10), max(self._retry_seconds, LONGEST_PAUSE_SECONDS))

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from lakegate_contracts.receipts import LoadState
+from lakegate_ingest.loads.queries import give_back_attempt
 from lakegate_ingest.loads.schemas import Progress
 
 # beside the progress, which leaves alone what it does not know
@@ -74,6 +75,19 @@ async def take_back(connection: Any, load_id: UUID, owner: str) -> bool:
         load_id, owner, _prefix(load_id),
     )  # fmt: skip
     return bool(result == "UPDATE 1")
+
+
+async def let_go(connection: Any, load_id: UUID, owner: str) -> None:
+    """For a worker that can't go on: any replica may take it at once, and who followed this worker has lost it.
+
+    An attempt that came to nothing here is none of the load's.
+    """
+    done = await connection.execute(
+        "UPDATE leases SET owner = $3, offered = false, heartbeat_at = 'epoch' WHERE load_id = $1 AND owner = $2",
+        load_id, owner, f"let go by {owner}",
+    )  # fmt: skip
+    if done == "UPDATE 1":
+        await give_back_attempt(connection, load_id)
 
 
 async def beat(connection: Any, load_id: UUID, owner: str, progress: Progress, retries: dict[str, int]) -> bool | None:
