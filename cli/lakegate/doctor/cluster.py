@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lakegate.doctor.findings import Finding, failed, fine, unknown, warning
 from lakegate.doctor.needs import Needs
+from lakegate.doctor.served import listed
 from lakegate.rollout.api import Api, Document, segment
 from lakegate.rollout.errors import Forbidden, NotFound
 
@@ -46,8 +47,12 @@ def versions(api: Api) -> Iterator[Finding]:
         yield failed(area, f"server {text}", f"The charts need {oldest} or newer: upgrade the cluster.")
     else:
         yield fine(area, f"server {text}")
+
+
+def nodes(api: Api) -> Iterator[Finding]:
+    oldest = ".".join(map(str, OLDEST))
     try:
-        items = api.call("GET", "/api/v1/nodes", query={"limit": _MOST_ITEMS})["items"]
+        items = listed(api, "/api/v1/nodes", {"limit": _MOST_ITEMS})
     except Forbidden:
         yield unknown("nodes", "your role may not list nodes", "See with `kubectl get nodes` that one is Ready.")
         return
@@ -89,7 +94,7 @@ def names(api: Api, needs: Needs | None) -> Iterator[Finding]:
     path = f"/apis/discovery.k8s.io/v1/namespaces/{_SYSTEM}/endpointslices"
     query = {"labelSelector": "kubernetes.io/service-name=kube-dns", "limit": _MOST_ITEMS}
     try:
-        slices = api.call("GET", path, query=query)["items"]
+        slices = listed(api, path, query)
     except Forbidden:
         yield unknown(
             area, f"your role may not list endpointslices in {_SYSTEM}", "See `kubectl -n kube-system get endpoints`."
@@ -113,7 +118,9 @@ def names(api: Api, needs: Needs | None) -> Iterator[Finding]:
             area, "no endpoint of kube-dns is ready", "See `kubectl -n kube-system get pods -l k8s-app=kube-dns`."
         )
         return
-    ports = {port["port"] for item in slices for port in item.get("ports") or [] if port.get("name") != "metrics"}
+    listens = [port for item in slices for port in item.get("ports") or [] if port.get("name") != "metrics"]
+    # without a number: any
+    ports = {port["port"] for port in listens if port.get("port")}
     if needs is not None and needs.dns_ports is not None and not ports <= needs.dns_ports:
         missing = ", ".join(map(str, sorted(ports - needs.dns_ports)))
         yield failed(
@@ -131,7 +138,7 @@ def policies(api: Api, needs: Needs | None) -> Iterator[Finding]:
         return
     area = "policies"
     try:
-        sets = api.call("GET", "/apis/apps/v1/daemonsets", query={"limit": _MOST_ITEMS})["items"]
+        sets = listed(api, "/apis/apps/v1/daemonsets", {"limit": _MOST_ITEMS})
     except Forbidden:
         yield unknown(
             area, "your role may not list DaemonSets", "Ask who runs the cluster whether NetworkPolicies are enforced."

@@ -10,6 +10,7 @@ from lakegate.doctor.helm import Chart, HelmFailed
 from lakegate.doctor.needs import Needs, needs_of
 from lakegate.doctor.served import Served
 from lakegate.rollout.api import Api
+from lakegate.rollout.errors import ApiError
 
 # charts of apiVersion v2
 OLDEST_HELM = (3, 0)
@@ -19,6 +20,7 @@ def examine(api: Api, namespace: str, chart: Chart | None) -> Iterator[Finding]:
     """Raises ApiAway, and Forbidden when not even the version may be asked for."""
     served = Served(api)
     yield from cluster.versions(api)
+    yield from _told("nodes", cluster.nodes(api))
     needs: Needs | None = None
     for found in _helm():
         yield found
@@ -30,19 +32,27 @@ def examine(api: Api, namespace: str, chart: Chart | None) -> Iterator[Finding]:
     else:
         found, needs = _chart(api, served, chart)
         yield found
-    yield from cluster.namespace(api, namespace)
-    yield from cluster.names(api, needs)
-    yield from cluster.policies(api, needs)
+    yield from _told("namespace", cluster.namespace(api, namespace))
+    yield from _told("dns", cluster.names(api, needs))
+    yield from _told("policies", cluster.policies(api, needs))
     if needs is not None:
-        yield from policies.servers(api, namespace, needs)
-        yield from policies.peers(api, needs)
-        yield from policies.api_server(api, needs)
-        yield from install.kinds(served, needs)
-        yield from install.storage(api, namespace, needs)
-        yield from install.classes(api, needs)
-        yield from install.gateways(api, needs)
-        yield from install.secrets(api, namespace, needs)
-        yield from rights.rights(api, served, namespace, needs)
+        yield from _told("policies", policies.servers(api, namespace, needs))
+        yield from _told("policies", policies.peers(api, needs))
+        yield from _told("policies", policies.api_server(api, needs))
+        yield from _told("kinds", install.kinds(served, needs))
+        yield from _told("storage", install.storage(api, namespace, needs))
+        yield from _told("ingress", install.classes(api, needs))
+        yield from _told("gateway", install.gateways(api, needs))
+        yield from _told("secrets", install.secrets(api, namespace, needs))
+        yield from _told("rights", rights.rights(api, served, namespace, needs))
+
+
+def _told(area: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """One question that the API server does not answer leaves the others."""
+    try:
+        yield from findings
+    except ApiError as error:
+        yield unknown(area, f"the API server did not say: {error}", "Ask again later, or look at it yourself.")
 
 
 def _helm() -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from lakegate.doctor.findings import Finding, failed, fine, unknown, warning
 from lakegate.doctor.needs import Needs
-from lakegate.doctor.served import Served
+from lakegate.doctor.served import Served, listed
 from lakegate.rollout.api import Api, Document, segment
 from lakegate.rollout.errors import Forbidden, NotFound
 
@@ -62,7 +62,7 @@ def storage(api: Api, namespace: str, needs: Needs) -> Iterator[Finding]:
             yield fine(area, "no volume is asked for")
         return
     try:
-        classes = api.call("GET", _STORAGE, query={"limit": _MOST_ITEMS})["items"]
+        classes = listed(api, _STORAGE, {"limit": _MOST_ITEMS})
     except Forbidden:
         yield unknown(area, "your role may not list storage classes", "See `kubectl get storageclass`.")
         return
@@ -111,12 +111,12 @@ def classes(api: Api, needs: Needs) -> Iterator[Finding]:
     if not needs.ingress:
         return
     try:
-        listed = api.call("GET", _INGRESS, query={"limit": _MOST_ITEMS})["items"]
+        found = listed(api, _INGRESS, {"limit": _MOST_ITEMS})
     except Forbidden:
         yield unknown("ingress", "your role may not list ingress classes", "See `kubectl get ingressclass`.")
         return
     yield from _classes(
-        "ingress", listed, needs.ingress, _DEFAULT_INGRESS,
+        "ingress", found, needs.ingress, _DEFAULT_INGRESS,
         no_default=lambda: warning(
             "ingress", "no ingress class is the default, and base.ingress.className names none",
             "Name the controller's class, or see that it takes an Ingress without one.",
@@ -125,10 +125,10 @@ def classes(api: Api, needs: Needs) -> Iterator[Finding]:
 
 
 def _classes(
-    area: str, listed: list[Document], wanted: Iterable[str], default: str, *, no_default: Callable[[], Finding]
+    area: str, found: list[Document], wanted: Iterable[str], default: str, *, no_default: Callable[[], Finding]
 ) -> Iterator[Finding]:
     """`wanted` holds names, or "" for the one with the annotation `default`."""
-    known = {item["metadata"]["name"]: item["metadata"].get("annotations") or {} for item in listed}
+    known = {item["metadata"]["name"]: item["metadata"].get("annotations") or {} for item in found}
     for name in sorted(wanted):
         if name:
             if name in known:

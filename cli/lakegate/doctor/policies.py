@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from lakegate.doctor.findings import Finding, failed, fine, unknown, warning
 from lakegate.doctor.needs import CLIENTS_POLICY, Needs
+from lakegate.doctor.served import listed
 from lakegate.rollout.api import Api, Document, segment
 from lakegate.rollout.errors import Forbidden, NotFound
 
@@ -63,9 +64,17 @@ def api_server(api: Api, needs: Needs) -> Iterator[Finding]:
     """What the driver of a rollout and ingest's load jobs need: its addresses, and as few others as possible."""
     if not needs.api_server:
         return
+    wrong = sorted(cidr for cidr in _addresses(needs) if not _is_network(cidr))
+    if wrong:
+        yield failed(
+            _AREA,
+            f"{', '.join(wrong)} is no range of addresses: the cluster would refuse the policy",
+            "Correct base.rollout.apiServer.to, as [{ipBlock: {cidr: 10.0.0.1/32}}].",
+        )
+        return
     query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
     try:
-        slices = api.call("GET", _API_SERVER, query=query)["items"]
+        slices = listed(api, _API_SERVER, query)
     except Forbidden:
         yield unknown(
             _AREA,
@@ -74,14 +83,14 @@ def api_server(api: Api, needs: Needs) -> Iterator[Finding]:
         )
         return
     addresses = sorted({found for item in slices for at in item.get("endpoints") or [] for found in at["addresses"]})
-    ports = sorted({port["port"] for item in slices for port in item.get("ports") or []})
+    ports = sorted({port["port"] for item in slices for port in item.get("ports") or [] if port.get("port")})
     narrow = ", ".join(f"{{ipBlock: {{cidr: {found}/{ip_address(found).max_prefixlen}}}}}" for found in addresses)
     exactly = f"base.rollout.apiServer={{to: [{narrow}], ports: [{', '.join(map(str, ports))}]}}"
     if any(not _reaches(rule, address, port) for rule in needs.api_server for address in addresses for port in ports):
         yield failed(
             _AREA, "the policies keep pods from the API server: rollouts and load jobs would fail", f"Set {exactly}."
         )
-    elif any(ip_network(peer["ipBlock"]["cidr"]).prefixlen == 0 for peer in _blocks(needs)):
+    elif any(_network(peer["ipBlock"]["cidr"]).prefixlen == 0 for peer in _blocks(needs)):
         yield warning(
             _AREA,
             "what talks to the API server may talk to every address at its ports",
@@ -99,8 +108,8 @@ def _reaches(rule: Document, address: str, port: int) -> bool:
     return any(
         "ipBlock" not in peer
         or (
-            found in ip_network(peer["ipBlock"]["cidr"])
-            and not any(found in ip_network(excepted) for excepted in peer["ipBlock"].get("except") or [])
+            found in _network(peer["ipBlock"]["cidr"])
+            and not any(found in _network(excepted) for excepted in peer["ipBlock"].get("except") or [])
         )
         for peer in rule.get("to") or []
     )
@@ -109,6 +118,25 @@ def _reaches(rule: Document, address: str, port: int) -> bool:
 def _blocks(needs: Needs) -> Iterator[Document]:
     for rule in needs.api_server:
         yield from (peer for peer in rule.get("to") or [] if "ipBlock" in peer)
+
+
+def _addresses(needs: Needs) -> set[str]:
+    return {
+        cidr for peer in _blocks(needs) for cidr in (peer["ipBlock"]["cidr"], *(peer["ipBlock"].get("except") or []))
+    }
+
+
+def _network(cidr: str) -> IPv4Network | IPv6Network:
+    # the API server takes bits of the host, and looks at those of the network
+    return ip_network(cidr, strict=False)
+
+
+def _is_network(cidr: str) -> bool:
+    try:
+        _network(cidr)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_there(api: Api, namespace: str, policy: str) -> bool:

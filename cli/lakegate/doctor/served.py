@@ -20,6 +20,11 @@ class Resource:
     namespaced: bool
 
 
+def listed(api: Api, path: str, query: dict[str, str]) -> list[Document]:
+    """What a list holds; an aggregated API may say null for nothing."""
+    return api.call("GET", path, query=query).get("items") or []
+
+
 class Served:
     """Asks once for each API version."""
 

@@ -18,6 +18,7 @@ from kube.api_server import ApiServer, Refusal, listening
 from kubernetes.config import kube_config
 from typer.testing import CliRunner
 
+from lakegate.doctor.served import listed
 from lakegate.main import app
 
 ROOT = Path(__file__).parents[3]
@@ -295,6 +296,57 @@ def test_the_way_to_the_api_server_is_open_and_no_wider_than_it_need_be(doctor: 
     done = doctor(str(CHART), *base, *narrow, "--json")
     assert not findings(done, "policies") + findings(done, "policies", state="warning")
     assert "the API server is reached, and not every address | " in findings(done, "policies", state="ok")
+
+
+@pytest.mark.parametrize(
+    ("cidr", "said"),
+    [
+        ("10.9.0.300/32", "10.9.0.300/32 is no range of addresses"),
+        # the API server takes it, and so do we
+        ("10.9.0.7/24", "the API server is reached"),
+    ],
+)
+def test_addresses_that_are_none_are_told_by_what_they_are(
+    doctor: Doctor, server: ApiServer, cidr: str, said: str
+) -> None:
+    labels = {"kubernetes.io/service-name": "kubernetes"}
+    server.put(
+        "endpointslices",
+        {
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+            "endpoints": [{"addresses": ["10.9.0.1"]}],
+            # the second is for all ports
+            "ports": [{"name": "https", "port": 6443}, {"name": "any"}],
+        },
+    )
+    server.put("endpointslices", dns(53) | {"ports": [{"name": "dns", "port": 53}, {"name": "any"}]})
+    base = (*DEV, "-f", str(CHART / "releases" / "base.yaml"))
+    done = doctor(str(CHART), *base, "--set", f"base.rollout.apiServer.to[0].ipBlock.cidr={cidr}", "--json")
+    told = findings(done, "policies") + findings(done, "policies", state="ok")
+    assert any(said in found for found in told), told
+
+
+def test_one_question_without_an_answer_leaves_the_others(doctor: Doctor, server: ApiServer) -> None:
+    answers = {"nodes": 400, "daemonsets": 404, "endpointslices": 410, "storageclasses": 429, "ingressclasses": 500}
+
+    def look(kind: str, _: str) -> None:
+        if kind in answers:
+            raise Refusal(answers[kind], f"no {kind} now")
+
+    server.before_read = look
+    done = doctor(str(CHART), *DEV, "--json")
+    untold = findings(done, state="unknown")
+    assert {kind for kind in answers for found in untold if f"no {kind} now" in found} == set(answers)
+    areas = {item["area"] for item in json.loads(done.stdout)["findings"]}
+    assert areas >= {"kubernetes", "namespace", "secrets", "kinds", "rights"}
+
+
+def test_a_list_of_null_is_an_empty_one() -> None:
+    class Aggregated:
+        def call(self, *_: Any, **__: Any) -> dict[str, Any]:
+            return {"items": None}
+
+    assert listed(Aggregated(), "/api/v1/nodes", {}) == []
 
 
 def test_a_cluster_that_does_not_answer_is_exit_code_6(doctor: Doctor, tmp_path: Path) -> None:
