@@ -48,9 +48,11 @@ FILES = {
 FOLDERS = {"gateway": ["token.private_key"]}
 # Values that `null` may take away: what the templates have a word of their own for, and what is somebody's choice.
 MAY_GO = {
-    "global", "settings", "secretSettings", "secretFiles", "secretFolders", "resources",
+    "global", "settings", "resources",
     "postgres", "kafka", "mongodb", "objectStore", "traces",
 }  # fmt: skip
+# And may not, as a whole: each chart needs some of it. Of what is in it, each is somebody's choice.
+STAYS = {"secretSettings", "secretFiles", "secretFolders"}
 # No secrets by type, but they hold some or come with them.
 ALSO_SECRET = {"kafka.username", "objects.access_key_id"}
 
@@ -387,7 +389,9 @@ def demanded(schema: Schema, defaults: dict[str, Any]) -> Schema:
     for name, default in defaults.items():
         if name in MAY_GO:
             continue
-        if isinstance(default, dict) and "properties" in parts[name]:
+        if name in STAYS:
+            required.add(name)
+        elif isinstance(default, dict) and "properties" in parts[name]:
             parts[name] = demanded(parts[name], default)
             required.add(name)
         elif isinstance(default, int | float):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from charts_rendering import CHARTS, ENVIRONMENTS, KAFKA, SERVICES, Refused, Render
+from charts_rendering import CHARTS, ENVIRONMENTS, KAFKA, SERVICES, Refused, Render, pod_of
 from pydantic_settings import BaseSettings
 
 from lakegate_catalog.settings import CatalogSettings
@@ -62,6 +63,9 @@ def test_every_value_of_values_yaml_is_in_the_schema_and_nothing_else_is_allowed
         ("base.rules.runbookUrl=docs/runbooks", "does not match pattern"),
         # null takes a default away
         ("gateway.replicas=null", "missing property 'replicas'"),
+        ("catalog.secretSettings=null", "missing property 'secretSettings'"),
+        ("gateway.secretFolders=null", "missing property 'secretFolders'"),
+        ("lineage.secretFiles=null", "missing property 'secretFiles'"),
         ("catalog.disruption=null", "missing property 'disruption'"),
         ("ingest.streamWorker.drain.seconds=null", "missing property 'seconds'"),
         ("base.networkPolicies.dns=null", "missing property 'dns'"),
@@ -193,6 +197,28 @@ def test_labels_of_ones_own_are_taken_and_a_digest_is_no_tag(render: Render) -> 
     template = rendered.one("Deployment", component="gateway")["spec"]["template"]
     assert template["metadata"]["labels"]["example.com/team"] == "lake"
     assert template["spec"]["containers"][0]["image"] == f"localhost/lakegate-gateway@{digest}"
+
+
+@pytest.mark.parametrize("tag", ["_rc1", f"{'a' * 62}-1", f"{'a' * 61}._-b"])
+def test_a_tag_of_any_legal_form_is_a_legal_label(render: Render, tag: str) -> None:
+    rendered = render(sets=(f"global.image.tag={tag}", "global.image.registry=registry.example.com/lake/"))
+    for document in rendered:
+        labels = document["metadata"].get("labels") or {}
+        assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", labels["app.kubernetes.io/version"])
+    image = pod_of(rendered.one("Deployment", component="catalog"))["containers"][0]["image"]
+    assert image == f"registry.example.com/lake/lakegate-catalog:{tag}"
+
+
+def test_a_host_of_many_names_is_a_host(render: Render) -> None:
+    spec = render(
+        sets=("base.ingress.host=*.example.com", "base.ingress.tls.secretName=wild"),
+    ).one("Ingress")["spec"]
+    assert (spec["rules"][0]["host"], spec["tls"][0]["hosts"]) == ("*.example.com", ["*.example.com"])
+
+
+def test_an_optional_secret_may_be_taken_away(render: Render) -> None:
+    catalog = render(sets=(r"catalog.secretSettings.files\.key=null",)).one("Deployment", component="catalog")
+    assert "CATALOG_FILES__KEY" not in {v["name"] for v in pod_of(catalog)["containers"][0]["env"]}
 
 
 def test_kafka_is_told_to_the_services_with_consumers_and_its_login_comes_from_a_secret(render: Render) -> None:

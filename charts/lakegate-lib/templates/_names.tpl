@@ -64,15 +64,16 @@ app.kubernetes.io/component: {{ .component }}
 {{ include "lakegate.releaseLabels" .root }}
 {{- end }}
 
+{{/* As a label may be: a tag may be longer, and begin and end otherwise. */}}
 {{- define "lakegate.version" -}}
 {{- $global := .Values.global | default dict -}}
-{{- (.Values.image).tag | default ($global.image).tag | default .Chart.AppVersion | trunc 63 -}}
+{{- (.Values.image).tag | default ($global.image).tag | default .Chart.AppVersion | trunc 63 | trimAll "-_." -}}
 {{- end }}
 
 {{/* registry/repository:tag, or @digest when there is one. */}}
 {{- define "lakegate.image" -}}
 {{- $global := .Values.global | default dict -}}
-{{- $registry := ($global.image).registry | default "localhost" -}}
+{{- $registry := ($global.image).registry | default "localhost" | trimSuffix "/" -}}
 {{- $image := .Values.image -}}
 {{- if and (not $image.digest) (eq ($image.tag | default ($global.image).tag) "latest") -}}
 {{- fail (printf "the image %s has the tag latest: nobody could say what runs, a node that has an older one would keep it, and there would be nothing to roll back to. Name a version or a digest (global.image.tag, or the tag or digest of the image)." $image.repository) -}}
