@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from charts_rendering import LOAD_JOBS, SERVICES, Render, data, pod_labels, pod_of
 
-from lakegate_ingest.workers.kubernetes import JobFile
+from lakegate_ingest.workers.kubernetes import JobFile, Size
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -74,3 +76,12 @@ def test_the_job_of_a_load_is_an_ingest_without_an_api(render: Render) -> None:
     assert job["spec"]["backoffLimit"] >= 1
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
     assert [size.least_bytes for size in file.sizes] == [0, 8 << 30]
+
+
+def test_the_file_of_jobs_holds_what_ingest_reads_and_may_hold_more(render: Render) -> None:
+    text = json.loads(render(sets=LOAD_JOBS).load_jobs[0]["data"]["job.json"])
+    assert text.keys() == JobFile.model_fields.keys()
+    assert all(size.keys() == Size.model_fields.keys() for size in text["sizes"])
+    # of a later release, while pods of this one run
+    text["sizes"][0]["disk"] = text["disk"] = "fast"
+    assert JobFile.model_validate(text).size(0).least_bytes == 0

@@ -32,10 +32,11 @@ _PAUSE_SECONDS = 0.5
 _AWAY = frozenset({429, 500, 502, 503, 504})
 
 
+# Of the file's parts what is not known is left alone: a later release writes more into it, while pods of this one run.
 class Size(BaseModel):
     """What a worker gets for loads from `least_bytes` on; the last one that fits counts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     least_bytes: int = Field(ge=0)
     resources: dict[str, dict[str, str]]
@@ -46,7 +47,7 @@ class Size(BaseModel):
 class JobFile(BaseModel):
     """`manifest` is a Job with the container `worker` and the volume `spool`, an emptyDir."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     manifest: dict[str, Any]
     sizes: tuple[Size, ...] = Field(min_length=1)
