@@ -37,6 +37,8 @@ CheckPaths = Annotated[
 
 _POLL_SECONDS = 1.0
 _MOST_FAILURES = 60
+# For a driver to show itself: a new one, whose image may have to be pulled, or one that is said to be there.
+_START_SECONDS, _SOON_SECONDS = 600.0, 60.0
 
 
 @app.command()
@@ -125,15 +127,14 @@ def undo(
 ) -> None:
     """Go back to the release before, if it is still there: a rollout like any other. Abort one that is under way."""
     from lakegate.rollout import requests
-    from lakegate.rollout.states import Options, Request
+    from lakegate.rollout.states import Options
 
     output = Output(as_json=as_json)
     with on_cluster():
         cluster = _cluster(namespace, context, service)
         active = cluster.active()
         if active.rollout is not None and not active.rollout.phase.is_over:
-            requests.ask(cluster, Request.ABORT)
-            _follow(cluster, active.rollout.id, output, detach=detach, wanted="rolled-back")
+            _abort(cluster, active.rollout, output, detach=detach)
             return
         _refuse_without_means(active, driver_image, here=here)
         before = requests.previous(cluster.look())
@@ -177,7 +178,7 @@ def promote(
     with on_cluster():
         cluster = _cluster(namespace, context, service)
         rollout = requests.ask(cluster, Request.PROMOTE)
-        _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach)
+        _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach, patience_seconds=_SOON_SECONDS)
 
 
 @app.command()
@@ -191,12 +192,10 @@ def abort(
 ) -> None:
     """Turn back, whether before the switch or after it."""
     from lakegate.rollout import requests
-    from lakegate.rollout.states import Request
 
     with on_cluster():
         cluster = _cluster(namespace, context, service)
-        rollout = requests.ask(cluster, Request.ABORT)
-        _follow(cluster, rollout.id, Output(as_json=as_json), detach=detach, wanted="rolled-back")
+        _abort(cluster, requests.current(cluster.active()), Output(as_json=as_json), detach=detach)
 
 
 @app.command()
@@ -282,10 +281,26 @@ def _cluster(namespace: str, context: str | None, service: str) -> KubernetesClu
     return KubernetesCluster(connect(context), Names(namespace, service))
 
 
+def _abort(cluster: KubernetesCluster, rollout: Rollout, output: Output, *, detach: bool) -> None:
+    """By its driver; one that no driver has begun is ended here."""
+    from lakegate.render import rollout as render
+    from lakegate.rollout import requests
+    from lakegate.rollout.states import Request
+
+    over = requests.withdraw(cluster, rollout.id, "aborted by request, before a driver had begun")
+    if over is not None:
+        output.result(over, render.outcome(over))
+        return
+    requests.ask(cluster, Request.ABORT)
+    _follow(cluster, rollout.id, output, detach=detach, wanted="rolled-back", patience_seconds=_SOON_SECONDS)
+
+
 def _drive(
     cluster: KubernetesCluster, rollout: Rollout, image: str | None, *, here: bool, detach: bool, output: Output
 ) -> None:
     """In a Job, or in this process."""
+    from lakegate.rollout import requests
+    from lakegate.rollout.errors import ApiError, NotPossible
     from lakegate.rollout.job import job, job_options
     from lakegate.rollout.process import Process, run
 
@@ -296,24 +311,42 @@ def _drive(
             raise typer.Exit(FAILED)
         _follow(cluster, rollout.id, output, detach=False)
         return
-    cluster.start_job(job(cluster.names, rollout, job_options(cluster.active(), image)))
+    try:
+        cluster.start_job(job(cluster.names, rollout, job_options(cluster.active(), image)))
+    except ApiError as error:
+        over = requests.withdraw(cluster, rollout.id, "its Job could not be made")
+        left = "Nothing is under way" if over else "It waits for `lakegate rollout resume`, or `abort`"
+        raise NotPossible(f"No driver for rollout {rollout.id}: its Job could not be made. {left}. {error}") from error
     _follow(cluster, rollout.id, output, detach=detach)
 
 
 def _follow(
-    cluster: KubernetesCluster, rollout_id: str, output: Output, *, detach: bool, wanted: str = "promoted"
+    cluster: KubernetesCluster,
+    rollout_id: str,
+    output: Output,
+    *,
+    detach: bool,
+    wanted: str = "promoted",
+    patience_seconds: float = _START_SECONDS,
 ) -> None:
-    """Tell each phase until the end; exit code 3 when it is not the one that was wanted."""
+    """Tell each phase until the end; exit code 3 when it is not the one that was wanted.
+
+    Without a driver for `patience_seconds` it fails: a rollout is not over before one has come.
+    """
     from lakegate.render import rollout as render
+    from lakegate.rollout.cluster import Holder
     from lakegate.rollout.errors import ApiAway
 
     if detach:
         output.result({"id": rollout_id}, f"{rollout_id} is under way: `lakegate rollout status` shows it.")
         return
     said, failures = "", 0
+    holder: Holder | None = None
+    # a driver that lives renews its Lease every few seconds; what it says of the time is its own clock's
+    renewed_at = time.monotonic()
     while True:
         try:
-            rollout = cluster.active().rollout
+            rollout, seen = cluster.active().rollout, cluster.holder()
         except ApiAway:
             failures += 1
             if failures > _MOST_FAILURES:
@@ -331,4 +364,13 @@ def _follow(
             if rollout.phase != wanted:
                 raise typer.Exit(REFUSED)
             return
+        if holder is not None and holder != seen and seen is not None and seen.identity:
+            renewed_at = time.monotonic()
+        holder = seen
+        if time.monotonic() - renewed_at > patience_seconds:
+            raise CommandFailed(
+                f"Rollout {rollout_id} is {rollout.phase}, and nobody has driven it for {patience_seconds:g} s. "
+                "`kubectl get jobs,pods` shows why its Job is gone or can't start; `lakegate rollout resume` makes "
+                "another, which takes up what was asked for."
+            )
         time.sleep(_POLL_SECONDS)

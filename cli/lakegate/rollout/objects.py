@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,7 @@ _TROUBLES = frozenset(
         "RunContainerError",
     }
 )
+_MINIMUM = re.compile(r"[0-9]{1,9}")
 _HISTORY = TypeAdapter(tuple[HistoryEntry, ...])
 
 
@@ -110,7 +112,8 @@ def autoscaler(hpa: Document) -> Autoscaler:
         resource_version=hpa["metadata"]["resourceVersion"],
         minimum=hpa["spec"].get("minReplicas", 1),
         maximum=hpa["spec"]["maxReplicas"],
-        restore=int(own) if own else None,
+        # anybody may have written something else there
+        restore=int(own) if own is not None and _MINIMUM.fullmatch(own) else None,
     )
 
 

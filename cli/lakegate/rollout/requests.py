@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.errors import Conflict, NotPossible
-from lakegate.rollout.states import Options, Phase, Request, Rollout
+from lakegate.rollout.states import HistoryEntry, Options, Phase, Request, Rollout
 from lakegate.rollout.world import COLOURS, GATEWAY, Active, World, other
 
 _TRIES = 5
@@ -97,6 +97,20 @@ def check_release(world: World, pattern: str) -> None:
 def _version(world: World, colour: str | None) -> str:
     versions = {w.version for w in world.workloads_of(colour) if w.component == GATEWAY}
     return ", ".join(sorted(versions))[:100]
+
+
+def withdraw(cluster: Cluster, rollout_id: str, reason: str) -> Rollout | None:
+    """End a rollout that no driver has begun, so that nothing but its claim was written; None when one has."""
+    active = cluster.active()
+    rollout = active.rollout
+    if rollout is None or rollout.id != rollout_id or rollout.phase is not Phase.PENDING or rollout.driver:
+        return None
+    over = rollout.into(Phase.ROLLED_BACK, datetime.now(UTC), reason=reason)
+    try:
+        cluster.remember(active, over, history=(*active.history, HistoryEntry.of(over)))
+    except Conflict:
+        return None
+    return over
 
 
 def ask(cluster: Cluster, request: Request) -> Rollout:

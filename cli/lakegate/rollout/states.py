@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -71,6 +72,10 @@ class Request(StrEnum):
     ABORT = "abort"
 
 
+# 50 of them have to fit into the annotation
+Path = Annotated[str, Field(max_length=1000)]
+
+
 class _Frozen(BaseModel):
     # a driver of the next release may have written more than this one knows
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -82,7 +87,9 @@ class Options(_Frozen):
     prepare_seconds: float = Field(default=600, gt=0, le=7200, description="for the new colour to be whole")
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="an image that can't start is given up on")
     smoke_attempts: int = Field(default=30, ge=1, le=300, description="a second apart")
-    reads: tuple[str, ...] = Field(default=READS, min_length=1, max_length=50, description="by smoke test, load, watch")
+    reads: tuple[Path, ...] = Field(
+        default=READS, min_length=1, max_length=50, description="by smoke test, load, watch"
+    )
     load_requests: int = Field(default=300, ge=1, le=100_000, description="the minimum sample")
     load_concurrency: int = Field(default=8, ge=1, le=256)
     load_seconds: float = Field(default=60, gt=0, le=1800, description="no sample by then is a failure")

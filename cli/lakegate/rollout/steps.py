@@ -2,7 +2,7 @@
 
 pending -> preparing -> testing -> [canary] -> [waiting] -> handover -> switching -> confirming -> watching -> retiring
 -> promoted. Before the switch trouble leads to restoring -> cleaning -> rolled back; after it, to reverting first.
-From retiring on there is no way back.
+From retiring on there is a way back only for as long as the old colour is whole and the new one is not.
 """
 
 from __future__ import annotations
@@ -350,6 +350,10 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
 
 def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     old = rollout.from_colour
+    short = _short(rollout, world, findings, now) if world.missing(rollout.to_colour, {}) else ""
+    if short and old is not None and rollout.floors and not world.missing(old, rollout.floors):
+        # nothing has been taken from the old colour yet, and it is the one that works; a pod less is no reason any more
+        return Remember(rollout.into(Phase.REVERTING, now, reason=f"after the window: {short}", requested=None))
     if findings.seconds(now) < rollout.options.drain_seconds:
         return Wait("connections of the old colour to end")
     leave = _out_of_the_route(rollout, world.route, findings, now)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kube.api_server import listening
+from kube.api_server import Refusal, listening
 from kube.simulation import Clock, Simulation
+from typer.testing import CliRunner
 
+from lakegate.commands.rollout import app
 from lakegate.rollout import requests
 from lakegate.rollout.driver import Driver
 from lakegate.rollout.states import READS, Options
@@ -58,6 +60,12 @@ def drive(cluster: Simulation, rollout_id: str) -> None:
     assert driver.run(3600) is not None
 
 
+def begun(cluster: Simulation, rollout_id: str) -> None:
+    """A driver has put its name on it, and is gone."""
+    clock = Clock(cluster)
+    Driver(cluster.cluster(), cluster, cluster, rollout_id=rollout_id, identity="gone", clock=clock).turn()
+
+
 def test_start_claims_the_service_and_makes_a_job(cluster: Simulation, run: Run) -> None:
     done = run("start", "--detach", "--json")
     assert done.returncode == 0, done.stderr
@@ -84,11 +92,48 @@ def test_status_and_history_tell_what_happened(cluster: Simulation, run: Run) ->
 
 def test_abort_is_left_for_the_driver(cluster: Simulation, run: Run) -> None:
     rollout = requests.begin(cluster.cluster(), Options(watch_seconds=5), by="a test")
+    begun(cluster, rollout.id)
     assert run("abort", "--detach").returncode == 0
     drive(cluster, rollout.id)
     assert cluster.selected == "blue"
     late = run("abort")
     assert (late.returncode, "No rollout is under way" in late.stderr) == (1, True)
+
+
+def test_abort_ends_what_no_driver_has_begun(cluster: Simulation, run: Run) -> None:
+    rollout = requests.begin(cluster.cluster(), Options(), by="a test")
+    done = run("abort", "--json")
+    assert (done.returncode, json.loads(done.stdout)["phase"]) == (0, "rolled-back"), done.stderr
+    assert [entry.id for entry in cluster.cluster().active().history] == [rollout.id]
+    # its Job may come late
+    drive(cluster, rollout.id)
+    assert (cluster.selected, cluster.replicas("blue")) == ("blue", 3)
+
+
+def test_abort_says_so_when_nobody_drives(cluster: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout = requests.begin(cluster.cluster(), Options(), by="a test")
+    begun(cluster, rollout.id)
+    monkeypatch.setattr("lakegate.commands.rollout._cluster", lambda *_: cluster.cluster())
+    monkeypatch.setattr("lakegate.commands.rollout._SOON_SECONDS", -1.0)
+    done = CliRunner().invoke(app, ["abort"])
+    assert done.exit_code == 1
+    assert "`lakegate rollout resume` makes another" in " ".join(done.output.split())
+    drive(cluster, rollout.id)
+    assert cluster.cluster().active().history[-1].reason == "aborted by request"
+
+
+def test_a_job_that_is_refused_leaves_no_rollout_behind(cluster: Simulation, run: Run) -> None:
+    def refuse(kind: str, name: str) -> None:
+        if kind == "jobs":
+            raise Refusal(403, "exceeded quota: count/jobs.batch")
+
+    cluster.server.before_write = refuse
+    done = run("start")
+    assert done.returncode == 1
+    assert "exceeded quota" in done.stderr
+    assert "Nothing is under way" in " ".join(done.stderr.split())
+    cluster.server.before_write = lambda kind, name: None
+    assert run("start", "--detach").returncode == 0
 
 
 def test_undo_needs_something_to_undo_and_goes_back_to_it(cluster: Simulation, run: Run) -> None:

@@ -618,6 +618,27 @@ def test_what_is_written_in_vain_after_the_window_is_told_to_a_person(cluster: S
     assert metrics.REGISTRY.get_sample_value("lakegate_rollout_needs_person") == 0
 
 
+def test_a_colour_that_breaks_after_its_window_is_turned_back_while_the_old_one_is_whole(
+    cluster: Simulation, clock: Clock
+) -> None:
+    started = run_to(cluster, clock, begin(cluster, clock), Phase.RETIRING)
+    cluster.healthy["green"] = False
+    clock.sleep(1)
+    over = started.run(600)
+    clock.sleep(1)
+    assert over is not None
+    assert (over.phase, cluster.selected, cluster.consuming()) == (Phase.ROLLED_BACK, "blue", {"blue"})
+    assert over.reason.startswith("after the window: ")
+
+
+def test_a_note_that_is_no_number_keeps_nobody_from_looking(cluster: Simulation, clock: Clock) -> None:
+    scaler = cluster.server.get("horizontalpodautoscalers", "lakegate-green-gateway")
+    scaler["metadata"]["annotations"] = {"lakegate.io/own-minimum": "x"}
+    cluster.server.put("horizontalpodautoscalers", scaler)
+    assert run(cluster, clock, begin(cluster, clock)).phase is Phase.PROMOTED
+    assert minimum(cluster, "green") == 1
+
+
 def test_each_phase_is_told_as_an_event(cluster: Simulation, clock: Clock) -> None:
     run(cluster, clock, begin(cluster, clock))
     reasons = [event["reason"] for event in cluster.server.all("events")]
