@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -172,7 +172,12 @@ class Simulation:
                 continue
             if wanted.generation > known.generation:
                 self.members[pod.name] = Report(wanted.generation, pod.colour == wanted.colour, settled=True)
-            answers[pod.name] = self.members[pod.name]
+                known = self.members[pod.name]
+            runs = pod.colour == wanted.colour
+            outdated = wanted.generation < known.generation
+            answers[pod.name] = replace(
+                known, refused=outdated or (wanted.generation == known.generation and known.running != runs)
+            )
         return answers
 
     def smoke(self, rollout: Rollout, world: World) -> str:

@@ -72,8 +72,11 @@ class Release:
 
 @dataclass(frozen=True)
 class Want:
+    """Under a generation that is above the one seen, and above `known`."""
+
     wanted: Wanted
     colour: str | None
+    known: int = 0
 
 
 @dataclass(frozen=True)

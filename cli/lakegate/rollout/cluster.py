@@ -65,8 +65,8 @@ class Cluster(Protocol):
         """Give it its own minimum back."""
         ...
 
-    def want(self, seen: Wanted, colour: str | None) -> None:
-        """Say whose consumers are to run, under the next generation."""
+    def want(self, seen: Wanted, colour: str | None, known: int = 0) -> None:
+        """Say whose consumers are to run, under the next generation, which is above `known`, too."""
         ...
 
     def weigh(self, seen: Route, share: int | None) -> None:

@@ -31,7 +31,7 @@ class Consumers(Protocol):
 
 
 class _Answer(BaseModel):
-    """What the chassis answers to PUT /consumers."""
+    """What the chassis answers to PUT and GET /consumers."""
 
     generation: int
     running: bool
@@ -75,9 +75,14 @@ async def _tell(client: httpx.AsyncClient, pod: Pod, wanted: Wanted, key: bytes 
             log.warning("not_believed", extra={"pod": pod.name, "signed": bool(key)})
         if status in (404, 405):
             return Report(wanted.generation, running=False, settled=True, has_consumers=False)
+        refused = status == httpx.codes.CONFLICT
+        if refused:
+            status, text = await ask(
+                client, "GET", f"{pod.management}/consumers", seconds=ANSWER_SECONDS, most_bytes=_BYTES
+            )
         if not httpx.codes.is_success(status):
             return None
         told = _Answer.model_validate_json(text)
     except (Unanswered, ValidationError):
         return None
-    return Report(told.generation, told.running, told.settled)
+    return Report(told.generation, told.running, told.settled, refused=refused)

@@ -192,9 +192,9 @@ class Driver:
                 self._write(seen, lambda: cluster.hold(autoscaler, minimum))
             case Release(autoscaler=autoscaler):
                 self._write(seen, lambda: cluster.release(autoscaler))
-            case Want(wanted=wanted, colour=colour):
-                self._write(seen, lambda: cluster.want(wanted, colour))
-                log.info("consumers", extra={"colour": colour, "generation": wanted.generation + 1})
+            case Want(wanted=wanted, colour=colour, known=known):
+                self._write(seen, lambda: cluster.want(wanted, colour, known))
+                log.info("consumers", extra={"colour": colour, "generation": max(wanted.generation, known) + 1})
             case Weigh(route=route, share=share):
                 self._write(seen, lambda: cluster.weigh(route, share))
                 log.info("weight", extra={"route": route.name, "share": share})

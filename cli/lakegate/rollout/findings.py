@@ -91,21 +91,32 @@ def _surged(new: int, of_new: int, old: int, of_old: int) -> bool:
 
 _MOST_UNREAD = 3
 _RECENT_SECONDS = 600.0
+# Pods take a generation that is 1,000 above theirs at most.
+_MOST_LEAP = 900
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a pod said of its consumers. One without any, or one that can't be asked for them, is `settled` anyhow."""
+    """What a pod said of its consumers. One without any, or one that can't be asked for them, is `settled` anyhow.
+
+    `refused`: it knows a decision of this generation, and takes none that is not later.
+    """
 
     generation: int
     running: bool
     settled: bool
     has_consumers: bool = True
+    refused: bool = False
 
     def fits(self, pod: Pod, wanted: Wanted) -> bool:
         if not self.has_consumers:
             return True
-        return self.settled and self.generation >= wanted.generation and self.running == (pod.colour == wanted.colour)
+        return (
+            not self.refused
+            and self.settled
+            and self.generation >= wanted.generation
+            and self.running == (pod.colour == wanted.colour)
+        )
 
 
 @dataclass
@@ -186,6 +197,14 @@ class Findings:
     def tries(self, pod: Pod, wanted: Wanted) -> int:
         """How often the pod was told in vain."""
         return self.asked.get((pod.name, wanted.generation), 0)
+
+    def known_generation(self, wanted: Wanted) -> int:
+        """The latest that pods know, where they refuse the wanted one for it: somebody has made the ConfigMap anew.
+
+        0 where none does. Pods refuse what is far above what they know, so no pod may carry it there.
+        """
+        known = (report.generation for report in self.reports.values() if report.refused)
+        return max((one for one in known if wanted.generation <= one <= wanted.generation + _MOST_LEAP), default=0)
 
     def unconfirmed(self, world: World, wanted: Wanted) -> list[Pod]:
         """Pods that have not said that their consumers are as wanted; one that is ending closes them by itself."""

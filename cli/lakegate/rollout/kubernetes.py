@@ -148,8 +148,8 @@ class KubernetesCluster:
         ]
         self._patch(f"{self._autoscaling}/{segment(seen.name)}", seen.resource_version, operations)
 
-    def want(self, seen: Wanted, colour: str | None) -> None:
-        value = json.dumps({"colour": colour, "generation": seen.generation + 1})
+    def want(self, seen: Wanted, colour: str | None, known: int = 0) -> None:
+        value = json.dumps({"colour": colour, "generation": max(seen.generation, known) + 1})
         self._patch(
             f"{self._core}/configmaps/{segment(self.names.consumers)}",
             seen.resource_version,

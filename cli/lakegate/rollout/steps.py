@@ -294,6 +294,9 @@ def _handover(rollout: Rollout, world: World, findings: Findings, now: datetime)
         return _turn_back(rollout, world, now, f"consumers were not handed over in time: {reason}")
     if wanted.generation == 0 or wanted.colour not in (None, rollout.to_colour):
         return Want(wanted, None)
+    known = findings.known_generation(wanted)
+    if known:
+        return Want(wanted, wanted.colour, known)
     if late and findings.seconds(now) > most and all(findings.tries(pod, wanted) for pod in late):
         names = ", ".join(pod.name for pod in late)[:200]
         return _turn_back(rollout, world, now, f"consumers were not handed over in time: {names}")
@@ -426,6 +429,9 @@ def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime
         return Remember(done)
     if wanted.colour not in (None, rollout.from_colour):
         return Want(wanted, None)
+    known = findings.known_generation(wanted)
+    if known:
+        return Want(wanted, wanted.colour, known)
     late = findings.unconfirmed(world, wanted)
     if wanted.colour is None and rollout.from_colour is not None:
         # The new colour may be too broken to answer. Both at once do no harm: they are one group, and handle an

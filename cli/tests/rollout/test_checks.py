@@ -194,7 +194,11 @@ async def test_pods_are_told_whose_turn_it_is(tmp_path: Path) -> None:
         told = await asyncio.to_thread(HttpConsumers("a key\n").tell, [pod], start)
         assert told["green-1"].fits(pod, start)
         late = await asyncio.to_thread(HttpConsumers("a key\n").tell, [pod], stop)
-        assert late == {}
+        assert (late["green-1"].generation, late["green-1"].refused, late["green-1"].fits(pod, stop)) == (
+            5,
+            True,
+            False,
+        )
         assert turn.is_ours
 
 

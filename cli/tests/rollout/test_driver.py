@@ -639,6 +639,22 @@ def test_a_note_that_is_no_number_keeps_nobody_from_looking(cluster: Simulation,
     assert minimum(cluster, "green") == 1
 
 
+@pytest.mark.parametrize("rollouts", [1, 2], ids=["lower", "much-lower"])
+def test_consumers_are_handed_over_after_their_config_map_was_made_anew(
+    cluster: Simulation, clock: Clock, rollouts: int
+) -> None:
+    for _ in range(rollouts):
+        run(cluster, clock, begin(cluster, clock))
+        clock.sleep(2)
+    serves = cluster.selected
+    cluster.server.remove("configmaps", NAMES.consumers)
+    cluster.server.put("configmaps", {"metadata": {"name": NAMES.consumers}})
+    over = run(cluster, clock, begin(cluster, clock))
+    assert over.phase is Phase.PROMOTED, over.reason
+    assert cluster.selected != serves
+    assert cluster.consuming() == {cluster.selected}
+
+
 def test_each_phase_is_told_as_an_event(cluster: Simulation, clock: Clock) -> None:
     run(cluster, clock, begin(cluster, clock))
     reasons = [event["reason"] for event in cluster.server.all("events")]
