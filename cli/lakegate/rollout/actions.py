@@ -67,7 +67,10 @@ class Hold:
 
 @dataclass(frozen=True)
 class Release:
+    """`keep`: somebody else has set its minimum since, which stays then."""
+
     autoscaler: Autoscaler
+    keep: bool
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ class Cluster(Protocol):
         """Raise its minimum, and note its own beside it."""
         ...
 
-    def release(self, seen: Autoscaler) -> None:
-        """Give it its own minimum back."""
+    def release(self, seen: Autoscaler, *, keep: bool) -> None:
+        """Give it its own minimum back, or with `keep` only take the note of that away."""
         ...
 
     def want(self, seen: Wanted, colour: str | None, known: int = 0) -> None:

@@ -190,8 +190,8 @@ class Driver:
                 log.info("scaled", extra={"workload": workload.name, "replicas": replicas})
             case Hold(autoscaler=autoscaler, minimum=minimum):
                 self._write(seen, lambda: cluster.hold(autoscaler, minimum))
-            case Release(autoscaler=autoscaler):
-                self._write(seen, lambda: cluster.release(autoscaler))
+            case Release(autoscaler=autoscaler, keep=keep):
+                self._write(seen, lambda: cluster.release(autoscaler, keep=keep))
             case Want(wanted=wanted, colour=colour, known=known):
                 self._write(seen, lambda: cluster.want(wanted, colour, known))
                 log.info("consumers", extra={"colour": colour, "generation": max(wanted.generation, known) + 1})

@@ -85,7 +85,7 @@ class KubernetesCluster:
             document = self._api.call("GET", f"{self._routes}/{segment(rollout.options.route)}")
         except NotFound:
             return None
-        return objects.route(document, self.names.service, previews[rollout.to_colour])
+        return objects.route(document, self.names.service, previews[rollout.to_colour], previews.values())
 
     def _list(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
         """A colour has some dozens of these. Beyond a page of 500 nothing is decided on half of them: Refused."""
@@ -139,13 +139,12 @@ class KubernetesCluster:
         operations.append({"op": "add", "path": "/spec/minReplicas", "value": minimum})
         self._patch(path, seen.resource_version, operations)
 
-    def release(self, seen: Autoscaler) -> None:
+    def release(self, seen: Autoscaler, *, keep: bool) -> None:
         if seen.restore is None:
             return
-        operations: Operations = [
-            {"op": "add", "path": "/spec/minReplicas", "value": seen.restore},
-            {"op": "remove", "path": f"/metadata/annotations/{pointer(OWN_MINIMUM)}"},
-        ]
+        operations: Operations = [{"op": "remove", "path": f"/metadata/annotations/{pointer(OWN_MINIMUM)}"}]
+        if not keep:
+            operations.append({"op": "add", "path": "/spec/minReplicas", "value": seen.restore})
         self._patch(f"{self._autoscaling}/{segment(seen.name)}", seen.resource_version, operations)
 
     def want(self, seen: Wanted, colour: str | None, known: int = 0) -> None:

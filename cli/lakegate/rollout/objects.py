@@ -180,8 +180,8 @@ def owned(document: Document) -> list[int]:
     return [number for number, entry in enumerate(entries) if entry.get("manager") == MANAGER]
 
 
-def route(document: Document, service: str, preview: str) -> Route:
-    """Rules of other Services are none of ours."""
+def route(document: Document, service: str, preview: str, previews: Iterable[str]) -> Route:
+    """Rules of other Services are none of ours; `previews` are those of both colours."""
     rules = document["spec"].get("rules") or []
     ours = tuple(
         number
@@ -189,6 +189,12 @@ def route(document: Document, service: str, preview: str) -> Route:
         if any(ref["name"] == service for ref in rule.get("backendRefs") or [])
     )
     shares = [ref.get("weight", 1) for number in ours for ref in rules[number]["backendRefs"] if ref["name"] == preview]
+    leads_to = {
+        ref["name"]
+        for number, rule in enumerate(rules)
+        for ref in rule.get("backendRefs") or []
+        if ref.get("weight", 1) and not (number in ours and ref["name"] == preview)
+    }
     return Route(
         name=document["metadata"]["name"],
         resource_version=document["metadata"]["resourceVersion"],
@@ -196,4 +202,5 @@ def route(document: Document, service: str, preview: str) -> Route:
         rules=ours,
         preview=preview,
         ours=bool(owned(document)),
+        leads_to=frozenset(leads_to.intersection(previews)),
     )

@@ -371,10 +371,13 @@ def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime)
             if why:
                 # the old colour is all there is if this one doesn't come back
                 return Wait(f"before the old colour goes: {why}", needs_person=True)
+            sent = _is_sent_to(world, workload.colour)
+            if sent:
+                return Wait(sent, needs_person=True)
             return Scale(workload, 0)
     for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(old)):
         if scaler.restore is not None:
-            return Release(scaler)
+            return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
     return Finish(rollout.into(Phase.PROMOTED, now))
 
 
@@ -385,6 +388,14 @@ def _large_loads(rollout: Rollout, world: World, colour: str | None, findings: F
         return None
     pods = [pod.name for pod in world.workers_of(colour)]
     return Wait(f"large loads of {colour} to end: {', '.join(pods)}"[:300]) if pods else None
+
+
+def _is_sent_to(world: World, colour: str) -> str:
+    """Why the colour can't go to zero: the HTTPRoute of the canary leads to it by what no driver has written."""
+    route, preview = world.route, world.services[colour]
+    if route is None or preview not in route.leads_to:
+        return ""
+    return f"HTTPRoute {route.name} leads to {preview}, which is about to go: take that rule away, or its weight"
 
 
 def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings, now: datetime) -> Step | None:
@@ -457,10 +468,11 @@ def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime)
         return loads
     for workload in world.workloads_of(rollout.to_colour):
         if workload.replicas > 0:
-            return Scale(workload, 0)
+            sent = _is_sent_to(world, rollout.to_colour)
+            return Wait(sent, needs_person=True) if sent else Scale(workload, 0)
     for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
         if scaler.restore is not None:
-            return Release(scaler)
+            return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
     return Finish(rollout.into(Phase.ROLLED_BACK, now))
 
 

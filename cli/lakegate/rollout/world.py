@@ -94,7 +94,7 @@ class Route:
     """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service.
 
     `preview` is that Service's name. `ours`: the API server takes us for the owner of the rules, and refuses them to
-    whoever applies others.
+    whoever applies others. `leads_to`: previews of either colour that get traffic by refs that are not ours to change.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Route:
     rules: tuple[int, ...]
     preview: str
     ours: bool = False
+    leads_to: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def test_an_autoscaler_is_held_and_given_its_own_minimum_back(cluster: Kubernete
     held = write(lambda seen: cluster.hold(seen, 4))
     held = write(lambda seen: cluster.hold(seen, 5))
     assert (held.minimum, held.maximum, held.restore, held.role) == (5, 9, 2, "lakegate-gateway")
-    released = write(cluster.release)
+    released = write(lambda seen: cluster.release(seen, keep=False))
     assert (released.minimum, released.restore) == (2, None)
 
 

@@ -655,6 +655,41 @@ def test_consumers_are_handed_over_after_their_config_map_was_made_anew(
     assert cluster.consuming() == {cluster.selected}
 
 
+@pytest.mark.parametrize("colour", ["blue", "green"])
+def test_a_colour_that_a_route_leads_to_does_not_go_to_zero(colour: str) -> None:
+    cluster = Simulation(route=True)
+    clock = Clock(cluster)
+    rollout = begin(cluster, clock, QUICK.model_copy(update={"canary": (20,), "route": "lakegate"}))
+    started = run_to(cluster, clock, rollout, Phase.WATCHING)
+    if colour == "green":
+        requests.ask(cluster.cluster(), Request.ABORT)
+    route = cluster.server.get("httproutes", "lakegate")
+    rules = route["spec"]["rules"]
+    cluster.server.put(
+        "httproutes",
+        {**route, "spec": {"rules": [*rules, {"backendRefs": [{"name": cluster.named(colour, "gateway")}]}]}},
+    )
+    assert started.run(600) is None
+    assert cluster.replicas(colour) == 3
+    assert metrics.REGISTRY.get_sample_value("lakegate_rollout_needs_person") == 1
+    route = cluster.server.get("httproutes", "lakegate")
+    cluster.server.put("httproutes", {**route, "spec": {"rules": route["spec"]["rules"][:1]}})
+    assert started.run(600) is not None
+    assert cluster.replicas(colour) == 0
+
+
+def test_a_minimum_that_an_upgrade_sets_meanwhile_stays(cluster: Simulation, clock: Clock) -> None:
+    watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
+    scaler = cluster.server.get("horizontalpodautoscalers", "lakegate-green-gateway")
+    cluster.server.put("horizontalpodautoscalers", {**scaler, "spec": {**scaler["spec"], "minReplicas": 4}})
+    over = watching.run(600)
+    assert over is not None
+    assert over.phase is Phase.PROMOTED
+    assert (minimum(cluster, "green"), minimum(cluster, "blue")) == (4, 1)
+    scaler = cluster.server.get("horizontalpodautoscalers", "lakegate-green-gateway")
+    assert "lakegate.io/own-minimum" not in scaler["metadata"]["annotations"]
+
+
 def test_each_phase_is_told_as_an_event(cluster: Simulation, clock: Clock) -> None:
     run(cluster, clock, begin(cluster, clock))
     reasons = [event["reason"] for event in cluster.server.all("events")]
