@@ -12,10 +12,7 @@ from datetime import datetime
 
 from lakegate.rollout.actions import (
     Check,
-    Disown,
-    Finish,
     Hold,
-    Release,
     Remember,
     Scale,
     Select,
@@ -26,21 +23,14 @@ from lakegate.rollout.actions import (
     Weigh,
     written,
 )
+from lakegate.rollout.ends import FEW_TRIES, ROUTE_SECONDS, cleaning, restoring, retiring, reverting, short
 from lakegate.rollout.findings import Findings, clients_fault, uncounted
 from lakegate.rollout.states import Phase, Request, Rollout
-from lakegate.rollout.world import Route, World
+from lakegate.rollout.world import World
 
 Decide = Callable[[Rollout, World, Findings, datetime], Step]
 
 _BEFORE = (Phase.PENDING, Phase.PREPARING, Phase.TESTING, Phase.CANARY, Phase.WAITING, Phase.HANDOVER, Phase.SWITCHING)
-# How often a pod is told in vain what its consumers are to do, where the way goes on without it: one that matters
-# until about a minute of time-outs has passed, another a few times. The file tells them, too.
-_MOST_TRIES, _FEW_TRIES = 20, 5
-# A proxy may learn of a share before it knows the backend, or lose the backend before the share: requests fail then. So
-# the preview stands in the route without a share for so long, before its first and after its last.
-_ROUTE_SECONDS = 5.0
-# A large load is read by a Job that asks its own colour's catalog and gateway to the end: so long that colour stays.
-_LOADS_SECONDS = 1800.0
 
 
 def decide(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -148,14 +138,6 @@ def _trouble(rollout: Rollout, world: World, findings: Findings, now: datetime) 
     return next((f"{pod.name}: {pod.trouble}" for pod in world.pods_of(rollout.to_colour) if pod.trouble), "")
 
 
-def _short(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
-    """Why the new colour has been short of something for longer than the grace."""
-    since = findings.short_since
-    if since is None or (now - since).total_seconds() < rollout.options.grace_seconds:
-        return ""
-    return world.missing(rollout.to_colour, rollout.floors)
-
-
 def _with_usual(rollout: Rollout, findings: Findings) -> Rollout:
     """What was found by now, unless more is known already: a driver that took over begins to count anew."""
     known = max((rollout.usual, findings.usual), key=lambda found: found.requests if found is not None else -1)
@@ -164,9 +146,9 @@ def _with_usual(rollout: Rollout, findings: Findings) -> Rollout:
 
 def _testing(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     options = rollout.options
-    short = _short(rollout, world, findings, now)
-    if short:
-        return _turn_back(rollout, world, now, short)
+    lost = short(rollout, world, findings, now)
+    if lost:
+        return _turn_back(rollout, world, now, lost)
     if not findings.smoke_passed:
         if findings.smoke_attempts >= options.smoke_attempts:
             return _turn_back(rollout, world, now, f"smoke test: {findings.smoke_fault}")
@@ -200,13 +182,13 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     route = world.route
     if route is None or not route.rules:
         return _turn_back(rollout, world, now, f"HTTPRoute {options.route} has no rule for the active Service")
-    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
+    trouble = short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
     if trouble:
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
     share = options.canary[min(rollout.canary_step, len(options.canary) - 1)]
     enough = findings.own.requests >= options.watch_requests
     held = route.share == share and findings.share_seconds(now) >= options.canary_seconds
-    most = 2 * (options.canary_seconds + _ROUTE_SECONDS) + options.load_seconds
+    most = 2 * (options.canary_seconds + ROUTE_SECONDS) + options.load_seconds
     if findings.seconds(now) >= most and not (held and enough):
         reason = f"only {findings.own.requests} reads to judge by"
         if not held:
@@ -214,7 +196,7 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
         return _turn_back(rollout, world, now, f"canary: {reason}")
     if route.share is None:
         return Weigh(route, 0)
-    if route.share == 0 and findings.share_seconds(now) < _ROUTE_SECONDS:
+    if route.share == 0 and findings.share_seconds(now) < ROUTE_SECONDS:
         return Wait("the proxies to know the preview")
     if route.share != share:
         return Weigh(route, share)
@@ -260,7 +242,7 @@ def _look_at_traffic(findings: Findings, now: datetime, why: str) -> Step:
 def _shared(rollout: Rollout, world: World, findings: Findings, now: datetime) -> str:
     """What is wrong with the new colour before the switch: pods, and while it has a canary's share, what it answers."""
     has_share = world.route is not None and world.route.share
-    return _short(rollout, world, findings, now) or (_bad_traffic(rollout, findings, now) if has_share else "")
+    return short(rollout, world, findings, now) or (_bad_traffic(rollout, findings, now) if has_share else "")
 
 
 def _waiting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -332,7 +314,7 @@ def _confirming(rollout: Rollout, world: World, findings: Findings, now: datetim
 
 def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     options = rollout.options
-    trouble = _short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
+    trouble = short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
     if trouble:
         return _turn_back(rollout, world, now, trouble)
     whole = not world.missing(rollout.to_colour, rollout.floors)
@@ -345,135 +327,10 @@ def _watching(rollout: Rollout, world: World, findings: Findings, now: datetime)
     if options.hand_over_consumers and world.wanted is not None:
         # a pod that started in between may have read the ConfigMap as it was
         late = findings.unconfirmed(world, world.wanted)
-        late = [pod for pod in late if findings.tries(pod, world.wanted) < _FEW_TRIES]
+        late = [pod for pod in late if findings.tries(pod, world.wanted) < FEW_TRIES]
         if late:
             return Tell(world.wanted, tuple(late))
     return _look_at_traffic(findings, now, f"{options.watch_seconds:g} s without trouble")
-
-
-def _retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    old = rollout.from_colour
-    short = _short(rollout, world, findings, now) if world.missing(rollout.to_colour, {}) else ""
-    if short and old is not None and rollout.floors and not world.missing(old, rollout.floors):
-        # nothing has been taken from the old colour yet, and it is the one that works; a pod less is no reason any more
-        return Remember(rollout.into(Phase.REVERTING, now, reason=f"after the window: {short}", requested=None))
-    if findings.seconds(now) < rollout.options.drain_seconds:
-        return Wait("connections of the old colour to end")
-    leave = _out_of_the_route(rollout, world.route, findings, now)
-    if leave is not None:
-        return leave
-    loads = _large_loads(rollout, world, old, findings, now)
-    if loads is not None:
-        return loads
-    for workload in world.workloads_of(old) if old else ():
-        if workload.replicas > 0:
-            why = world.missing(rollout.to_colour, rollout.floors)
-            if why:
-                # the old colour is all there is if this one doesn't come back
-                return Wait(f"before the old colour goes: {why}", needs_person=True)
-            sent = _is_sent_to(world, workload.colour)
-            if sent:
-                return Wait(sent, needs_person=True)
-            return Scale(workload, 0)
-    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(old)):
-        if scaler.restore is not None:
-            return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
-    return Finish(rollout.into(Phase.PROMOTED, now))
-
-
-def _large_loads(rollout: Rollout, world: World, colour: str | None, findings: Findings, now: datetime) -> Step | None:
-    """While Jobs of a colour that is whole still read, it waits; one that is broken could not commit for them."""
-    late = findings.seconds(now) >= rollout.options.drain_seconds + _LOADS_SECONDS
-    if colour is None or late or any(not workload.ready for workload in world.workloads_of(colour)):
-        return None
-    pods = [pod.name for pod in world.workers_of(colour)]
-    return Wait(f"large loads of {colour} to end: {', '.join(pods)}"[:300]) if pods else None
-
-
-def _is_sent_to(world: World, colour: str) -> str:
-    """Why the colour can't go to zero: the HTTPRoute of the canary leads to it by what no driver has written."""
-    route, preview = world.route, world.services[colour]
-    if route is None or preview not in route.leads_to:
-        return ""
-    return f"HTTPRoute {route.name} leads to {preview}, which is about to go: take that rule away, or its weight"
-
-
-def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings, now: datetime) -> Step | None:
-    """The preview: first it has no share, then it is not named, then the rules are whose they were."""
-    if route is None or (route.share is None and not route.ours):
-        return None
-    if route.share is None:
-        return Disown(route)
-    if route.share:
-        return Weigh(route, 0)
-    if findings.share_seconds(now) < _ROUTE_SECONDS:
-        return Wait("the proxies to send nothing to the preview")
-    return Weigh(route, None)
-
-
-def _reverting(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    old = rollout.from_colour
-    if old is None:
-        # of an older driver: a first rollout has nothing to go back to
-        phase = Phase.RETIRING if world.active.colour == rollout.to_colour else Phase.RESTORING
-        return Remember(rollout.into(phase, now, requested=None))
-    why = world.missing(old, rollout.floors)
-    ours = world.missing(rollout.to_colour, rollout.floors)
-    # Half of the old colour is better than a new one that is broken, but an empty one is not.
-    late = findings.seconds(now) >= rollout.options.grace_seconds
-    if not why or (late and ours and not world.missing(old, {})):
-        return Select(rollout.into(Phase.RESTORING, now), old)
-    if rollout.requested is Request.PROMOTE and not ours:
-        return Remember(rollout.into(Phase.WATCHING, now, requested=None).noted(f"stays, by request: {why}"))
-    for workload in world.workloads_of(old):
-        if workload.replicas < rollout.floors.get(workload.role, 1):
-            return Scale(workload, rollout.floors.get(workload.role, 1))
-    return Wait(f"the old colour can't take the traffic: {why}", needs_person=True)
-
-
-def _restoring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    if world.route is not None and world.route.share:
-        return Weigh(world.route, 0)
-    wanted = world.wanted
-    done = rollout.into(Phase.CLEANING, now)
-    if not rollout.options.hand_over_consumers or wanted is None or wanted.generation == 0:
-        return Remember(done)
-    if wanted.colour not in (None, rollout.from_colour):
-        return Want(wanted, None)
-    known = findings.known_generation(wanted)
-    if known:
-        return Want(wanted, wanted.colour, known)
-    late = findings.unconfirmed(world, wanted)
-    if wanted.colour is None and rollout.from_colour is not None:
-        # The new colour may be too broken to answer. Both at once do no harm: they are one group, and handle an
-        # event once. Nobody at all would.
-        late = [p for p in late if p.colour == rollout.to_colour and findings.tries(p, wanted) < _MOST_TRIES]
-        return Tell(wanted, tuple(late)) if late else Want(wanted, rollout.from_colour)
-    names = ", ".join(pod.name for pod in late)
-    # a broken pod of the new colour is waited for less: it goes to zero next
-    most = {rollout.from_colour: _MOST_TRIES}
-    if any(findings.tries(pod, wanted) < most.get(pod.colour, _FEW_TRIES) for pod in late):
-        return Tell(wanted, tuple(late))
-    return Remember(done.noted(f"did not confirm its consumers: {names}") if late else done)
-
-
-def _cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    if findings.seconds(now) < rollout.options.drain_seconds:
-        return Wait("connections of the new colour to end")
-    leave = _out_of_the_route(rollout, world.route, findings, now)
-    if leave is not None:
-        return leave
-    loads = _large_loads(rollout, world, rollout.to_colour, findings, now)
-    if loads is not None:
-        return loads
-    for workload in world.workloads_of(rollout.to_colour):
-        if workload.replicas > 0:
-            sent = _is_sent_to(world, rollout.to_colour)
-            return Wait(sent, needs_person=True) if sent else Scale(workload, 0)
-    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
-        if scaler.restore is not None:
-            return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
-    return Finish(rollout.into(Phase.ROLLED_BACK, now))
 
 
 def _over(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
@@ -490,10 +347,10 @@ _STEPS: dict[Phase, Decide] = {
     Phase.SWITCHING: _switching,
     Phase.CONFIRMING: _confirming,
     Phase.WATCHING: _watching,
-    Phase.RETIRING: _retiring,
-    Phase.REVERTING: _reverting,
-    Phase.RESTORING: _restoring,
-    Phase.CLEANING: _cleaning,
+    Phase.RETIRING: retiring,
+    Phase.REVERTING: reverting,
+    Phase.RESTORING: restoring,
+    Phase.CLEANING: cleaning,
     Phase.PROMOTED: _over,
     Phase.ROLLED_BACK: _over,
 }
