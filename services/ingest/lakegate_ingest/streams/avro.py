@@ -131,8 +131,11 @@ def _column(declared: Any, named: Mapping[str, Any]) -> IcebergType | None:
         return _COLUMNS.get(declared) if declared in _PRIMITIVES else _column(named[declared], named)
     kind, logical = declared["type"], declared.get("logicalType")
     if logical == "decimal" and kind in ("bytes", "fixed"):
-        precision, scale = declared["precision"], declared.get("scale", 0)
-        return DecimalType(precision, scale) if 0 <= scale <= precision <= MOST_PRECISION else StringType()
+        # the parser has looked at those that are there; of a decimal without precision no value but null can be read
+        precision, scale = declared.get("precision"), declared.get("scale") or 0
+        if not precision:
+            return None
+        return DecimalType(precision, scale) if precision <= MOST_PRECISION else StringType()
     return _LOGICAL.get(f"{kind}-{logical}") or _COLUMNS.get(kind)
 
 

@@ -80,6 +80,13 @@ def test_a_schema_that_can_not_be_written_down_is_refused(schema: dict[str, Any]
         AvroReader(schema)
 
 
+@pytest.mark.parametrize("declared", [{}, {"precision": 0}, {"scale": 2}, {"precision": 9, "scale": None}])
+def test_a_decimal_that_does_not_say_what_it_is_costs_nobody_the_other_fields(declared: dict[str, Any]) -> None:
+    reader = AvroReader(record(["null", logical("bytes", "decimal", **declared)], "int"))
+    assert reader.json(bytes([0, 2])) == b'{"f0":null,"f1":1}'
+    assert str(reader.columns["f0"]) == ("decimal(9, 0)" if declared.get("precision") else "None")
+
+
 def test_a_list_of_records_and_a_tree_are_read() -> None:
     point = {"type": "record", "name": "P", "fields": [{"name": "x", "type": "long"}, {"name": "n", "type": "null"}]}
     reader = AvroReader(record({"type": "array", "items": point}, ["null", "R"], {"type": "array", "items": "R"}))
