@@ -163,15 +163,17 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             shares.setdefault(place.topic, set()).add(place.partition)
         log.info("streams_assigned", streams=len(shares), partitions=sum(map(len, shares.values())))
         kept = {topic for topic, backlog in self._backlogs.items() if set(backlog.partitions) == shares.get(topic)}
-        await self._drop(self._backlogs.keys() - kept)
+        # all at once, before others get their moment to end: what is not held back is read from the group's offsets
         for topic, partitions in shares.items():
-            if topic not in self._streams:
-                continue
-            self._waiting.add(topic)
             self._consumer.pause(*(TopicPartition(topic, partition) for partition in partitions))
             if topic in kept:
+                self._waiting.add(topic)
                 self._backlogs[topic].resume()
+        await self._drop(self._backlogs.keys() - kept)
+        for topic, partitions in shares.items():
+            if topic in kept or topic not in self._streams:
                 continue
+            self._waiting.add(topic)
             tenant, table = self._streams[topic]
             backlog = self._backlogs[topic] = Backlog(topic, frozenset(partitions))
             work = self._pump.run(tenant, table, backlog, self._consumer)
