@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from lakegate_contracts.names import TableName
+from lakegate_ingest.streams.topics import topic_of
 
 _COLUMNS = """tenant, namespace, table_name, topic, on_new_column, subject, delegation, delegated_at, failure, run_id,
     committed_at, created_at, accepted_topic_id"""
@@ -85,7 +86,7 @@ async def put_stream(
         """
         INSERT INTO stream_topics (topic, tenant, namespace, table_name) VALUES ($1, $2, $3, $4)
         ON CONFLICT (topic) DO NOTHING""",
-        topic,
+        record["topic"],
         tenant,
         table.namespace,
         table.name,
@@ -98,6 +99,17 @@ async def get_stream(connection: Any, table: TableName) -> StreamRow | None:
         f"SELECT {_COLUMNS} FROM streams WHERE namespace = $1 AND table_name = $2", table.namespace, table.name
     )
     return _row(record) if record else None
+
+
+async def topic(connection: Any, tenant: str, table: TableName) -> str:
+    """Of the stream that is there: it keeps the name that it was made with. Else of the one that would be made.
+
+    Raises BadTableName.
+    """
+    found: str | None = await connection.fetchval(
+        "SELECT topic FROM streams WHERE namespace = $1 AND table_name = $2", table.namespace, table.name
+    )
+    return found or topic_of(tenant, table)
 
 
 async def delete_stream(connection: Any, table: TableName, topic: str) -> bool:

@@ -26,10 +26,10 @@ from lakegate_chassis.problems import Problem
 from lakegate_contracts.names import TableName
 from lakegate_ingest.errors import IdempotencyKeyReused, IdempotencyKeyRunning, Unacknowledged
 from lakegate_ingest.metrics import PRUNED
+from lakegate_ingest.streams import queries
 from lakegate_ingest.streams.producer import Placed, Record
 from lakegate_ingest.streams.requests import Producing
 from lakegate_ingest.streams.schemas import Accepted, Offsets
-from lakegate_ingest.streams.topics import topic_of
 from lakegate_ingest.streams.transactions import Fenced, Transactions
 
 RETRY_AFTER_SECONDS = 2
@@ -166,7 +166,9 @@ class Repeats:
         """Whether the request that was cut off has sent its rows."""
         if row["transactional_id"] is None:
             return claim
-        topic = topic_of(wanted.principal.tenant, wanted.table)
+        tenant = wanted.principal.tenant
+        async with tenant_transaction(self._pool, tenant) as connection:
+            topic = await queries.topic(connection, tenant, wanted.table)
         await self._transactions.fence(row["transactional_id"])
         started_at: datetime = row["started_at"]
         placed = await self._transactions.find(topic, row["partition"], claim.request_id, started_at)

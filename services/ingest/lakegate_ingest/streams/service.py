@@ -40,7 +40,6 @@ from lakegate_ingest.streams.rooms import Room, Rooms
 from lakegate_ingest.streams.rows import split
 from lakegate_ingest.streams.schemas import Accepted
 from lakegate_ingest.streams.tables import Tables
-from lakegate_ingest.streams.topics import topic_of
 
 # A delegation is good for a day; a stream in use gets a fresh one long before.
 REFRESH_SECONDS = 3600.0
@@ -118,7 +117,7 @@ class StreamService:
         policy = self._policy(wanted, stream)
         if known is None:
             # a topic that can't be has to be refused before there is a table
-            topic = topic_of(tenant, wanted.table)
+            topic = await self._topic(wanted)
             schema = await self._door.infer(rows)
             await self.producer.ensure(topic)
             known = await self._tables.create(tenant, wanted.table, schema, wanted.delegation)
@@ -159,7 +158,7 @@ class StreamService:
                 "file, or create it by the Iceberg API."
             )
         if accept_topic_id is not None:
-            topic_id = await self.producer.topic_id(topic_of(wanted.principal.tenant, wanted.table))
+            topic_id = await self.producer.topic_id(await self._topic(wanted))
             if accept_topic_id != topic_id:
                 raise StreamTopicRecreated(
                     f"The stream's topic has the id {topic_id} now. Nothing was changed.", topic_id=topic_id
@@ -185,7 +184,7 @@ class StreamService:
     ) -> StreamRow:
         """Make the stream and its topics, or give it a fresh delegation (and a policy)."""
         tenant = wanted.principal.tenant
-        topic = topic_of(tenant, wanted.table)
+        topic = await self._topic(wanted)
         self.producer.doubt(topic)
         await self.producer.ensure(topic)
         # what is stored can write to this namespace and do nothing else, whatever its caller may do
@@ -203,6 +202,12 @@ class StreamService:
         async with tenant_transaction(self._pool, principal.tenant) as connection:
             await queries.delete_stream(connection, table, stream.topic)
         self._streams.pop((principal.tenant, table), None)
+
+    async def _topic(self, wanted: Producing) -> str:
+        """Raises BadTableName."""
+        tenant = wanted.principal.tenant
+        async with tenant_transaction(self._pool, tenant) as connection:
+            return await queries.topic(connection, tenant, wanted.table)
 
     def _keep(self, row: StreamRow) -> StreamRow:
         key = (row.tenant, row.table)
