@@ -29,6 +29,12 @@ _TINY = (re.compile(rb"e-[0-9]{3,}+(?:[^0-9a-zA-Z-]|\Z)"), re.compile(rb"E-[0-9]
 _ZEROS = b"0" * 100
 
 
+def _may_be_tiny(text: bytes) -> bool:
+    """Looking for one letter costs a tenth of looking for the pattern, and few files have a capital E."""
+    small, capital = _TINY
+    return small.search(text) is not None or (b"E" in text and capital.search(text) is not None)
+
+
 class TruthCount:
     """Told of every range that is read, in any order and by any thread."""
 
@@ -39,7 +45,7 @@ class TruthCount:
 
     def saw(self, start: int, before: bytes, data: bytes) -> None:
         """`data` from byte `start` on; `before` are the four bytes in front of it."""
-        self.tiny = self.tiny or _ZEROS in data or any(e.search(p) for e in _TINY for p in (data, before + data[:64]))
+        self.tiny = self.tiny or _ZEROS in data or _may_be_tiny(data) or _may_be_tiny(before + data[:64])
         border = before[-3:] + data[:3]
         if b"\\" in data or b"\\" in before:
             self.escaped |= any(start in text for start in _ESCAPES for text in (data, before + data[:4]))
