@@ -43,9 +43,8 @@ async def list_runs(
     if state is not None:
         where("r.state = {}", state)
     where("(r.first_event_at, r.id) < ({}, {})", after.at, after.id)
-    filters = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     part = f"LIMIT {rows.limit:d} OFFSET {rows.offset:d}"
-    statement = f"SELECT {COLUMNS} {filters} ORDER BY r.first_event_at DESC, r.id DESC {part}"
+    statement = f"SELECT {COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY r.first_event_at DESC, r.id DESC {part}"
     return list(await connection.fetch(statement, *values))
 
 
