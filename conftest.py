@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,14 @@ from lakegate_chassis.provision import SERVICES, provision, with_database
 from lakegate_chassis.tokens import TokenSigner
 
 pytest_plugins = ["servers.plugin"]
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text go by their argument's name: a gzip says little, and has the time in it.
+
+    The processes of `make test` each collect the tests, and have to find the same names.
+    """
+    return argname if isinstance(val, bytes) and not re.fullmatch(rb"[\t\r\n -~]*", val) else None
 
 
 @dataclass(frozen=True)
