@@ -85,7 +85,6 @@ class EmbeddedPostgres:
         self._log_path = log_path or self._home / "postgres.log"
         # Called in the child before the server runs; a supervisor ties the server's life to its own with it.
         self._in_child = in_child
-        self._port_given = port != 0
         self._port = port
         self._bin = binaries.bin_folder()
         self._user = binaries.ServerUser(name="")

@@ -134,5 +134,5 @@ def read_credentials(file: Path) -> S3Credential:
         raise ValueError(f"{file} has no {error.args[0]} in its section [default]") from error
 
 
-# What an operation may raise besides FileNotFoundError, which obstore raises for a key that is not there.
+# What an operation may raise; of these FileNotFoundError (an OSError) says that there is no such key.
 STORE_ERRORS = (obstore.exceptions.BaseError, OSError)

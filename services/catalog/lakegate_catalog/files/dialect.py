@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lakegate_chassis.logs import log
+from lakegate_chassis.objectstore import STORE_ERRORS
 from lakegate_chassis.problems import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -70,7 +71,7 @@ def in_dialect(endpoint: Endpoint) -> Endpoint:
             return error_response(error, only_head=only_head)
         except obstore.exceptions.NotModifiedError:
             return Response(status_code=304)
-        except (obstore.exceptions.BaseError, OSError) as error:
+        except STORE_ERRORS as error:
             return error_response(of_store(error), only_head=only_head)
         except Problem as problem:
             return error_response(S3Error(problem.status, "InternalError", problem.detail), only_head=only_head)

@@ -16,7 +16,6 @@ from typing import cast
 from urllib.parse import parse_qsl, unquote_to_bytes
 from xml.sax.saxutils import escape
 
-import obstore.exceptions
 from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -38,6 +37,7 @@ from lakegate_catalog.files.slots import READ, WRITE, SlottedResponse
 from lakegate_catalog.files.uploads import parse_parts
 from lakegate_catalog.resources import Resources
 from lakegate_chassis.numerals import natural
+from lakegate_chassis.objectstore import STORE_ERRORS
 from lakegate_contracts.identity import FILES_PATH, SIGNATURE_HEADER, SIGNED_HOST_HEADER, Principal
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
@@ -275,7 +275,7 @@ async def complete_upload(call: Call) -> Response:
             yield _completed(call, task.result()).encode()
         except S3Error as error:
             yield error.element()
-        except (obstore.exceptions.BaseError, OSError) as error:
+        except STORE_ERRORS as error:
             yield of_store(error).element()
         finally:
             # who hangs up has not completed: what is half written is dropped by the store

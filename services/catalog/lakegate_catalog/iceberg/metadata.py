@@ -21,7 +21,7 @@ from lakegate_catalog.iceberg.dialect import BadRequest
 from lakegate_catalog.settings import WarehouseSettings
 from lakegate_chassis.logs import log
 from lakegate_chassis.metrics import CACHE_ENTRIES, CACHE_LOOKUPS
-from lakegate_chassis.objectstore import ObjectStoreSettings, open_store
+from lakegate_chassis.objectstore import STORE_ERRORS, ObjectStoreSettings, open_store
 from lakegate_chassis.threads import in_thread
 from lakegate_contracts.names import TableName
 
@@ -172,7 +172,7 @@ class Warehouse:
         self._forget(document.location)
         try:
             await obstore.delete_async(self.store, self.path(document.location))
-        except (obstore.exceptions.BaseError, OSError) as error:
+        except STORE_ERRORS as error:
             log.warning("metadata_not_deleted", location=document.location, reason=str(error))
 
     async def delete(self, locations: Sequence[str]) -> None:

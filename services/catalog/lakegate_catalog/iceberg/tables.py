@@ -44,6 +44,7 @@ from lakegate_catalog.iceberg.soundness import check_bound, check_numbers, check
 from lakegate_catalog.store.entities import Entities, NameTaken, Refused, first_change, next_change
 from lakegate_catalog.store.port import Change, SequenceTaken
 from lakegate_chassis.logs import log
+from lakegate_chassis.objectstore import STORE_ERRORS
 from lakegate_contracts.names import TableName
 
 TABLE = "table"
@@ -248,7 +249,7 @@ class Tables:
     async def _delete(self, locations: Sequence[str]) -> None:
         try:
             await self.warehouse.delete(locations)
-        except (obstore.exceptions.BaseError, OSError) as error:
+        except STORE_ERRORS as error:
             log.error("metadata_not_deleted", locations=locations[:10], reason=str(error))
         else:
             DELETED.inc(len(locations))
@@ -260,7 +261,7 @@ class Tables:
     async def _purge(self, location: str) -> None:
         try:
             deleted = await self.warehouse.purge(location)
-        except (obstore.exceptions.BaseError, OSError) as error:
+        except STORE_ERRORS as error:
             log.error("purge_failed", location=location, reason=str(error))
         else:
             log.info("purged", location=location, files=deleted)

@@ -56,7 +56,6 @@ class RecordCounter:
 
     def __init__(self, options: ReadOptions, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._options = options
-        self._max_line_bytes = max_line_bytes
         self._decoder = _decoder(options.encoding)
         self._started = self._decoded = False
         self._counter: _Lines | _Quoted | _Elements | None = None

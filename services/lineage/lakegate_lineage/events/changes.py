@@ -47,7 +47,6 @@ class RunState(NamedTuple):
 
 STATE_NAMES = {0: "new", 10: "running", 20: "completed", 21: "aborted", 22: "failed"}
 STATE_OF_TYPE = {"START": 10, "RUNNING": 10, "COMPLETE": 20, "ABORT": 21, "FAIL": 22}
-STATES = tuple(STATE_NAMES.values())
 ENDED = ("completed", "aborted", "failed")
 
 
