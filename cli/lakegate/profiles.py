@@ -86,6 +86,14 @@ def choose(environment: Environment, name: str | None) -> Profile:
     return Profile(profile.name, profile.url.rstrip("/"), environment.key or profile.key)
 
 
+def is_chosen(environment: Environment, profile: Profile) -> bool:
+    """Whether a command that names no profile reaches this one's gateway."""
+    try:
+        return choose(environment, None).url == profile.url
+    except ProfileError:
+        return False
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file by one of mode 0600 in one step: a reader sees the old or the new, never a half."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")

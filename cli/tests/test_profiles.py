@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lakegate.profiles import Profile, ProfileError, choose, read_profiles, save_profile
+from lakegate.profiles import Profile, ProfileError, choose, is_chosen, read_profiles, save_profile
 from lakegate.settings import Environment
 
 
@@ -72,6 +72,19 @@ def test_a_named_profile_wins_over_the_environment(config: Path) -> None:
     save_profile(config, Profile("local", "http://one", "a"))
 
     assert choose(environment(config, url="http://given"), "local").url == "http://one"
+
+
+def test_a_profile_is_chosen_when_commands_that_name_none_reach_its_gateway(config: Path) -> None:
+    first, second = Profile("prod", "https://lake.example", "a"), Profile("local", "http://one", "b")
+    assert not is_chosen(environment(config), first)
+    save_profile(config, first)
+    save_profile(config, second)
+
+    assert is_chosen(environment(config), first)
+    assert not is_chosen(environment(config), second)
+    assert is_chosen(environment(config, profile="local"), second)
+    assert is_chosen(environment(config, url="http://one/"), second)
+    assert not is_chosen(environment(config, profile="gone"), second)
 
 
 def test_an_unknown_profile_is_answered_with_the_known_ones(config: Path) -> None:

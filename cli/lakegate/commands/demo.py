@@ -10,7 +10,7 @@ from lakegate.commands.suite import HomeOption
 from lakegate.failures import CommandFailed, explained
 from lakegate.options import AsJson
 from lakegate.output import Output
-from lakegate.profiles import LOCAL, Profile
+from lakegate.profiles import LOCAL, Profile, is_chosen
 from lakegate.settings import read_environment
 
 
@@ -54,8 +54,8 @@ def demo(
                 hint="Leave the port out to use it, stop it with `lakegate down`, or take another folder with --home.",
             )
         output.note(f"The suite already runs at {state.url}.")
-    profile = Profile(LOCAL, state.url, secret(folder.secrets / "admin.key"))
-    seen = Story(profile, output, started).tell()
+    profile = Profile(state.profile, state.url, secret(folder.secrets / "admin.key"))
+    seen = Story(profile, output, started, needs_profile=not is_chosen(environment, profile)).tell()
     if started is not None:
         output.note(f'Address and key were written to the profile "{LOCAL}" in {environment.config}.')
     output.note(f"The key, for curl and others: export KEY=$(cat {folder.secrets / 'admin.key'})")

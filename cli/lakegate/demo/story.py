@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -31,22 +32,25 @@ QUERY = """SELECT carrier, count(*) AS flights, round(avg(dep_delay), 1) AS mean
 FROM travel.flights
 GROUP BY carrier ORDER BY flights DESC LIMIT 8"""
 
-# Arguments of `lakegate`, and what they show.
+# Arguments of `lakegate` that ask the gateway, and what they show.
 NEXT = (
     ("ls", "what the catalog holds"),
     (f'sql "SELECT dest, count(*) AS n FROM {TABLE} GROUP BY ALL ORDER BY n DESC LIMIT 5"', "ask something else"),
     ("search flihgts", "search forgives"),
     (f"lineage {TABLE} --json", "the graph itself"),
-    ("down", "stop the suite; the data stays"),
 )
 
 
 class Story:
-    """One run of the demo against a running suite."""
+    """One run of the demo against a running suite.
 
-    def __init__(self, profile: Profile, output: Output, started_seconds: float | None) -> None:
+    `needs_profile`: commands without --profile would ask another gateway.
+    """
+
+    def __init__(self, profile: Profile, output: Output, started_seconds: float | None, *, needs_profile: bool) -> None:
         self._profile = profile
         self._output = output
+        self._needs_profile = needs_profile
         self._timings = [] if started_seconds is None else [("start of the suite", started_seconds)]
 
     def tell(self) -> dict[str, Any]:
@@ -144,12 +148,12 @@ class Story:
         took = [(name, words.seconds(passed)) for name, passed in self._timings]
         took.append(("together", words.seconds(sum(passed for _, passed in self._timings))))
         ours = called_as()
-        commands = [(f"{ours} {command}", Text(what, style="dim")) for command, what in NEXT]
+        option = f" --profile {shlex.quote(self._profile.name)}" if self._needs_profile else ""
+        commands = [(f"{ours} {command}{option}", Text(what, style="dim")) for command, what in NEXT]
+        commands.append((f"{ours} down", Text("stop the suite; the data stays", style="dim")))
+        output.show(output.panel("It took", output.pairs(took), style="bright_black"))
         output.heading("Try next")
-        output.show(
-            output.panel("It took", output.pairs(took), style="bright_black"),
-            output.panel(f"The suite keeps running at {self._profile.url}", _commands(commands), style="green"),
-        )
+        output.show(output.panel(f"The suite keeps running at {self._profile.url}", _commands(commands), style="green"))
 
 
 def called_as() -> str:

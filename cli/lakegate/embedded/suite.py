@@ -29,7 +29,8 @@ from lakegate.embedded.state import Phase, SuiteState, read_state, running
 from lakegate.embedded.supervisor import START_SECONDS, SuiteFailed, Supervisor
 from lakegate.failures import CommandFailed
 from lakegate.output import Output
-from lakegate.profiles import Profile, read_profiles, save_profile
+from lakegate.profiles import Profile, is_chosen, read_profiles, save_profile
+from lakegate.settings import read_environment
 from lakegate.text import styled
 
 _POLL_SECONDS = 0.05
@@ -180,6 +181,13 @@ def _signal(pid: int, number: signal.Signals) -> None:
         raise CommandFailed(f"Process {pid} belongs to another user; stop it as that user.") from error
 
 
+def _profile_words(options: Options, state: SuiteState) -> Text:
+    words = Text(f"{options.profile} in {options.config}")
+    if not is_chosen(read_environment(), Profile(options.profile, state.url, None)):
+        words.append(f" (other commands take another one, unless they have --profile {options.profile})", "yellow")
+    return words
+
+
 def welcome(
     output: Output, options: Options, state: SuiteState, *, detached: bool = False
 ) -> tuple[dict[str, Any], RenderableType]:
@@ -200,7 +208,7 @@ def welcome(
         ("docs", Text(f"{state.url}/docs")),
         ("logs", Text(str(options.home.logs))),
         ("data", Text(str(options.home.path))),
-        ("profile", Text(f"{options.profile} in {options.config}")),
+        ("profile", _profile_words(options, state)),
         ("stop", Text("lakegate down" if detached else "Ctrl-C (drains; the data stays)")),
     ]
     title = f"Lakegate is ready after {state.ready_seconds} s"
