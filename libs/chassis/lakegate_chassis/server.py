@@ -70,8 +70,31 @@ def run(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRo
 
 
 async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, management: APIRouter | None) -> bool:
+    """Until told to end; whether the API ever began to serve."""
     health = cast(Health, app.state.health)  # type: ignore[attr-defined]
-    api = Server(
+    turn = getattr(app.state, "turn", None)  # type: ignore[attr-defined]
+    api = _api(settings, app)
+    private = _private(settings, management_app(management, turn))
+    _drain_on_signals(api, settings, health)
+    background = Background()
+    background.start("watch-event-loop", _watch_loop)
+    management_task = asyncio.create_task(_serve_management(private))
+    log.info("starting", host=settings.host, port=settings.port, management_port=settings.management_port)
+    try:
+        await api.serve()
+    except SystemExit:
+        # uvicorn exits so when the port is taken; it has logged why
+        return False
+    finally:
+        private.should_exit = True
+        await management_task
+        await background.stop()
+    log.info("stopped")
+    return api.started
+
+
+def _api(settings: ServiceSettings, app: ASGIApp) -> Server:
+    return Server(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -91,9 +114,12 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
             ws_per_message_deflate=False,
         )
     )
-    private = Server(
+
+
+def _private(settings: ServiceSettings, app: ASGIApp) -> Server:
+    return Server(
         uvicorn.Config(
-            management_app(management, getattr(app.state, "turn", None)),  # type: ignore[attr-defined]
+            app,
             host=settings.management_host,
             port=settings.management_port,
             http=ServerProtocol,
@@ -105,6 +131,11 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
         )
     )
 
+
+def _drain_on_signals(api: Server, settings: ServiceSettings, health: Health) -> None:
+    """The first SIGTERM or SIGINT drains, then ends; the second ends at once."""
+    draining: list[asyncio.Task[None]] = []
+
     async def drain() -> None:
         log.info("draining", seconds=settings.drain_seconds, finish_seconds=settings.finish_seconds)
         health.draining.set()
@@ -112,32 +143,15 @@ async def _serve(service: str, settings: ServiceSettings, app: ASGIApp, manageme
         await asyncio.sleep(settings.drain_seconds)
         api.should_exit = True
 
-    draining: list[asyncio.Task[None]] = []
-
     def on_signal() -> None:
-        if not draining:
-            draining.append(asyncio.create_task(drain()))
+        if draining:
+            api.should_exit = True
         else:
-            api.should_exit = True  # asked twice: do not wait for the drain
+            draining.append(asyncio.create_task(drain()))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    background = Background()
-    background.start("watch-event-loop", _watch_loop)
-    management_task = asyncio.create_task(_serve_management(private))
-    log.info("starting", host=settings.host, port=settings.port, management_port=settings.management_port)
-    try:
-        await api.serve()
-    except SystemExit:
-        # uvicorn exits so when the port is taken; it has logged why
-        return False
-    finally:
-        private.should_exit = True
-        await management_task
-        await background.stop()
-    log.info("stopped")
-    return api.started
 
 
 async def _watch_loop() -> None:

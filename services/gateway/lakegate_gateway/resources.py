@@ -33,7 +33,7 @@ from lakegate_gateway.relay.events import EventRelay
 from lakegate_gateway.relay.relay import Relay
 from lakegate_gateway.relay.sockets import SocketRelay
 from lakegate_gateway.relay.upstream import Upstream
-from lakegate_gateway.settings import GatewaySettings
+from lakegate_gateway.settings import BootstrapSettings, GatewaySettings
 
 CLEAN_EVERY_SECONDS = 3600.0
 
@@ -67,41 +67,14 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         clients = {name: upstream_client(name, url) for name, url in settings.upstreams.items()}
         for client in clients.values():
             stack.push_async_callback(client.aclose)
-        limits = settings.limits
-        upstreams = {
-            name: Upstream(name, url, max_connections=limits.upstream_connections)
-            for name, url in settings.upstreams.items()
-        }
-        relay = Relay(upstreams, limits)
-        stack.callback(relay.close)
         sessions = Sessions()
-        stream_places = Places(
-            sessions,
-            limits.event_streams,
-            limits.event_streams_per_tenant,
-            kind="event streams",
-            refusal=TooManyEventStreams,
-        )
-        events = EventRelay(relay, stream_places)
-        socket_places = Places(
-            sessions, limits.sockets, limits.sockets_per_tenant, kind="WebSockets", refusal=TooManySockets
-        )
-        sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, socket_places)
-        stack.push_async_callback(sockets.close)
+        relay, events, sockets = _open_relays(settings, sessions, stack)
         verified = VerificationCache()
         # publishing and reading by position are the outbox's, with Kafka too
         revocations = Revocations(PostgresEventLog(pool), verified, sessions)
         keys = Keys(pool, verified, revocations)
-        accounts = Accounts(pool, Attempts(limits.login_attempts_per_minute), verified, revocations)
-        if settings.bootstrap.key is not None:
-            await keys.bootstrap(settings.bootstrap.key.get_secret_value(), settings.bootstrap.tenant)
-        if settings.bootstrap.reader_key is not None:
-            await keys.bootstrap(
-                settings.bootstrap.reader_key.get_secret_value(),
-                settings.bootstrap.tenant,
-                name="reader",
-                scopes=(Scope.DATASETS_READ, Scope.LINEAGE_READ),
-            )
+        accounts = Accounts(pool, Attempts(settings.limits.login_attempts_per_minute), verified, revocations)
+        await _make_first_keys(keys, settings.bootstrap)
         background = Background()
         background.start("write-used-keys", keys.write_used)
         background.start("follow-revocations", revocations.follow)
@@ -127,6 +100,47 @@ async def open_resources(settings: GatewaySettings) -> AsyncIterator[Resources]:
         )
         await background.stop()
         await keys.flush_used()
+
+
+def _open_relays(
+    settings: GatewaySettings, sessions: Sessions, stack: AsyncExitStack
+) -> tuple[Relay, EventRelay, SocketRelay]:
+    """What passes requests, event streams and WebSockets on; `stack` closes it."""
+    limits = settings.limits
+    relay = Relay(
+        {
+            name: Upstream(name, url, max_connections=limits.upstream_connections)
+            for name, url in settings.upstreams.items()
+        },
+        limits,
+    )
+    stack.callback(relay.close)
+    stream_places = Places(
+        sessions,
+        limits.event_streams,
+        limits.event_streams_per_tenant,
+        kind="event streams",
+        refusal=TooManyEventStreams,
+    )
+    socket_places = Places(
+        sessions, limits.sockets, limits.sockets_per_tenant, kind="WebSockets", refusal=TooManySockets
+    )
+    sockets = SocketRelay(settings.upstreams, limits.socket_message_bytes, socket_places)
+    stack.push_async_callback(sockets.close)
+    return relay, EventRelay(relay, stream_places), sockets
+
+
+async def _make_first_keys(keys: Keys, settings: BootstrapSettings) -> None:
+    """An administrator's, and the one that a rollout's driver reads with."""
+    if settings.key is not None:
+        await keys.bootstrap(settings.key.get_secret_value(), settings.tenant)
+    if settings.reader_key is not None:
+        await keys.bootstrap(
+            settings.reader_key.get_secret_value(),
+            settings.tenant,
+            name="reader",
+            scopes=(Scope.DATASETS_READ, Scope.LINEAGE_READ),
+        )
 
 
 async def _clean(pool: asyncpg.Pool) -> None:

@@ -17,7 +17,7 @@ from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.loading import open_loading
+from lakegate_ingest.loading import Loading, open_loading
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.following import Followers
 from lakegate_ingest.loads.leftovers import Leftovers
@@ -90,11 +90,7 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
         background.start("heartbeat", recovery.beat)
         background.start("sweep", recovery.sweep)
         if settings.sweeps_in_process:
-            leftovers = Leftovers(pool, loading.committer, warehouse, loading.remote)
-            background.start("leftovers", lambda: leftovers.run(settings.job.sweep_seconds))
-            background.start("retention", load_retention(settings, pool, warehouse).run)
-            if warehouse.store is not None:
-                background.start("uploads", lambda: loading.uploads.sweep(settings.job.sweep_seconds))
+            _start_sweeps(settings, pool, loading, background)
         streams = None
         if settings.kafka.bootstrap is not None:
             # a suite without Kafka need not pay for the import of its client
@@ -121,6 +117,15 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
             await queries.release_leases(acquired, owner.owner)
         await close_pool(pool)
         owner.release()
+
+
+def _start_sweeps(settings: IngestSettings, pool: asyncpg.Pool, loading: Loading, background: Background) -> None:
+    """Delete what is over: files of failed loads, old loads, uploads that nobody loaded."""
+    leftovers = Leftovers(pool, loading.committer, loading.warehouse, loading.remote)
+    background.start("leftovers", lambda: leftovers.run(settings.job.sweep_seconds))
+    background.start("retention", load_retention(settings, pool, loading.warehouse).run)
+    if loading.warehouse.store is not None:
+        background.start("uploads", lambda: loading.uploads.sweep(settings.job.sweep_seconds))
 
 
 def open_launcher(settings: IngestSettings) -> Launcher | None:
