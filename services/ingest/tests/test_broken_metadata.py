@@ -20,7 +20,7 @@ async def test_a_commit_to_a_table_without_its_own_partition_spec_fails_and_does
     metadata = new_table_metadata(
         Schema(NestedField(1, "a", LongType())), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "file:///t", {}
     )
-    build = _Build(cast(Any, SimpleNamespace(table="shop.orders")), cast(Any, None))
+    build = _Build(cast(Any, SimpleNamespace(table="shop.orders", creates=False)), cast(Any, None))
     broken = metadata.model_copy(update={"default_spec_id": 7})
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await asyncio.wait_for(build.next(broken, attempt=0, new=False), 20)
+        await asyncio.wait_for(build.next(broken, attempt=0), 20)

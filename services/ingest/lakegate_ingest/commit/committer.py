@@ -70,6 +70,10 @@ class CommitPlan:
     data: list[tuple[Path, str]]
     staged: dict[str, Any] | None
 
+    @property
+    def creates(self) -> bool:
+        return self.staged is not None
+
 
 @dataclass(frozen=True)
 class Committed:
@@ -102,53 +106,66 @@ class Committer:
         for _, url in plan.data:
             files.check(url)
         await asyncio.to_thread(self._move_all, plan.data)
-        new = plan.staged is not None
         build = _Build(plan, files)
         for attempt in range(self._settings.attempts):
-            try:
-                requirements, updates = await build.next(loaded.metadata, attempt=attempt, new=new)
-            except (SchemaConflict, TableFileMissing) as error:
-                if isinstance(error, TableFileMissing):
-                    log.error(
-                        "table_file_missing",
-                        load_id=str(plan.load_id), tenant=plan.tenant, table=str(plan.table), reason=error.detail,
-                    )  # fmt: skip
-                if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them
-                    await asyncio.to_thread(self._warehouse.delete, [url for _, url in plan.data])
-                raise
+            requirements, updates = await self._built(build, plan, loaded.metadata, attempt, resumed=resumed)
             try:
                 done = await self._catalog.commit(plan.tenant, loaded.table, requirements, updates, plan.delegation)
-            except Conflict as conflict:
-                COMMIT_RETRIES.labels("lost_race").inc()
-                log.info("commit_lost_race", load_id=str(plan.load_id), attempt=attempt, message=str(conflict))
-                await self._pause(attempt)
-                loaded = await self._load_patiently(plan)
-            except OutcomeUnknown as unknown:
-                COMMIT_RETRIES.labels("unknown_outcome").inc()
-                log.warning("commit_outcome_unknown", load_id=str(plan.load_id), attempt=attempt, reason=str(unknown))
-                found = await self._settle(plan)
-                if found is None:
-                    continue  # a table that is to be created is not there: the same attempt again
-                loaded = found
-            except NoSuchTable as error:
-                if new:
-                    raise CatalogRefused(
-                        f"The namespace of {plan.table} was dropped during the load. Send it again.", status=409
-                    ) from error
-                loaded = await self._load_patiently(plan)  # renamed, or dropped
+            except (Conflict, OutcomeUnknown, NoSuchTable) as error:
+                found = await self._look_again(plan, attempt, error)
             else:
                 if attempt or resumed:  # else there is no other, and to list a store's folder takes its time
                     await asyncio.to_thread(self._delete_other_lists, plan, build.manifest_list)
                 return _committed(done)
+            if found is None:
+                continue
+            loaded = found
             if snapshots.holds_snapshot(loaded.metadata, plan.snapshot_id):
                 await asyncio.to_thread(self._delete_other_lists, plan, _list_of(loaded.metadata, plan.snapshot_id))
                 return _committed(loaded)
-            if new:
+            if plan.creates:
                 raise SchemaMoved("another load created the table first")
         raise CommitConflict(
             f"Other writers committed to {plan.table} first, {self._settings.attempts} times. Send the load again.",
             headers={"retry-after": "5"},
         )
+
+    async def _built(
+        self, build: _Build, plan: CommitPlan, metadata: TableMetadata, attempt: int, *, resumed: bool
+    ) -> tuple[list[TableRequirement], list[TableUpdate]]:
+        """What to ask of the catalog. Raises SchemaMoved, SchemaConflict and TableFileMissing."""
+        try:
+            return await build.next(metadata, attempt=attempt)
+        except (SchemaConflict, TableFileMissing) as error:
+            if isinstance(error, TableFileMissing):
+                log.error(
+                    "table_file_missing",
+                    load_id=str(plan.load_id), tenant=plan.tenant, table=str(plan.table), reason=error.detail,
+                )  # fmt: skip
+            if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them
+                await asyncio.to_thread(self._warehouse.delete, [url for _, url in plan.data])
+            raise
+
+    async def _look_again(
+        self, plan: CommitPlan, attempt: int, error: Conflict | OutcomeUnknown | NoSuchTable
+    ) -> LoadedTable | None:
+        """The table after an attempt that was not acknowledged; it may have the snapshot nevertheless.
+
+        None where the same attempt is made again: the table that the plan creates is not there.
+        """
+        if isinstance(error, OutcomeUnknown):
+            COMMIT_RETRIES.labels("unknown_outcome").inc()
+            log.warning("commit_outcome_unknown", load_id=str(plan.load_id), attempt=attempt, reason=str(error))
+            return await self._settle(plan)
+        if isinstance(error, Conflict):
+            COMMIT_RETRIES.labels("lost_race").inc()
+            log.info("commit_lost_race", load_id=str(plan.load_id), attempt=attempt, message=str(error))
+            await self._pause(attempt)
+        elif plan.creates:
+            raise CatalogRefused(
+                f"The namespace of {plan.table} was dropped during the load. Send it again.", status=409
+            ) from error
+        return await self._load_patiently(plan)  # after NoSuchTable: renamed, or dropped
 
     async def reaches_catalog(self) -> bool:
         return await self._catalog.answers()
@@ -186,7 +203,7 @@ class Committer:
         try:
             return await self._load_patiently(plan)
         except CatalogRefused:
-            if plan.staged is None:
+            if not plan.creates:
                 raise
             return None
 
@@ -201,7 +218,7 @@ class Committer:
             try:
                 return await self._load(plan)
             except _Gone as gone:
-                if gone.replaced and plan.staged is not None:
+                if gone.replaced and plan.creates:
                     raise SchemaMoved("another load created the table first") from gone
                 raise _dropped(plan) from gone
             except CatalogUnavailable:
@@ -260,20 +277,16 @@ class _Build:
         self._written: tuple[Any, Any, Any] | None = None
         self.manifest_list = ""
 
-    async def next(
-        self, metadata: TableMetadata, *, attempt: int, new: bool
-    ) -> tuple[list[TableRequirement], list[TableUpdate]]:
+    async def next(self, metadata: TableMetadata, *, attempt: int) -> tuple[list[TableRequirement], list[TableUpdate]]:
         try:
-            return await in_thread(self._next, metadata, attempt, new)
+            return await in_thread(self._next, metadata, attempt)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise no_space() from error
             raise
 
-    def _next(
-        self, metadata: TableMetadata, attempt: int, new: bool
-    ) -> tuple[list[TableRequirement], list[TableUpdate]]:
-        plan = self._plan
+    def _next(self, metadata: TableMetadata, attempt: int) -> tuple[list[TableRequirement], list[TableUpdate]]:
+        plan, new = self._plan, self._plan.creates
         if not metadata.spec().is_unpartitioned():
             raise SchemaConflict(
                 f"{plan.table} is partitioned, and loads write unpartitioned tables only. Use an engine."
