@@ -63,15 +63,28 @@ def _meant_for(name: str, inherited: Mapping[str, str], decided: Mapping[str, st
     return kept
 
 
-def services(
-    home: Home, ports: Ports, postgres_urls: Mapping[str, str], admin_key: str, inherited: Mapping[str, str]
-) -> list[Service]:
-    """All four, the gateway first: it is also the first to end, so that no request meets a missing upstream."""
+def _process_variables(name: str) -> dict[str, str]:
+    """For the interpreter and the allocators, which no setting reaches."""
+    variables = {
+        "PYTHONUNBUFFERED": "1",
+        # glibc gives each thread an arena of its own and keeps what is freed; two are enough here.
+        "MALLOC_ARENA_MAX": "2",
+        # Arrow's own choice keeps tens of MB more of what other threads have freed.
+        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+    }
+    if name == "ingest":
+        # Buffers of megabytes come and go: what the kernel had to hand out anew each time cost a tenth of a load.
+        variables |= {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+    return variables
+
+
+def _own_settings(home: Home, ports: Ports, admin_key: str, inherited: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What is decided for one service and for no other."""
     urls = {name: f"http://{HOST}:{port}" for name, port in ports.api.items()}
     keys = home.secrets / "keys"
     # an object store is named once, to the catalog
     warehouse = inherited.get("CATALOG_WAREHOUSE__LOCATION", home.warehouse.as_uri())
-    own = {
+    return {
         "gateway": {
             "CATALOG_URL": urls["catalog"],
             "INGEST_URL": urls["ingest"],
@@ -93,6 +106,14 @@ def services(
         },
         "lineage": {},
     }
+
+
+def services(
+    home: Home, ports: Ports, postgres_urls: Mapping[str, str], admin_key: str, inherited: Mapping[str, str]
+) -> list[Service]:
+    """All four, the gateway first: it is also the first to end, so that no request meets a missing upstream."""
+    own = _own_settings(home, ports, admin_key, inherited)
+    keys = home.secrets / "keys"
     made = []
     for name in SERVICES:
         settings = {
@@ -109,15 +130,8 @@ def services(
             **_chosen_by_default(name, home),
             **_meant_for(name, inherited, decided),
             **decided,
-            "PYTHONUNBUFFERED": "1",
-            # glibc gives each thread an arena of its own and keeps what is freed; two are enough here.
-            "MALLOC_ARENA_MAX": "2",
-            # Arrow's own choice keeps tens of MB more of what other threads have freed.
-            "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+            **_process_variables(name),
         }
-        if name == "ingest":
-            # Buffers of megabytes come and go: what the kernel had to hand out anew each time cost a tenth of a load.
-            environment |= {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
         made.append(
             Service(
                 name,

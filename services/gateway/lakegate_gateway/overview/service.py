@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -49,17 +49,7 @@ async def overview(
     """What is known of `table`. Raises NotFound, and, when no part can be had, Forbidden, InvalidRequest or
     UpstreamUnreachable.
     """
-    namespace, name = table_dataset(principal.tenant, table)
-    pair = {"namespace": namespace, "name": name}
-    questions = {
-        "dataset": ("catalog", "/v1/datasets", pair),
-        "loads": ("ingest", "/v1/loads", {"table": str(table), "limit": str(LATEST_LOADS)}),
-        "lineage": (
-            "lineage",
-            "/v1/lineage/graph",
-            pair | {"depth": str(LINEAGE_DEPTH), "limit": str(LINEAGE_NODES)},
-        ),
-    }
+    questions = _questions(principal, table)
 
     async def ask(part: str) -> Any:
         service, path, query = questions[part]
@@ -74,11 +64,7 @@ async def overview(
         if isinstance(answer, BaseException)
     ]
     if len(errors) == len(answers):
-        for kind in (Forbidden, InvalidRequest):
-            refusal = next((error for error in errors if error.status == kind.status), None)
-            if refusal is not None:
-                raise kind(refusal.detail)
-        raise UpstreamUnreachable("None of the services behind the overview answered. Try again.", retry_after=2)
+        raise _refusal(errors)
     datasets, loads, lineage = (None if isinstance(answer, BaseException) else answer for answer in answers.values())
     found = Overview(
         table=str(table),
@@ -90,6 +76,30 @@ async def overview(
     if datasets is not None and loads is not None and not (found.dataset or found.loads):
         raise NotFound(f"No table {table} is known. Names are case-sensitive; try /v1/search?q={table.name}.")
     return found
+
+
+def _questions(principal: Principal, table: TableName) -> dict[str, tuple[str, str, dict[str, str]]]:
+    """Service, path and query for each part."""
+    namespace, name = table_dataset(principal.tenant, table)
+    pair = {"namespace": namespace, "name": name}
+    return {
+        "dataset": ("catalog", "/v1/datasets", pair),
+        "loads": ("ingest", "/v1/loads", {"table": str(table), "limit": str(LATEST_LOADS)}),
+        "lineage": (
+            "lineage",
+            "/v1/lineage/graph",
+            pair | {"depth": str(LINEAGE_DEPTH), "limit": str(LINEAGE_NODES)},
+        ),
+    }
+
+
+def _refusal(errors: Sequence[PartProblem]) -> Problem:
+    """What to answer when no part can be had: the caller's own fault first, if one of the services names it."""
+    for kind in (Forbidden, InvalidRequest):
+        for error in errors:
+            if error.status == kind.status:
+                return kind(error.detail)
+    return UpstreamUnreachable("None of the services behind the overview answered. Try again.", retry_after=2)
 
 
 async def _ask(

@@ -26,9 +26,11 @@ from lakegate_ingest.errors import BadCursor, BadParameter, BadTableName
 from lakegate_ingest.loads import rejects as quarantine
 from lakegate_ingest.loads.idempotency import checked_key
 from lakegate_ingest.loads.live import LiveLoad
+from lakegate_ingest.loads.queries import LoadRow
 from lakegate_ingest.loads.schemas import Load, LoadOptions, LoadPage, RejectPage
 from lakegate_ingest.loads.service import LoadRequest, Replayed, may_see
 from lakegate_ingest.refusals import RefusedBody
+from lakegate_ingest.resources import Resources
 from lakegate_ingest.spool.receiving import BodyHeaders
 from lakegate_ingest.uploads.schemas import DownloadPage
 
@@ -115,16 +117,7 @@ async def create_load(
     if isinstance(accepted, Replayed):
         return _receipt(accepted.receipt, replayed=True)
     await _wait(accepted, wait_seconds)
-    load = await resources.loads.row(principal, accepted.load_id)
-    if load.receipt is not None:
-        return _receipt(load.receipt)
-    if load.problem is not None:
-        return _failure(load.problem)
-    headers = {"location": f"/v1/loads/{load.load_id}", "retry-after": POLL_AFTER_SECONDS}
-    if applied:
-        headers["preference-applied"] = applied
-    body = resources.loads.describe(load).model_dump_json().encode()
-    return Response(body, 202, headers, "application/json")
+    return _answer(resources, await resources.loads.row(principal, accepted.load_id), applied)
 
 
 @router.get("/v1/loads")
@@ -287,6 +280,19 @@ async def _wait(live: LiveLoad, seconds: int) -> None:
         await asyncio.wait_for(live.ended.wait(), seconds)
     except TimeoutError:
         return
+
+
+def _answer(resources: Resources, load: LoadRow, applied: str) -> Response:
+    """The receipt or the problem of a load that has ended, else where to ask for it; `applied` is of its Prefer."""
+    if load.receipt is not None:
+        return _receipt(load.receipt)
+    if load.problem is not None:
+        return _failure(load.problem)
+    headers = {"location": f"/v1/loads/{load.load_id}", "retry-after": POLL_AFTER_SECONDS}
+    if applied:
+        headers["preference-applied"] = applied
+    body = resources.loads.describe(load).model_dump_json().encode()
+    return Response(body, 202, headers, "application/json")
 
 
 def _receipt(receipt: Receipt, *, replayed: bool = False) -> Response:
