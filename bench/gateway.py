@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -163,6 +164,85 @@ def make_key(url: str, admin_key: str) -> str:
     return str(answer.raise_for_status().json()["key"])
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a gateway needs beside its upstreams. `admin_key` makes the keys of its callers."""
+
+    folder: Path
+    postgres_url: str
+    private_key: Path
+    admin_key: str
+
+    @contextmanager
+    def gateway(self, name: str, port: int, management: int, settings: Mapping[str, str]) -> Iterator[int]:
+        """`python -m lakegate_gateway` with `settings` (CATALOG_URL: …); yields its pid."""
+        every = {
+            "PORT": str(port),
+            "MANAGEMENT_PORT": str(management),
+            "POSTGRES__URL": self.postgres_url,
+            "TOKEN__PRIVATE_KEY": str(self.private_key),
+            "BOOTSTRAP__KEY": self.admin_key,
+            "DRAIN_SECONDS": "0",
+            **settings,
+        }
+        environment = {f"GATEWAY_{setting}": value for setting, value in every.items()}
+        command = [sys.executable, "-m", "lakegate_gateway"]
+        with running(command, port, self.folder / f"{name}.log", **environment) as pid:
+            yield pid
+
+
+@contextmanager
+def prepared() -> Iterator[Ground]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # nginx's worker is another user
+        folder.chmod(0o777)
+        postgres = EmbeddedPostgres(folder / "pg")
+        admin_url = postgres.start()
+        try:
+            url = asyncio.run(provision(admin_url, {"gateway": secrets.token_urlsafe(16)}))["gateway"]
+            private, _ = make_keys(folder / "keys")
+            yield Ground(folder, url, private, "lgk_" + secrets.token_urlsafe(32))
+        finally:
+            postgres.stop()
+
+
+@dataclass(frozen=True)
+class Relay:
+    """One of the two that are compared."""
+
+    name: str
+    pid: int
+    port: int
+
+
+def compare_requests(relays: Sequence[Relay], key: str, rounds: int, seconds: int, connections: int) -> float:
+    """The median of the second's rate by the first's, requests for each CPU second."""
+    ratios = []
+    print(f"{'':10}{'requests/s':>12}{'per core':>12}{'CPU µs':>9}{'p99':>10}")
+    for _ in range(rounds):
+        rates = []
+        for relay in relays:
+            url = f"http://127.0.0.1:{relay.port}/v1/jobs"
+            rate, per_core, micros, p99 = measure(relay.pid, url, seconds, connections, key)
+            rates.append(per_core)
+            print(f"{relay.name:10}{rate:12,.0f}{per_core:12,.0f}{micros:9.1f}{p99:>10}")
+        ratios.append(rates[1] / rates[0])
+    ratio = sorted(ratios)[len(ratios) // 2]
+    told = ", ".join(f"{each:.3f}" for each in ratios)
+    print(f"gateway / nginx, per core: {ratio:.3f} (target {TARGET}; rounds {told})\n")
+    return ratio
+
+
+def compare_uploads(relays: Sequence[Relay], key: str, file: Path, megabytes: int) -> None:
+    with file.open("wb") as out:
+        out.truncate(megabytes * 1_000_000)
+    print(f"{'':10}{'MB/s':>12}{'per core':>12}   one upload of {megabytes:,} MB")
+    for relay in relays:
+        speed, per_core = upload(relay.pid, f"http://127.0.0.1:{relay.port}/v1/loads/travel/flights", file, key)
+        print(f"{relay.name:10}{speed:12,.0f}{per_core:12,.0f}")
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=int, default=5)
@@ -175,62 +255,29 @@ def main() -> int:
         asyncio.run(serve_sink(given.sink))
     need("nginx", "wrk", "curl")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        # nginx's worker is another user
-        folder.chmod(0o777)
-        tiny, proxy, gateway, management, sink = (free_port() for _ in range(5))
-        postgres = EmbeddedPostgres(folder / "pg")
-        admin_url = postgres.start()
-        stack.callback(postgres.stop)
-        url = asyncio.run(provision(admin_url, {"gateway": secrets.token_urlsafe(16)}))["gateway"]
-        private, _ = make_keys(folder / "keys")
-        admin_key = "lgk_" + secrets.token_urlsafe(32)
+        ground = stack.enter_context(prepared())
+        folder = ground.folder
+        tiny, proxy, port, management, sink = (free_port() for _ in range(5))
         stack.enter_context(nginx(folder, "tiny", tiny, TINY.format(port=tiny)))
         stack.enter_context(running([sys.executable, __file__, "--sink", str(sink)], sink, folder / "sink.log"))
         worker = stack.enter_context(nginx(folder, "proxy", proxy, PROXY.format(port=proxy, tiny=tiny, sink=sink)))
-        settings = {
-            "PORT": gateway,
-            "MANAGEMENT_PORT": management,
-            "POSTGRES__URL": url,
-            "TOKEN__PRIVATE_KEY": private,
-            "BOOTSTRAP__KEY": admin_key,
-            "CATALOG_URL": f"http://127.0.0.1:{tiny}",
-            "LINEAGE_URL": f"http://127.0.0.1:{tiny}",
-            "INGEST_URL": f"http://127.0.0.1:{sink}",
-            "TRACE__ENDPOINT": f"http://127.0.0.1:{tiny}/v1/traces",
-            "TRACE__SAMPLE_RATIO": "0.1",
-            "DRAIN_SECONDS": "0",
-        }
-        pid = stack.enter_context(
-            running(
-                [sys.executable, "-m", "lakegate_gateway"],
-                gateway,
-                folder / "gateway.log",
-                **{f"GATEWAY_{name}": str(value) for name, value in settings.items()},
-            )
+        gateway = ground.gateway(
+            "gateway",
+            port,
+            management,
+            {
+                "CATALOG_URL": f"http://127.0.0.1:{tiny}",
+                "LINEAGE_URL": f"http://127.0.0.1:{tiny}",
+                "INGEST_URL": f"http://127.0.0.1:{sink}",
+                "TRACE__ENDPOINT": f"http://127.0.0.1:{tiny}/v1/traces",
+                "TRACE__SAMPLE_RATIO": "0.1",
+            },
         )
-        key = make_key(f"http://127.0.0.1:{gateway}", admin_key)
-        ratios = []
-        print(f"{'':10}{'requests/s':>12}{'per core':>12}{'CPU µs':>9}{'p99':>10}")
-        for _ in range(given.rounds):
-            rates = {}
-            for name, who, port in (("nginx", worker, proxy), ("gateway", pid, gateway)):
-                rate, rates[name], micros, p99 = measure(
-                    who, f"http://127.0.0.1:{port}/v1/jobs", given.seconds, given.connections, key
-                )
-                print(f"{name:10}{rate:12,.0f}{rates[name]:12,.0f}{micros:9.1f}{p99:>10}")
-            ratios.append(rates["gateway"] / rates["nginx"])
-        ratio = sorted(ratios)[len(ratios) // 2]
-        rounds = ", ".join(f"{each:.3f}" for each in ratios)
-        print(f"gateway / nginx, per core: {ratio:.3f} (target {TARGET}; rounds {rounds})\n")
+        relays = Relay("nginx", worker, proxy), Relay("gateway", stack.enter_context(gateway), port)
+        key = make_key(f"http://127.0.0.1:{port}", ground.admin_key)
+        ratio = compare_requests(relays, key, given.rounds, given.seconds, given.connections)
         if given.upload_mb:
-            file = folder / "upload"
-            with file.open("wb") as out:
-                out.truncate(given.upload_mb * 1_000_000)
-            print(f"{'':10}{'MB/s':>12}{'per core':>12}   one upload of {given.upload_mb:,} MB")
-            for name, who, port in (("nginx", worker, proxy), ("gateway", pid, gateway)):
-                speed, per_core = upload(who, f"http://127.0.0.1:{port}/v1/loads/travel/flights", file, key)
-                print(f"{name:10}{speed:12,.0f}{per_core:12,.0f}")
+            compare_uploads(relays, key, folder / "upload", given.upload_mb)
     return 0 if ratio >= TARGET else 1
 
 

@@ -10,12 +10,9 @@ who begins alternates. CPU is what each process itself used (/proc), export thre
 from __future__ import annotations
 
 import argparse
-import asyncio
-import secrets
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.gateway import TINY, free_port, make_key, measure, need, nginx, running
-from lakegate.embedded.postgres import EmbeddedPostgres
-from lakegate_chassis.provision import provision
-from lakegate_gateway.keygen import make_keys
+from bench.gateway import TINY, free_port, make_key, measure, need, nginx, prepared
 
 # the tests' own collector
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -75,6 +69,44 @@ def exported(management: int) -> dict[str, float]:
     return {name.partition('"')[2].partition('"')[0]: float(value) for name, value in lines}
 
 
+class Tally:
+    """What was measured of both gateways, round by round."""
+
+    def __init__(self) -> None:
+        self.rates_lost: list[float] = []
+        self.cpu_more: list[float] = []
+        self._requests = {"off": 0.0, "on": 0.0}
+        self._micros = {"off": 0.0, "on": 0.0}
+
+    def add(self, seen: dict[str, tuple[float, float]]) -> None:
+        """Requests/s and CPU microseconds a request, of each."""
+        for name, (rate, micros) in seen.items():
+            self._requests[name] += rate
+            self._micros[name] += rate * micros
+            print(f"{name:10}{rate:12,.0f}{micros:9.1f}")
+        self.rates_lost.append(1 - seen["on"][0] / seen["off"][0])
+        self.cpu_more.append(seen["on"][1] / seen["off"][1] - 1)
+
+    def tell(self) -> float:
+        """Print it; the share of a core's throughput that is lost."""
+        off, on = (self._micros[name] / self._requests[name] for name in ("off", "on"))
+        cost = 1 - off / on
+        print(f"CPU a request, all rounds: {off:.1f} µs off, {on:.1f} µs on")
+        more = _list(self.cpu_more)
+        print(f"throughput of a core lost: {cost:.1%} (target {TARGET:.0%}); CPU a request more, by round: {more}")
+        lost = _list(self.rates_lost)
+        print(f"requests/s lost, by round: {lost}; median {statistics.median(self.rates_lost):.1%}")
+        return cost
+
+
+def collect() -> None:
+    """What `collector_process` runs."""
+    with collecting() as collector:
+        print(collector.endpoint, flush=True)
+        sys.stdin.read()
+        print(len(collector.spans), flush=True)
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=int, default=5)
@@ -83,72 +115,35 @@ def main() -> int:
     options.add_argument("--collect", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.collect:
-        with collecting() as collector:
-            print(collector.endpoint, flush=True)
-            sys.stdin.read()
-            print(len(collector.spans), flush=True)
+        collect()
         return 0
     need("nginx", "wrk")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        # nginx's worker is another user
-        folder.chmod(0o777)
-        postgres = EmbeddedPostgres(folder / "pg")
-        admin_url = postgres.start()
-        stack.callback(postgres.stop)
-        url = asyncio.run(provision(admin_url, {"gateway": secrets.token_urlsafe(16)}))["gateway"]
-        private, _ = make_keys(folder / "keys")
-        admin_key = "lgk_" + secrets.token_urlsafe(32)
+        ground = stack.enter_context(prepared())
         tiny = free_port()
-        stack.enter_context(nginx(folder, "tiny", tiny, TINY.format(port=tiny)))
+        stack.enter_context(nginx(ground.folder, "tiny", tiny, TINY.format(port=tiny)))
         endpoint = stack.enter_context(collector_process())
+        upstreams = {f"{service}_URL": f"http://127.0.0.1:{tiny}" for service in ("CATALOG", "INGEST", "LINEAGE")}
+        traced = {"TRACE__ENDPOINT": endpoint, "TRACE__SAMPLE_RATIO": "0.1"}
         pids, ports = {}, {}
-        for name, more in {
-            "off": {},
-            "on": {"TRACE__ENDPOINT": endpoint, "TRACE__SAMPLE_RATIO": "0.1"},
-        }.items():
+        for name, more in (("off", {}), ("on", traced)):
             ports[name] = free_port(), free_port()
-            settings = {
-                "PORT": ports[name][0],
-                "MANAGEMENT_PORT": ports[name][1],
-                "POSTGRES__URL": url,
-                "TOKEN__PRIVATE_KEY": private,
-                "BOOTSTRAP__KEY": admin_key,
-                **{f"{service}_URL": f"http://127.0.0.1:{tiny}" for service in ("CATALOG", "INGEST", "LINEAGE")},
-                "DRAIN_SECONDS": "0",
-                **more,
-            }
-            environment = {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
-            command = [sys.executable, "-m", "lakegate_gateway"]
-            pids[name] = stack.enter_context(running(command, ports[name][0], folder / f"{name}.log", **environment))
-        key = make_key(f"http://127.0.0.1:{ports['off'][0]}", admin_key)
+            pids[name] = stack.enter_context(ground.gateway(name, *ports[name], {**upstreams, **more}))
+        key = make_key(f"http://127.0.0.1:{ports['off'][0]}", ground.admin_key)
         stack.enter_context(scraping(f"http://127.0.0.1:{ports['on'][1]}/metrics"))
         pool = stack.enter_context(ThreadPoolExecutor(2))
-        rates, cpus = [], []
-        total = {name: [0.0, 0.0] for name in pids}  # requests, CPU microseconds
+        tally = Tally()
         print(f"{'telemetry':10}{'requests/s':>12}{'CPU µs':>9}")
         for number in range(given.rounds):
             under_way = {}
             for name in ("off", "on") if number % 2 == 0 else ("on", "off"):
                 target = f"http://127.0.0.1:{ports[name][0]}/v1/jobs"
                 under_way[name] = pool.submit(measure, pids[name], target, given.seconds, given.connections, key)
-            seen = {}
-            for name, measured in under_way.items():
-                rate, _, micros, _ = measured.result()
-                seen[name] = rate, micros
-                total[name][0] += rate
-                total[name][1] += rate * micros
-                print(f"{name:10}{rate:12,.0f}{micros:9.1f}")
-            rates.append(1 - seen["on"][0] / seen["off"][0])
-            cpus.append(seen["on"][1] / seen["off"][1] - 1)
+            results = {name: measured.result() for name, measured in under_way.items()}
+            tally.add({name: (rate, micros) for name, (rate, _, micros, _) in results.items()})
         spans = exported(ports["on"][1])
-    micros = {name: used / requests for name, (requests, used) in total.items()}
-    cost = 1 - micros["off"] / micros["on"]
     print(f"spans: {', '.join(f'{count:,.0f} {outcome}' for outcome, count in sorted(spans.items()))}")
-    print(f"CPU a request, all rounds: {micros['off']:.1f} µs off, {micros['on']:.1f} µs on")
-    print(f"throughput of a core lost: {cost:.1%} (target {TARGET:.0%}); CPU a request more, by round: {_list(cpus)}")
-    print(f"requests/s lost, by round: {_list(rates)}; median {statistics.median(rates):.1%}")
-    return 0 if cost <= TARGET else 1
+    return 0 if tally.tell() <= TARGET else 1
 
 
 def _list(shares: list[float]) -> str:
