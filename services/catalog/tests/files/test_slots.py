@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from lakegate_catalog.files.dialect import S3Error
 from lakegate_catalog.files.slots import READ, WRITE, Slots, SlottedResponse
@@ -41,7 +42,7 @@ async def test_an_answer_gives_its_slot_back(gone: bool) -> None:
 
     scope = {"type": "http", "method": "GET", "asgi": {"spec_version": "2.4"}}
     if gone:
-        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the server makes of it
+        with pytest.raises(ClientDisconnect):
             await response(scope, receive, send)
     else:
         await response(scope, receive, send)

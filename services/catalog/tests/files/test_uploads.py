@@ -97,7 +97,7 @@ async def test_a_body_that_turns_out_wrong_leaves_no_file(objects: Objects, tmp_
         raise S3Error(400, "XAmzContentSHA256Mismatch", "wrong")
 
     for size in (10, 3 * PIECE_BYTES):
-        with pytest.raises(Exception, match="wrong"):
+        with pytest.raises(S3Error, match="wrong"):
             await objects.write(KEY, wrong(size), length=size, create=False)
     assert files(tmp_path) == []
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from lakegate_catalog.iceberg.commits import Commits
-from lakegate_catalog.iceberg.dialect import CommitStateUnknown
+from lakegate_catalog.iceberg.dialect import BadRequest, CommitStateUnknown
 from lakegate_catalog.iceberg.metadata import Warehouse
 from lakegate_catalog.iceberg.namespaces import Namespaces
 from lakegate_catalog.iceberg.requests import CommitTable, CreateTable
@@ -76,7 +76,7 @@ async def test_an_unknown_outcome_is_said_and_the_metadata_file_is_kept(
 async def test_a_place_that_could_be_another_tenants_is_never_used(tables: Tables) -> None:
     body = CreateTable.model_validate({"name": "flights", "schema": SCHEMA})
     for tenant in ("..", "a/b", "", ".hidden", "a b"):
-        with pytest.raises(Exception, match="can't name a folder"):
+        with pytest.raises(BadRequest, match="can't name a folder"):
             tables.stage(tenant, "travel", body)
 
 
