@@ -75,6 +75,7 @@ def start(
 
     from lakegate.rollout import helm, requests
     from lakegate.rollout.states import Options
+    from lakegate.rollout.world import target
 
     try:
         options = Options(
@@ -101,7 +102,7 @@ def start(
         if chart is not None:
             requests.check_release(cluster.look(), release)
             requests.settle_consumers(cluster)
-            colour = requests.target(active)
+            colour = target(active)
             words = helm.command(
                 chart, namespace, colour,
                 release=release.format(colour=colour), image_tag=image_tag, values=values or (), context=context,

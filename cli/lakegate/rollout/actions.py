@@ -92,9 +92,9 @@ class Weigh:
 
 @dataclass(frozen=True)
 class Disown:
-    """Whoever wrote the route may change its rules again."""
+    """Whoever wrote it may change its rules, or its minimum, again."""
 
-    route: Route
+    of: Route | Autoscaler
 
 
 Step = Wait | Check | Tell | Remember | Select | Finish | Scale | Hold | Release | Want | Weigh | Disown
@@ -105,9 +105,9 @@ def written(step: Step) -> str:
     match step:
         case Scale(workload=workload):
             return f"the replicas of {workload.name}"
-        case Hold(autoscaler=autoscaler) | Release(autoscaler=autoscaler):
+        case Hold(autoscaler=autoscaler) | Release(autoscaler=autoscaler) | Disown(of=Autoscaler() as autoscaler):
             return f"the minimum of autoscaler {autoscaler.name}"
-        case Weigh(route=route) | Disown(route=route):
+        case Weigh(route=route) | Disown(of=Route() as route):
             return f"the weights of HTTPRoute {route.name}"
         case Want():
             return "whose consumers run"

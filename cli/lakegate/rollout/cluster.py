@@ -70,11 +70,11 @@ class Cluster(Protocol):
         ...
 
     def weigh(self, seen: Route, share: int | None) -> None:
-        """Send this share, in percent, to the new colour's preview Service; None takes that out of the route."""
+        """Send this share, in percent, to the new colour's preview Service; None takes previews out of the route."""
         ...
 
-    def disown(self, seen: Route) -> None:
-        """Be the owner of no rule of the route: helm, for one, refuses to apply what another owns."""
+    def disown(self, seen: Route | Autoscaler) -> None:
+        """Be the owner of no field of it: helm, for one, refuses to apply what another owns."""
         ...
 
     def holder(self) -> Holder | None:

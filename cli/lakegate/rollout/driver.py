@@ -155,6 +155,7 @@ class Driver:
             self._observe(rollout)
         self._findings.see(world, rollout.to_colour, rollout.floors, now)
         step = decide(rollout, world, self._findings, now)
+        self._findings.checked = isinstance(step, Check)
         what = written(step)
         in_vain = bool(what) and self._insist(what)
         metrics.NEEDS_PERSON.set(in_vain or (isinstance(step, Wait) and step.needs_person))
@@ -198,8 +199,8 @@ class Driver:
             case Weigh(route=route, share=share):
                 self._write(seen, lambda: cluster.weigh(route, share))
                 log.info("weight", extra={"route": route.name, "share": share})
-            case Disown(route=route):
-                self._write(seen, lambda: cluster.disown(route))
+            case Disown(of=owned):
+                self._write(seen, lambda: cluster.disown(owned))
         return None
 
     def _write(self, seen: Active, write: Callable[[], None]) -> None:

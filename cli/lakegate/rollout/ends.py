@@ -31,14 +31,18 @@ def short(rollout: Rollout, world: World, findings: Findings, now: datetime) -> 
 
 
 def retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
-    old = rollout.from_colour
+    old, new = rollout.from_colour, rollout.to_colour
     lost = short(rollout, world, findings, now) if world.missing(rollout.to_colour, {}) else ""
     if lost and old is not None and rollout.floors and not world.missing(old, rollout.floors):
         # nothing has been taken from the old colour yet, and it is the one that works; a pod less is no reason any more
         return Remember(rollout.into(Phase.REVERTING, now, reason=f"after the window: {lost}", requested=None))
+    if world.active.colour != new:
+        # put right as soon as it can be: nothing may end, or go to zero, with a selector that leads elsewhere
+        why = world.missing(new, {})
+        return Wait(f"somebody set the selector to {world.active.colour}, and {why}", needs_person=True)
     if findings.seconds(now) < rollout.options.drain_seconds:
         return Wait("connections of the old colour to end")
-    leave = _out_of_the_route(rollout, world.route, findings, now)
+    leave = out_of_the_route(world.route, findings, now)
     if leave is not None:
         return leave
     loads = _large_loads(rollout, world, old, findings, now)
@@ -54,10 +58,7 @@ def retiring(rollout: Rollout, world: World, findings: Findings, now: datetime) 
             if sent:
                 return Wait(sent, needs_person=True)
             return Scale(workload, 0)
-    for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(old)):
-        if scaler.restore is not None:
-            return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
-    return Finish(rollout.into(Phase.PROMOTED, now))
+    return _autoscalers_back(rollout, world) or Finish(rollout.into(Phase.PROMOTED, now))
 
 
 def _large_loads(rollout: Rollout, world: World, colour: str | None, findings: Findings, now: datetime) -> Step | None:
@@ -70,20 +71,21 @@ def _large_loads(rollout: Rollout, world: World, colour: str | None, findings: F
 
 
 def _is_sent_to(world: World, colour: str) -> str:
-    """Why the colour can't go to zero: the HTTPRoute of the canary leads to it by what no driver has written."""
-    route, preview = world.route, world.services[colour]
-    if route is None or preview not in route.leads_to:
-        return ""
-    return f"HTTPRoute {route.name} leads to {preview}, which is about to go: take that rule away, or its weight"
+    """Why the colour can't go to zero: an HTTPRoute leads to it by what no driver has written."""
+    preview = world.services[colour]
+    name = world.past.get(preview)
+    return (
+        f"HTTPRoute {name} leads to {preview}, which is about to go: take that rule away, or its weight" if name else ""
+    )
 
 
-def _out_of_the_route(rollout: Rollout, route: Route | None, findings: Findings, now: datetime) -> Step | None:
-    """The preview: first it has no share, then it is not named, then the rules are whose they were."""
-    if route is None or (route.share is None and not route.ours):
+def out_of_the_route(route: Route | None, findings: Findings, now: datetime) -> Step | None:
+    """The previews: first they have no share, then they are not named, then the rules are whose they were."""
+    if route is None:
         return None
-    if route.share is None:
-        return Disown(route)
-    if route.share:
+    if route.share is None and route.stray is None:
+        return Disown(route) if route.ours else None
+    if route.share or route.stray:
         return Weigh(route, 0)
     if findings.share_seconds(now) < ROUTE_SECONDS:
         return Wait("the proxies to send nothing to the preview")
@@ -139,7 +141,7 @@ def restoring(rollout: Rollout, world: World, findings: Findings, now: datetime)
 def cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) -> Step:
     if findings.seconds(now) < rollout.options.drain_seconds:
         return Wait("connections of the new colour to end")
-    leave = _out_of_the_route(rollout, world.route, findings, now)
+    leave = out_of_the_route(world.route, findings, now)
     if leave is not None:
         return leave
     loads = _large_loads(rollout, world, rollout.to_colour, findings, now)
@@ -149,7 +151,13 @@ def cleaning(rollout: Rollout, world: World, findings: Findings, now: datetime) 
         if workload.replicas > 0:
             sent = _is_sent_to(world, rollout.to_colour)
             return Wait(sent, needs_person=True) if sent else Scale(workload, 0)
+    return _autoscalers_back(rollout, world) or Finish(rollout.into(Phase.ROLLED_BACK, now))
+
+
+def _autoscalers_back(rollout: Rollout, world: World) -> Step | None:
     for scaler in (*world.autoscalers_of(rollout.to_colour), *world.autoscalers_of(rollout.from_colour)):
         if scaler.restore is not None:
             return Release(scaler, keep=scaler.minimum != rollout.floors.get(scaler.role, 1))
-    return Finish(rollout.into(Phase.ROLLED_BACK, now))
+        if scaler.ours:
+            return Disown(scaler)
+    return None

@@ -122,12 +122,13 @@ class Report:
 @dataclass
 class Findings:
     """`begun_at`: when this driver came into the phase, so that neither another's clock nor a time without any driver
-    counts. `short_since`: since when the new colour is not whole. `share_since`: since when the preview has its share.
+    counts. `short_since`: since when the new colour is not whole. `share_since`: since when previews have their shares.
 
     `asked` counts vain attempts, by pod and generation. `usual_known`: it was asked what is usual, answered or not.
     `unread` holds gateways whose counters can't be read: since when, and at how many looks one after the other.
     `recent` is judged beside the whole: hours of good answers must not hide a minute of bad ones. `refused` is why the
-    last write was, `written` counts them, by what was to be written.
+    last write was, `written` counts them, by what was to be written. `checked`: the last step was a look at what
+    gateways answer, which may take longer than the time to the next one.
     """
 
     begun_at: datetime
@@ -145,10 +146,11 @@ class Findings:
     recent: Traffic = field(default_factory=lambda: Traffic(Sample(), Answers()))
     recent_since: datetime | None = None
     refused: str = ""
+    checked: bool = False
     written: dict[str, int] = field(default_factory=dict)
     short_since: datetime | None = None
     stuck_since: datetime | None = None
-    share: int | None = None
+    share: tuple[int | None, int | None] | None = None
     share_since: datetime | None = None
     reports: dict[str, Report] = field(default_factory=dict)
     asked: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -158,7 +160,7 @@ class Findings:
         self.short_since = (self.short_since or now) if world.missing(colour, floors) else None
         troubled = any(pod.trouble for pod in world.pods_of(colour) if not pod.ending)
         self.stuck_since = (self.stuck_since or now) if troubled else None
-        share = world.route.share if world.route is not None else None
+        share = (world.route.share, world.route.stray) if world.route is not None else None
         if self.share_since is None or share != self.share:
             self.share, self.share_since = share, now
 
@@ -191,7 +193,7 @@ class Findings:
         )
 
     def share_seconds(self, now: datetime) -> float:
-        """How long the preview has had its share of the route, as far as this driver knows."""
+        """How long previews have had their shares of the route, as far as this driver knows."""
         return (now - self.share_since).total_seconds() if self.share_since is not None else 0.0
 
     def tries(self, pod: Pod, wanted: Wanted) -> int:

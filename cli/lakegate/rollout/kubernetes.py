@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from lakegate.rollout import objects
 from lakegate.rollout.api import Api, pointer, segment
 from lakegate.rollout.cluster import Holder, Names
-from lakegate.rollout.errors import Conflict, NotFound, Refused
+from lakegate.rollout.errors import Conflict, Forbidden, NotFound, Refused
 from lakegate.rollout.objects import COLOUR, COMPONENT, HISTORY, OWN_MINIMUM, PART_OF, STATE
 from lakegate.rollout.states import MOST_HISTORY, HistoryEntry, Rollout
-from lakegate.rollout.world import COLOURS, GATEWAY, Active, Autoscaler, Route, Wanted, Workload, World
+from lakegate.rollout.world import COLOURS, GATEWAY, Active, Autoscaler, Route, Wanted, Workload, World, target
 
 _HISTORY = TypeAdapter(tuple[HistoryEntry, ...])
 Operations = list[dict[str, Any]]
@@ -51,6 +51,7 @@ class KubernetesCluster:
         by_service: dict[str, list[dict[str, Any]]] = {}
         for document in slices:
             by_service.setdefault(objects.labels(document)[SERVICE_NAME], []).append(document)
+        route, past = self._routed(active, previews)
         return World(
             active=active,
             workloads=workloads,
@@ -60,7 +61,8 @@ class KubernetesCluster:
             previews={colour: objects.ready_pods(by_service.get(name, [])) for colour, name in previews.items()},
             services=previews,
             wanted=self._wanted(),
-            route=self._route(active, previews),
+            route=route,
+            past=past,
         )
 
     def active(self) -> Active:
@@ -77,15 +79,33 @@ class KubernetesCluster:
         ours = (found.name for found in workloads if (found.component, found.colour) == (GATEWAY, colour))
         return next(ours, self.names.preview_of(colour))
 
-    def _route(self, active: Active, previews: dict[str, str]) -> Route | None:
+    def _routed(self, active: Active, previews: dict[str, str]) -> tuple[Route | None, dict[str, str]]:
+        """The HTTPRoute of the active Service, and the previews that any leads to past that."""
         rollout = active.rollout
-        if rollout is None or not rollout.options.canary or rollout.options.route is None:
-            return None
+        name = (rollout.options.route if rollout is not None else None) or self.names.service
+        # of the colour that a rollout under way brings up, or that the next one would
+        colour = rollout.to_colour if rollout is not None and not rollout.phase.is_over else target(active)
+        documents = self._httproutes(name)
+        ours = next((document for document in documents if document["metadata"]["name"] == name), None)
+        services = list(previews.values())
+        route = objects.route(ours, self.names.service, previews[colour], services) if ours is not None else None
+        return route, objects.past(documents, name, self.names.service, services)
+
+    def _httproutes(self, name: str) -> list[dict[str, Any]]:
+        """Those of the namespace, or where that is too much, or the role is of an older base, the one of that name."""
         try:
-            document = self._api.call("GET", f"{self._routes}/{segment(rollout.options.route)}")
+            document = self._api.call("GET", self._routes, query={"limit": str(_MOST_ITEMS)})
+            if not (document.get("metadata") or {}).get("continue"):
+                return document["items"] or []
         except NotFound:
-            return None
-        return objects.route(document, self.names.service, previews[rollout.to_colour], previews.values())
+            # no Gateway API in this cluster
+            return []
+        except Forbidden:
+            pass
+        try:
+            return [self._api.call("GET", f"{self._routes}/{segment(name)}")]
+        except (NotFound, Forbidden):
+            return []
 
     def _list(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
         """A colour has some dozens of these. Beyond a page of 500 nothing is decided on half of them: Refused."""
@@ -156,6 +176,7 @@ class KubernetesCluster:
         )
 
     def weigh(self, seen: Route, share: int | None) -> None:
+        previews = seen.previews
         path = f"{self._routes}/{segment(seen.name)}"
         document = self._api.call("GET", path)
         if document["metadata"]["resourceVersion"] != seen.resource_version:
@@ -163,7 +184,12 @@ class KubernetesCluster:
         preview, port = seen.preview, self._port(self._service(seen.preview))
         operations: Operations = []
         for number in seen.rules:
-            refs = [ref for ref in document["spec"]["rules"][number]["backendRefs"] if ref["name"] != preview]
+            refs = document["spec"]["rules"][number]["backendRefs"]
+            others = [ref for ref in refs if ref["name"] in previews and ref["name"] != preview]
+            refs = [ref for ref in refs if ref["name"] not in previews]
+            if share == 0:
+                # it stays for as long as proxies may still send something there
+                refs += [{**ref, "weight": 0} for ref in others]
             stable = next(ref for ref in refs if ref["name"] == self.names.service)
             if share is None:
                 # as the chart writes it: its next upgrade finds nothing that somebody else has set
@@ -174,8 +200,8 @@ class KubernetesCluster:
             operations.append({"op": "replace", "path": f"/spec/rules/{number}/backendRefs", "value": refs})
         self._patch(path, seen.resource_version, operations)
 
-    def disown(self, seen: Route) -> None:
-        path = f"{self._routes}/{segment(seen.name)}"
+    def disown(self, seen: Route | Autoscaler) -> None:
+        path = f"{self._routes if isinstance(seen, Route) else self._autoscaling}/{segment(seen.name)}"
         # the last one first, since each shifts those behind it; another version has other entries, and is refused
         numbers = reversed(objects.owned(self._api.call("GET", path)))
         operations: Operations = [{"op": "remove", "path": f"/metadata/managedFields/{number}"} for number in numbers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -22,6 +22,10 @@ PREFIX = "lakegate.io/rollout"
 STATE = "lakegate.io/rollout"
 HISTORY = "lakegate.io/rollout-history"
 OWN_MINIMUM = "lakegate.io/own-minimum"
+# what the values of a colour's release ask for, which helm leaves at zero where a rollout has set that
+REPLICAS = "lakegate.io/replicas"
+# on an HTTPRoute that only testers use: it may lead to a preview
+PREVIEW = "lakegate.io/preview"
 MANAGEMENT = "management"
 # whose a field is that a driver has changed
 MANAGER = "lakegate-rollout"
@@ -40,7 +44,7 @@ _TROUBLES = frozenset(
         "RunContainerError",
     }
 )
-_MINIMUM = re.compile(r"[0-9]{1,9}")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _HISTORY = TypeAdapter(tuple[HistoryEntry, ...])
 
 
@@ -99,12 +103,17 @@ def workload(deployment: Document) -> Workload:
         ready=ready,
         settled=seen and (status.get("replicas") or 0) == replicas,
         stuck=late[0] if late else "",
+        wanted=_count(notes_of(deployment).get(REPLICAS)) or 0,
     )
+
+
+def _count(note: str | None) -> int | None:
+    """Anybody may have written something else there."""
+    return int(note) if note is not None and _COUNT.fullmatch(note) else None
 
 
 def autoscaler(hpa: Document) -> Autoscaler:
     colour = labels(hpa)[COLOUR]
-    own = notes_of(hpa).get(OWN_MINIMUM)
     return Autoscaler(
         name=hpa["metadata"]["name"],
         role=role(hpa["spec"]["scaleTargetRef"]["name"], colour),
@@ -112,8 +121,8 @@ def autoscaler(hpa: Document) -> Autoscaler:
         resource_version=hpa["metadata"]["resourceVersion"],
         minimum=hpa["spec"].get("minReplicas", 1),
         maximum=hpa["spec"]["maxReplicas"],
-        # anybody may have written something else there
-        restore=int(own) if own is not None and _MINIMUM.fullmatch(own) else None,
+        restore=_count(notes_of(hpa).get(OWN_MINIMUM)),
+        ours=bool(owned(hpa)),
     )
 
 
@@ -180,27 +189,49 @@ def owned(document: Document) -> list[int]:
     return [number for number, entry in enumerate(entries) if entry.get("manager") == MANAGER]
 
 
-def route(document: Document, service: str, preview: str, previews: Iterable[str]) -> Route:
+def route(document: Document, service: str, preview: str, previews: Collection[str]) -> Route:
     """Rules of other Services are none of ours; `previews` are those of both colours."""
     rules = document["spec"].get("rules") or []
-    ours = tuple(
-        number
-        for number, rule in enumerate(rules)
-        if any(ref["name"] == service for ref in rule.get("backendRefs") or [])
-    )
-    shares = [ref.get("weight", 1) for number in ours for ref in rules[number]["backendRefs"] if ref["name"] == preview]
-    leads_to = {
-        ref["name"]
-        for number, rule in enumerate(rules)
-        for ref in rule.get("backendRefs") or []
-        if ref.get("weight", 1) and not (number in ours and ref["name"] == preview)
+    ours = tuple(number for number, rule in enumerate(rules) if _refs(rule, document, service))
+    shares = {
+        name: [ref.get("weight", 1) for n in ours for ref in _refs(rules[n], document, name)] for name in previews
     }
     return Route(
         name=document["metadata"]["name"],
         resource_version=document["metadata"]["resourceVersion"],
-        share=max(shares, default=None),
+        share=max(shares.pop(preview), default=None),
         rules=ours,
         preview=preview,
+        previews=frozenset(previews),
+        stray=max((weight for weights in shares.values() for weight in weights), default=None),
         ours=bool(owned(document)),
-        leads_to=frozenset(leads_to.intersection(previews)),
     )
+
+
+def past(routes: Iterable[Document], ours: str, service: str, previews: Collection[str]) -> dict[str, str]:
+    """Previews that get traffic by rules that we may not set the weights of, with the name of the HTTPRoute.
+
+    The weights of `ours` beside the active Service are a canary's.
+    """
+    found: dict[str, str] = {}
+    for document in routes:
+        name = document["metadata"]["name"]
+        if notes_of(document).get(PREVIEW) == "true":
+            continue
+        for rule in document["spec"].get("rules") or []:
+            if name != ours or not _refs(rule, document, service):
+                led = (
+                    preview for preview in previews if any(r.get("weight", 1) for r in _refs(rule, document, preview))
+                )
+                found |= dict.fromkeys(led, name)
+    return found
+
+
+def _refs(rule: Document, route: Document, service: str) -> list[Document]:
+    """The rule's refs of a Service, which is one of the route's own namespace."""
+    own = route["metadata"].get("namespace")
+    return [
+        ref
+        for ref in rule.get("backendRefs") or []
+        if ref["name"] == service and ref.get("kind", "Service") == "Service" and ref.get("namespace", own) == own
+    ]

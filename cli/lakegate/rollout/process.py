@@ -20,7 +20,8 @@ from lakegate.rollout.errors import RolloutError
 from lakegate.rollout.states import Rollout
 
 DONE, FAILED, TRY_AGAIN = 0, 1, 75  # EX_TEMPFAIL of sysexits.h: the Job starts another
-MOST_SECONDS = 6 * 3600.0
+# The next driver counts a phase's time anew: one has to last for the longest, which is twice a watch window of a day.
+MOST_SECONDS = 3 * 86_400.0
 _LINGER_SECONDS = 20.0  # so that the end is scraped, too
 _OURS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 

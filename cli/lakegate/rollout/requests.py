@@ -6,15 +6,11 @@ from datetime import UTC, datetime
 
 from lakegate.rollout.cluster import Cluster
 from lakegate.rollout.errors import Conflict, NotPossible
+from lakegate.rollout.objects import PREVIEW
 from lakegate.rollout.states import HistoryEntry, Options, Phase, Request, Rollout
-from lakegate.rollout.world import COLOURS, GATEWAY, Active, World, other
+from lakegate.rollout.world import COLOURS, GATEWAY, Active, World, target
 
 _TRIES = 5
-
-
-def target(active: Active) -> str:
-    """The colour that does not serve; blue when none does yet."""
-    return COLOURS[0] if active.colour is None else other(active.colour)
 
 
 def refuse_if_busy(active: Active) -> None:
@@ -60,8 +56,20 @@ def begin(
 
 def _check(world: World, colour: str, options: Options) -> None:
     """What would fail minutes later is said now."""
-    if not any(workload.component == GATEWAY for workload in world.workloads_of(colour)):
+    gateways = sorted(workload.name for workload in world.workloads_of(colour) if workload.component == GATEWAY)
+    if not gateways:
         raise NotPossible(f"No {colour} release is installed: no Deployment of a gateway has that colour.")
+    if len(gateways) > 1:
+        raise NotPossible(
+            f"{' and '.join(gateways)} are both {colour}: the active Service would select the pods of both, one of "
+            "which would be tested. Uninstall the release that is not meant; two installations need two namespaces."
+        )
+    for preview, route in sorted(world.past.items()):
+        raise NotPossible(
+            f"HTTPRoute {route} leads to {preview} past the Service {world.active.name}: its clients would see that "
+            f"colour untested, or lose it when it goes to zero. Have it lead to {world.active.name}; where only "
+            f"testers use it, `kubectl annotate httproute {route} {PREVIEW}=true` has it left alone."
+        )
     if options.hand_over_consumers and world.wanted is None:
         raise NotPossible(
             "The ConfigMap that tells consumers whose turn it is is not there; the base release brings it. "

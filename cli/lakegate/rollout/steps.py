@@ -23,7 +23,16 @@ from lakegate.rollout.actions import (
     Weigh,
     written,
 )
-from lakegate.rollout.ends import FEW_TRIES, ROUTE_SECONDS, cleaning, restoring, retiring, reverting, short
+from lakegate.rollout.ends import (
+    FEW_TRIES,
+    ROUTE_SECONDS,
+    cleaning,
+    out_of_the_route,
+    restoring,
+    retiring,
+    reverting,
+    short,
+)
 from lakegate.rollout.findings import Findings, clients_fault, uncounted
 from lakegate.rollout.states import Phase, Request, Rollout
 from lakegate.rollout.world import World
@@ -88,6 +97,13 @@ def _pending(rollout: Rollout, world: World, findings: Findings, now: datetime) 
             if findings.seconds(now) > rollout.options.prepare_seconds:
                 return _turn_back(rollout, world, now, f"whose consumers run can't be written: {findings.refused}")
             return Want(wanted, rollout.from_colour)
+    leave = out_of_the_route(world.route, findings, now)
+    if leave is not None:
+        # what an earlier canary, or somebody who put its weights back, has left: no colour is to be seen untested
+        if findings.seconds(now) > rollout.options.prepare_seconds:
+            why = findings.refused or "somebody puts them back"
+            return _turn_back(rollout, world, now, f"the weights of the HTTPRoute can't be taken away: {why}")
+        return leave
     floors = {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.to_colour)}
     floors |= {workload.role: max(1, workload.replicas) for workload in world.workloads_of(rollout.from_colour)}
     return Remember(rollout.into(Phase.PREPARING, now, floors=floors))
@@ -122,8 +138,9 @@ def _grown(rollout: Rollout, world: World) -> Hold | Scale | None:
         if scaler.minimum < floor:
             return Hold(scaler, floor)
     for workload in world.workloads_of(rollout.to_colour):
-        if workload.replicas < rollout.floors.get(workload.role, 1):
-            return Scale(workload, rollout.floors.get(workload.role, 1))
+        size = max(rollout.floors.get(workload.role, 1), workload.wanted)
+        if workload.replicas < size:
+            return Scale(workload, size)
     return None
 
 
@@ -181,7 +198,9 @@ def _canary(rollout: Rollout, world: World, findings: Findings, now: datetime) -
     options = rollout.options
     route = world.route
     if route is None or not route.rules:
-        return _turn_back(rollout, world, now, f"HTTPRoute {options.route} has no rule for the active Service")
+        return _turn_back(
+            rollout, world, now, f"HTTPRoute {options.route} has no rule for the active Service, or can't be read"
+        )
     trouble = short(rollout, world, findings, now) or _bad_traffic(rollout, findings, now)
     if trouble:
         return _turn_back(rollout, world, now, f"canary at {route.share}%: {trouble}")
@@ -262,7 +281,8 @@ def _handover(rollout: Rollout, world: World, findings: Findings, now: datetime)
         return _turn_back(rollout, world, now, trouble)
     if not rollout.options.hand_over_consumers:
         return Remember(rollout.into(Phase.SWITCHING, now))
-    if world.route is not None and world.route.share and findings.is_due(now):
+    if world.route is not None and world.route.share and findings.is_due(now) and not findings.checked:
+        # in turn with the rest: slow gateways are always due
         return Check("traffic")
     wanted = world.wanted
     if wanted is None:

@@ -15,6 +15,11 @@ def other(colour: str) -> str:
     return COLOURS[1 - COLOURS.index(colour)]
 
 
+def target(active: Active) -> str:
+    """The colour that does not serve; blue when none does yet."""
+    return COLOURS[0] if active.colour is None else other(active.colour)
+
+
 def role(name: str, colour: str) -> str:
     """`lakegate-green-ingest` and `ingest-green` without their colour."""
     return "-".join(part for part in name.split("-") if part != colour)
@@ -22,7 +27,7 @@ def role(name: str, colour: str) -> str:
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment: `ready` counts pods of the newest template that serve."""
+    """A Deployment: `ready` counts pods of the newest template that serve, `wanted` is how many its values ask for."""
 
     name: str
     component: str
@@ -33,6 +38,7 @@ class Workload:
     ready: int
     settled: bool
     stuck: str = ""
+    wanted: int = 0
 
     @property
     def role(self) -> str:
@@ -42,7 +48,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Autoscaler:
-    """An HPA. `restore` is its own minimum while we hold it higher."""
+    """An HPA. `restore` is its own minimum while we hold it higher. `ours`: as of a Route."""
 
     name: str
     role: str
@@ -51,6 +57,7 @@ class Autoscaler:
     minimum: int
     maximum: int
     restore: int | None
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,9 @@ class Active:
 class Route:
     """The share of the preview Service in percent, None where it is not named; `rules` lead to the active Service.
 
-    `preview` is that Service's name. `ours`: the API server takes us for the owner of the rules, and refuses them to
-    whoever applies others. `leads_to`: previews of either colour that get traffic by refs that are not ours to change.
+    `preview` is that Service's name, `previews` are both colours', and `stray` is the share that these rules give to
+    the other one. `ours`: the API server takes us for the owner of the rules, and refuses them to whoever applies
+    others.
     """
 
     name: str
@@ -102,15 +110,17 @@ class Route:
     share: int | None
     rules: tuple[int, ...]
     preview: str
+    previews: frozenset[str]
+    stray: int | None = None
     ours: bool = False
-    leads_to: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class World:
     """One look. `serving` are the pods that the active Service's EndpointSlices call ready, `previews` by colour.
 
-    `services` are the preview Services, by colour.
+    `services` are the preview Services, by colour. `past`: those that an HTTPRoute leads to past the active Service, by
+    rules that are not ours to change, with its name.
     """
 
     active: Active
@@ -122,6 +132,7 @@ class World:
     services: dict[str, str]
     wanted: Wanted | None = None
     route: Route | None = None
+    past: dict[str, str] = field(default_factory=dict)
 
     def workloads_of(self, colour: str | None) -> list[Workload]:
         return [workload for workload in self.workloads if workload.colour == colour]

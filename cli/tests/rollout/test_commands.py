@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from kube.api_server import Refusal, listening
 from kube.simulation import Clock, Simulation
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from lakegate.commands.rollout import app
 from lakegate.rollout import requests
 from lakegate.rollout.driver import Driver
+from lakegate.rollout.process import MOST_SECONDS
 from lakegate.rollout.states import READS, Options
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -196,3 +198,11 @@ def test_options_that_contradict_each_other_are_a_usage_error(run: Run) -> None:
 def test_no_cluster_is_said_in_a_sentence(run: Run, tmp_path: Path) -> None:
     done = run("status", KUBECONFIG=str(tmp_path / "none"))
     assert (done.returncode, "No Kubernetes cluster is known here" in done.stderr) == (6, True)
+
+
+def test_a_driver_lives_for_longer_than_the_longest_phase() -> None:
+    """The next one would count the window from its beginning, so that it would never be over."""
+    longest = Options(watch_seconds=86_400, load_seconds=1800)
+    assert 2 * longest.watch_seconds + longest.load_seconds < MOST_SECONDS
+    with pytest.raises(ValidationError):
+        Options(watch_seconds=longest.watch_seconds + 1)

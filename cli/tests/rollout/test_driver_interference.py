@@ -8,8 +8,10 @@ from kube.rollouts import QUICK, begin, driver, minimum, preview_weights, run, r
 from kube.simulation import NAMES, Clock, Simulation
 
 from lakegate.rollout import metrics, requests
-from lakegate.rollout.errors import Conflict
-from lakegate.rollout.states import Options, Phase, Request
+from lakegate.rollout.errors import Conflict, NotPossible
+from lakegate.rollout.findings import Traffic
+from lakegate.rollout.states import Options, Phase, Request, Rollout
+from lakegate.rollout.world import World
 
 
 def test_a_selector_that_somebody_moved_back_by_hand_is_a_rollback(cluster: Simulation, clock: Clock) -> None:
@@ -299,3 +301,62 @@ def test_a_minimum_that_an_upgrade_sets_meanwhile_stays(cluster: Simulation, clo
     assert (minimum(cluster, "green"), minimum(cluster, "blue")) == (4, 1)
     scaler = cluster.server.get("horizontalpodautoscalers", "lakegate-green-gateway")
     assert "lakegate.io/own-minimum" not in scaler["metadata"]["annotations"]
+
+
+def test_consumers_are_handed_over_however_long_a_look_at_the_canary_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Simulation(route=True)
+    clock = Clock(cluster)
+    look = cluster.traffic
+
+    def slow(rollout: Rollout, world: World) -> Traffic:
+        clock.sleep(2)
+        return look(rollout, world)
+
+    monkeypatch.setattr(cluster, "traffic", slow)
+    over = run(cluster, clock, begin(cluster, clock, QUICK.model_copy(update={"canary": (20,), "route": "lakegate"})))
+    assert (over.phase, cluster.consuming()) == (Phase.PROMOTED, {"green"}), over.reason
+
+
+def test_two_releases_of_one_colour_are_refused(cluster: Simulation, clock: Clock) -> None:
+    labels = cluster.labels("green", "gateway")
+    cluster.server.put(
+        "deployments", {"metadata": {"name": "acme-green-gateway", "labels": labels}, "spec": {"replicas": 1}}
+    )
+    with pytest.raises(NotPossible, match="acme-green-gateway and lakegate-green-gateway are both green"):
+        begin(cluster, clock)
+
+
+def test_nothing_ends_while_the_selector_leads_elsewhere(cluster: Simulation, clock: Clock) -> None:
+    started = run_to(cluster, clock, begin(cluster, clock), Phase.RETIRING)
+    while cluster.replicas("blue") or cluster.replicas("blue", "ingest"):
+        started.turn()
+    cluster.healthy["green"] = False
+    hand(cluster, "blue")
+    clock.sleep(1)
+    assert started.run(60) is None
+    assert metrics.REGISTRY.get_sample_value("lakegate_rollout_needs_person") == 1
+    cluster.healthy["green"] = True
+    clock.sleep(1)
+    over = started.run(60)
+    assert over is not None
+    assert (over.phase, cluster.selected) == (Phase.PROMOTED, "green")
+
+
+def test_what_a_driver_has_changed_is_its_own_no_longer_than_the_rollout(cluster: Simulation, clock: Clock) -> None:
+    assert run(cluster, clock, begin(cluster, clock)).phase is Phase.PROMOTED
+    for scaler in cluster.server.all("horizontalpodautoscalers"):
+        # who applies another minimum next would be refused it
+        assert not scaler["metadata"].get("managedFields"), scaler["metadata"]["name"]
+
+
+def test_a_colour_comes_up_at_what_its_values_ask_for_where_that_is_more(cluster: Simulation, clock: Clock) -> None:
+    run(cluster, clock, begin(cluster, clock))
+    clock.sleep(2)
+    # helm, of a colour at zero: the number stays, and is noted
+    for component, count in (("gateway", "4"), ("ingest", "many")):
+        deployment = cluster.server.get("deployments", f"lakegate-blue-{component}")
+        deployment["metadata"]["annotations"] = {"lakegate.io/replicas": count}
+        cluster.server.put("deployments", deployment)
+    assert run(cluster, clock, begin(cluster, clock)).phase is Phase.PROMOTED
+    assert (cluster.replicas("blue"), cluster.replicas("blue", "ingest")) == (4, 2)
+    assert (cluster.replicas("green"), cluster.replicas("green", "ingest")) == (0, 0)
