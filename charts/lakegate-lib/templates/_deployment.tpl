@@ -14,15 +14,26 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "lakegate.labels" $root | nindent 4 }}
+  {{- $live := lookup "apps/v1" "Deployment" $root.Release.Namespace (include "lakegate.name" $root) }}
+  {{- $scaled := or $values.autoscaling.enabled $values.keda.enabled }}
+  {{- if and (include "lakegate.colour" $root) (not $scaled) }}
+  annotations:
+    # what a rollout brings the colour up at, or more
+    lakegate.io/replicas: {{ $values.replicas | quote }}
+  {{- end }}
 spec:
-  {{- if not (or $values.autoscaling.enabled $values.keda.enabled) }}
-  replicas: {{ $values.replicas }}
-  {{- else }}
+  {{- if $scaled }}
   {{- /* A field that was in the manifest before and is not now is taken away, and 1 is the API server's default: so the
          number that the autoscaler has chosen is said again. */}}
-  {{- with lookup "apps/v1" "Deployment" $root.Release.Namespace (include "lakegate.name" $root) }}
+  {{- with $live }}
   replicas: {{ .spec.replicas }}
   {{- end }}
+  {{- else if and $live (include "lakegate.colour" $root) (eq (int $live.spec.replicas) 0) }}
+  {{- /* A rollout has put it there, and brings it up again. To whom applies another number the API server says that the
+         field is the rollout's. */}}
+  replicas: 0
+  {{- else }}
+  replicas: {{ $values.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
   # a new pod is ready before an old one goes; one that never gets ready fails the release
