@@ -6,6 +6,7 @@ Four calls of the API server by httpx, which is there anyway: the `kubernetes` p
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import ssl
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lakegate_chassis.logs import log
 from lakegate_ingest.errors import WorkerUnavailable
@@ -58,6 +59,21 @@ class JobFile(BaseModel):
         return max(fitting or self.sizes[:1], key=lambda size: size.least_bytes)
 
 
+class _Account(BaseModel):
+    name: str
+    uid: str
+
+
+class _Bound(BaseModel):
+    serviceaccount: _Account
+
+
+class Claims(BaseModel):
+    """Of a token that the kubelet mounts, as far as it says whose it is."""
+
+    bound: _Bound = Field(alias="kubernetes.io")
+
+
 class KubernetesJobs:
     """Every replica may look at, make and delete the Job of a load: its name says which."""
 
@@ -81,7 +97,7 @@ class KubernetesJobs:
         # read each time: it is a mounted ConfigMap, which an upgrade changes
         file = await asyncio.to_thread(_read_job, self._job_file)
         for _ in range(_TRIES):
-            answer = await self._call("POST", self._path, self._job(file, load_id, size_bytes))
+            answer = await self._call("POST", self._path, await self._job(file, load_id, size_bytes))
             if answer.status_code == 201:
                 log.info("worker_job_made", load_id=str(load_id), job=self.name(load_id))
                 return
@@ -128,10 +144,11 @@ class KubernetesJobs:
         # the Jobs go on: another replica, or this one when it is back, follows them
         await self._client.aclose()
 
-    def _job(self, file: JobFile, load_id: UUID, size_bytes: int) -> dict[str, Any]:
-        """The chart's Job, for this load: name, labels, arguments, and resources by its size."""
+    async def _job(self, file: JobFile, load_id: UUID, size_bytes: int) -> dict[str, Any]:
+        """The chart's Job, for this load: name, owner, labels, arguments, and resources by its size."""
         job: dict[str, Any] = copy.deepcopy(file.manifest)
         job["metadata"]["name"] = self.name(load_id)
+        job["metadata"]["ownerReferences"] = _owners(await asyncio.to_thread(_read, self._token_file))
         pod = job["spec"]["template"]
         for metadata in (job["metadata"], pod["metadata"]):
             metadata.setdefault("labels", {})[LOAD_LABEL] = str(load_id)
@@ -198,6 +215,20 @@ def _authorities(settings: WorkerSettings) -> ssl.SSLContext | bool:
 
 def _read_job(path: Path) -> JobFile:
     return JobFile.model_validate_json(path.read_bytes())
+
+
+def _owners(token: str) -> list[dict[str, Any]]:
+    """Our ServiceAccount: it goes with the release and stays when pods do. None where the token doesn't say its uid.
+
+    The token tells, so no right to look at ServiceAccounts is needed. That it is genuine the API server knows.
+    """
+    try:
+        body = token.split(".")[1]
+        claims = Claims.model_validate_json(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError, ValidationError):
+        return []
+    account = claims.bound.serviceaccount
+    return [{"apiVersion": "v1", "kind": "ServiceAccount", "name": account.name, "uid": account.uid}]
 
 
 def _read(path: Path) -> str:

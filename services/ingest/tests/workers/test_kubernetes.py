@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from kube.api_server import ApiServer, Refusal, listening
 
 from lakegate_ingest.settings import WorkerSettings
+from lakegate_ingest.workers.kubernetes import KubernetesJobs
 
 from .conftest import COMMIT, LOAD_TABLE, ROWS, SMALL, Serve, begun, delegated, worker_pid, workers
 
@@ -131,6 +133,8 @@ async def test_a_large_load_becomes_a_job_that_says_what_it_needs(
         load_id = await begun(api)
         assert job["metadata"]["name"] == f"lakegate-ingest-load-{UUID(load_id).hex}"
         assert job["metadata"]["labels"] == {"app": "lakegate", "lakegate.io/load": load_id}
+        # this token says nothing of an account
+        assert job["metadata"]["ownerReferences"] == []
         pod = job["spec"]["template"]
         assert pod["metadata"]["labels"]["lakegate.io/load"] == load_id
         [container] = pod["spec"]["containers"]
@@ -246,8 +250,6 @@ async def test_an_api_server_that_is_away_fails_the_load_and_says_so(serve: Serv
 async def test_the_token_is_read_for_each_request(
     cluster: tuple[ApiServer, str], in_cluster: Any, tmp_path: Path
 ) -> None:
-    from lakegate_ingest.workers.kubernetes import KubernetesJobs
-
     seen: list[str] = []
     jobs = KubernetesJobs(in_cluster())
 
@@ -261,3 +263,38 @@ async def test_the_token_is_read_for_each_request(
     await jobs.stop(load_id)
     await jobs.close()
     assert seen == ["Bearer the-token", "Bearer renewed"]
+
+
+def token(**claims: Any) -> str:
+    """As the kubelet mounts it: the base64 has no padding."""
+    parts = (base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode() for part in ({"alg": "RS256"}, claims))
+    return ".".join((*parts, "c2lnbmF0dXJl"))
+
+
+@pytest.mark.parametrize("namespace", ["lake", "lake1", "lake12"])
+async def test_a_job_goes_with_the_release_that_made_it(
+    cluster: tuple[ApiServer, str], in_cluster: Any, tmp_path: Path, namespace: str
+) -> None:
+    account = {"name": "lakegate-blue-ingest", "uid": "5f0b4a4e-9a52-4b0e-8f0c-4d6a3c1a8f77"}
+    pod = {"name": "lakegate-blue-ingest-7d9f", "uid": "0d5f"}
+    claims = {"kubernetes.io": {"namespace": namespace, "pod": pod, "serviceaccount": account}}
+    (tmp_path / "token").write_text(token(sub="system:serviceaccount:lake:lakegate-blue-ingest", **claims))
+    jobs = KubernetesJobs(in_cluster())
+    await jobs.start(UUID(int=7), 1000)
+    await jobs.close()
+    [job] = cluster[0].all("jobs")
+    # its account, and not its pod, which a rollout or a node takes away while the Job still reads
+    assert job["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "ServiceAccount", **account}]
+
+
+@pytest.mark.parametrize(
+    "text", ["opaque", "a.b.c", "a.!!!.c", token(sub="x"), token(**{"kubernetes.io": {"pod": {}}})]
+)
+async def test_a_token_that_says_nothing_of_its_account_makes_jobs_without_an_owner(
+    cluster: tuple[ApiServer, str], in_cluster: Any, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "token").write_text(text)
+    jobs = KubernetesJobs(in_cluster())
+    await jobs.start(UUID(int=7), 1000)
+    await jobs.close()
+    assert cluster[0].all("jobs")[0]["metadata"]["ownerReferences"] == []
