@@ -82,9 +82,18 @@ def _template(workload: Document) -> Document:
 
 
 Render = Callable[..., Rendered]
+Live = Callable[..., Rendered]
 
 
 def data(rendered: Rendered, name: str) -> dict[str, str]:
     """What a ConfigMap holds."""
     found: dict[str, str] = rendered.named("ConfigMap", name)["data"]
     return found
+
+
+def deployment(name: str, replicas: int = 2, colour: str = "", **annotations: str) -> Document:
+    """One of a release that is there, called lakegate unless it is said otherwise."""
+    notes = {"meta.helm.sh/release-name": "lakegate", **annotations}
+    labels = {"lakegate.io/colour": colour} if colour else {}
+    metadata = {"name": name, "namespace": "lakegate", "annotations": notes, "labels": labels}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}

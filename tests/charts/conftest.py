@@ -7,11 +7,24 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from charts_rendering import CHARTS, UMBRELLA, Refused, Render, Rendered
+from charts_rendering import CHARTS, UMBRELLA, Live, Refused, Render, Rendered
+from kube.api_server import ApiServer, listening
+
+KINDS = {
+    "v1": ("ConfigMap", "Service", "ServiceAccount", "Pod", "PersistentVolumeClaim"),
+    "apps/v1": ("Deployment",),
+    "autoscaling/v2": ("HorizontalPodAutoscaler",),
+    "batch/v1": ("Job", "CronJob"),
+    "keda.sh/v1alpha1": ("ScaledObject",),
+    "networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
+    "policy/v1": ("PodDisruptionBudget",),
+    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
+}
 
 
 def is_json(text: str) -> bool:
@@ -63,3 +76,44 @@ def render(helm: str) -> Render:
         return Rendered(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)
 
     return run
+
+
+@pytest.fixture
+def server() -> ApiServer:
+    server = ApiServer()
+    # helm 4 asks for the kinds of all that it renders
+    server.served = {version: {kind: f"{kind.lower()}s" for kind in kinds} for version, kinds in KINDS.items()}
+    return server
+
+
+@pytest.fixture
+def live(helm: str, server: ApiServer, tmp_path: Path) -> Iterator[Live]:
+    """An upgrade's manifests, as helm makes them when it may ask the API server."""
+    with listening(server) as url:
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": {"server": url}}],
+                    "users": [{"name": "u", "user": {}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                    "current-context": "x",
+                }
+            )
+        )
+
+        def upgrade(release: str | None = None, *, name: str = "lakegate", sets: tuple[str, ...] = ()) -> Rendered:
+            command = [helm, "template", name, str(UMBRELLA), "--namespace", "lakegate", "--kube-version", "1.34.0"]
+            command += ["--is-upgrade", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", str(config)]
+            command += ["--values", str(UMBRELLA / "environments" / "dev.yaml")]
+            command += ["--values", str(UMBRELLA / "releases" / f"{release}.yaml")] if release else []
+            for value in sets:
+                command += ["--set", value]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            if done.returncode:
+                raise Refused(done.stderr)
+            return Rendered(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)
+
+        yield upgrade

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from charts_rendering import CHARTS, ENVIRONMENTS, KAFKA, ROOT, SERVICES, UMBRELLA, Document, Refused, Render, Rendered
-from kube.api_server import ApiServer, listening
+from charts_rendering import (
+    CHARTS,
+    ENVIRONMENTS,
+    KAFKA,
+    ROOT,
+    SERVICES,
+    Document,
+    Live,
+    Refused,
+    Render,
+    deployment,
+)
+from kube.api_server import ApiServer
 
 GUIDE = (ROOT / "docs" / "install.md").read_text()
 EVERYTHING = (
@@ -23,64 +30,6 @@ EVERYTHING = (
     *(f"{service}.sweep.enabled=true" for service in SERVICES),
     *(f"{service}.autoscaling.enabled=true" for service in SERVICES),
 )
-KINDS = {
-    "v1": ("ConfigMap", "Service", "ServiceAccount", "Pod", "PersistentVolumeClaim"),
-    "apps/v1": ("Deployment",),
-    "autoscaling/v2": ("HorizontalPodAutoscaler",),
-    "batch/v1": ("Job", "CronJob"),
-    "keda.sh/v1alpha1": ("ScaledObject",),
-    "networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
-    "policy/v1": ("PodDisruptionBudget",),
-    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
-}
-Live = Callable[..., Rendered]
-
-
-@pytest.fixture
-def server() -> ApiServer:
-    server = ApiServer()
-    # helm 4 asks for the kinds of all that it renders
-    server.served = {version: {kind: f"{kind.lower()}s" for kind in kinds} for version, kinds in KINDS.items()}
-    return server
-
-
-@pytest.fixture
-def live(helm: str, server: ApiServer, tmp_path: Path) -> Iterator[Live]:
-    """An upgrade's manifests, as helm makes them when it may ask the API server."""
-    with listening(server) as url:
-        config = tmp_path / "kubeconfig"
-        config.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": url}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
-
-        def upgrade(release: str | None = None, *, name: str = "lakegate", sets: tuple[str, ...] = ()) -> Rendered:
-            command = [helm, "template", name, str(UMBRELLA), "--namespace", "lakegate", "--kube-version", "1.34.0"]
-            command += ["--is-upgrade", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", str(config)]
-            command += ["--values", str(UMBRELLA / "environments" / "dev.yaml")]
-            command += ["--values", str(UMBRELLA / "releases" / f"{release}.yaml")] if release else []
-            for value in sets:
-                command += ["--set", value]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-            if done.returncode:
-                raise Refused(done.stderr)
-            return Rendered(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)
-
-        yield upgrade
-
-
-def deployment(name: str, replicas: int = 2, **annotations: str) -> Document:
-    notes = {"meta.helm.sh/release-name": "lakegate", **annotations}
-    metadata = {"name": name, "namespace": "lakegate", "annotations": notes}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}
 
 
 def test_an_upgrade_that_would_delete_a_plain_installation_is_refused(live: Live, server: ApiServer) -> None:
@@ -92,6 +41,38 @@ def test_an_upgrade_that_would_delete_a_plain_installation_is_refused(live: Live
     assert live()
     server.put("deployments", deployment("lakegate-lineage", **{"meta.helm.sh/release-name": "other"}))
     assert live("base")
+
+
+@pytest.mark.parametrize("there", ["", "blue", "green"])
+@pytest.mark.parametrize("given", ["", "blue", "green"])
+def test_an_upgrade_that_gives_pods_another_colour_is_refused(
+    live: Live, server: ApiServer, there: str, given: str
+) -> None:
+    """The selector would lead to none of them, or the Service would go with what was its release's."""
+    server.put("deployments", deployment("lake-gateway", colour=there, **{"meta.helm.sh/release-name": "lake"}))
+    if there == given:
+        assert live(given or None, name="lake")
+        return
+    with pytest.raises(Refused, match=f"runs {f'as {there}' if there else 'in no colour'}, and this upgrade"):
+        live(given or None, name="lake")
+    # what is another release's is none of this one's business
+    server.put("deployments", deployment("lake-gateway", colour=there, **{"meta.helm.sh/release-name": "other"}))
+    assert live(given or None, name="lake")
+
+
+@pytest.mark.parametrize("colour", ["blue", "green"])
+def test_a_release_that_is_called_as_the_other_colour_is_refused(render: Render, colour: str) -> None:
+    other = {"blue": "green", "green": "blue"}[colour]
+    with pytest.raises(Refused, match=f"global.colour is {colour}"):
+        render("dev", colour, name=f"acme-{other}")
+    assert render("dev", colour, name=f"acme-{colour}")
+    assert render("dev", colour, name=f"ever{other}")
+
+
+@pytest.mark.parametrize("name", ["lake.v2", "2lake"])
+def test_a_release_that_services_can_not_be_called_by_is_refused(render: Render, name: str) -> None:
+    with pytest.raises(Refused, match="begins with a letter"):
+        render("dev", name=name)
 
 
 def test_what_is_kept_may_leave_its_release(live: Live, server: ApiServer) -> None:

@@ -44,6 +44,9 @@
 {{- if lt (int $drain.graceSeconds) (int $needed) -}}
 {{- fail (printf "%s: drain.graceSeconds is %v, but a pod may need %d s to end: %v (preStopSeconds) + %v (seconds) + 35 (the longest request). Requests would be cut off." $name $drain.graceSeconds $needed $drain.preStopSeconds $drain.seconds) -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .root.Release.Name) -}}
+{{- fail (printf "the release is called %s, and its Services would be, too: such a name begins with a letter, and has no dot." .root.Release.Name) -}}
+{{- end -}}
 {{- if not (has (include "lakegate.colour" .root) (list "" "blue" "green")) -}}
 {{- fail (printf "global.colour is %q: it is blue or green in a release of a colour, and empty in a plain install." $global.colour) -}}
 {{- end -}}

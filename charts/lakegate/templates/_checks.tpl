@@ -23,6 +23,9 @@
 {{- if and $base.enabled .Release.IsUpgrade -}}
 {{- include "suite.upgradeChecks" . -}}
 {{- end -}}
+{{- if $on -}}
+{{- include "suite.colourChecks" . -}}
+{{- end -}}
 {{- end }}
 
 {{/* From one layout to the other helm would delete what serves. Seen in an upgrade only: `helm template` asks no cluster. */}}
@@ -42,6 +45,21 @@
 {{- if eq (get (.metadata.annotations | default dict) "lakegate.io/switched-by") "rollout" -}}
 {{- fail (printf "the release %s is the base of a blue/green installation, and this upgrade would take the Service %s from the colour that serves, for pods that are not there yet. Add -f charts/lakegate/releases/base.yaml. If a plain installation is meant: install it as a release of another namespace, and move clients there." $.Release.Name .metadata.name) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The colour is in the labels that the active Service selects by, and in the name that rollouts compare releases by. */}}
+{{- define "suite.colourChecks" -}}
+{{- $colour := include "lakegate.colour" . -}}
+{{- $other := get (dict "blue" "green" "green" "blue") $colour -}}
+{{- if and $colour (has $other (splitList "-" .Release.Name)) -}}
+{{- fail (printf "global.colour is %s, and the release is called %s: the values file of the other colour was given, or the other release was meant (releases/%s.yaml)." $colour .Release.Name $other) -}}
+{{- end -}}
+{{- with lookup "apps/v1" "Deployment" .Release.Namespace (include "lakegate.sibling" (dict "root" . "component" "gateway")) -}}
+{{- $there := get (.metadata.labels | default dict) "lakegate.io/colour" -}}
+{{- if and (eq (get (.metadata.annotations | default dict) "meta.helm.sh/release-name") $.Release.Name) (ne $there $colour) -}}
+{{- fail (printf "the release %s runs %s, and this upgrade would make it %s: a Service that leads to its pods would lead to none. Give the values file of its own colour, or of none for a plain installation; from plain to blue and green: docs/install.md." $.Release.Name (ternary (printf "as %s" $there) "in no colour" (ne $there "")) (ternary $colour "of no colour" (ne $colour ""))) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
