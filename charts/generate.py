@@ -85,6 +85,9 @@ def listed(items: Schema, **more: Any) -> Schema:
 
 FLAG: Schema = {"type": "boolean"}
 NAME = text(pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", maxLength=253)
+# of a Service, which is a label of DNS; of many hosts where it begins with a star
+SERVICE = text(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", maxLength=63)
+HOST_PATTERN = r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 # mebibytes or gibibytes: the templates calculate with it
 MEMORY = text(pattern="^[1-9][0-9]*(Mi|Gi)$")
 CPU: Schema = {"type": ["string", "number"], "pattern": "^[0-9.]+m?$"}
@@ -315,13 +318,13 @@ def base() -> Schema:
         "lakegate-lib": FOREIGN,
         "enabled": FLAG,
         "mode": text(enum=["single", "blueGreen"]),
-        "activeService": NAME,
+        "activeService": SERVICE,
         "rollout": obj({"image": IMAGE, "keySecret": NAME, "apiServer": PEERS}),
         "ingress": obj(
             {
                 "enabled": FLAG,
                 "className": text(),
-                "host": text(),
+                "host": text(pattern=f"^({HOST_PATTERN})?$", maxLength=253),
                 "annotations": STRINGS,
                 "tls": obj({"secretName": text()}),
             }
@@ -330,7 +333,7 @@ def base() -> Schema:
             {
                 "enabled": FLAG,
                 "parentRefs": FOREIGNS,
-                "hostnames": listed(text(minLength=1)),
+                "hostnames": listed(text(pattern=f"^{HOST_PATTERN}$", maxLength=253)),
                 "annotations": STRINGS,
                 "timeouts": timeouts,
             }

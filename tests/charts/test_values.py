@@ -61,6 +61,9 @@ def test_every_value_of_values_yaml_is_in_the_schema_and_nothing_else_is_allowed
         ("lineage.resources.limits.memory=1G", "does not match pattern"),
         ("base.mode=bluegreen", "value must be one of 'single', 'blueGreen'"),
         ("base.rules.runbookUrl=docs/runbooks", "does not match pattern"),
+        ("base.activeService=lake.gate", "does not match pattern"),
+        ("base.ingress.host=https://lake.example.com", "does not match pattern"),
+        ('base.httpRoute.hostnames=["lake.*.com"]', "does not match pattern"),
         # null takes a default away
         ("gateway.replicas=null", "missing property 'replicas'"),
         ("catalog.secretSettings=null", "missing property 'secretSettings'"),
