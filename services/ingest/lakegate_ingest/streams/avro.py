@@ -46,16 +46,22 @@ MOST_DECODED_VALUES = 2_000_000
 MOST_DECODED_BYTES = 8 << 20
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 MOST_PRECISION = 38
-# Bytes become hexadecimal text.
+# Bytes become hexadecimal text, and what has parts the JSON of it.
 _COLUMNS: dict[str, IcebergType] = {
     "boolean": BooleanType(), "int": IntegerType(), "long": LongType(), "float": FloatType(), "double": DoubleType(),
     "string": StringType(), "enum": StringType(), "bytes": StringType(), "fixed": StringType(),
+    "array": StringType(), "map": StringType(), "record": StringType(), "error": StringType(),
 }  # fmt: skip
 _LOGICAL: dict[str, IcebergType] = {
     "int-date": DateType(), "int-time-millis": TimeType(), "long-time-micros": TimeType(), "string-uuid": UUIDType(),
     "long-timestamp-millis": TimestamptzType(), "long-timestamp-micros": TimestamptzType(),
     "long-local-timestamp-millis": TimestampType(), "long-local-timestamp-micros": TimestampType(),
 }  # fmt: skip
+# Columns that hold each value of several types as it is; text is what holds the others (a double not every long).
+_WIDER: tuple[tuple[set[IcebergType], IcebergType], ...] = (
+    ({IntegerType(), LongType()}, LongType()),
+    ({IntegerType(), FloatType(), DoubleType()}, DoubleType()),
+)
 _PARSED = ("__fastavro_parsed", "__named_schemas")
 _READ_ERRORS = (
     EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, struct.error, AssertionError,
@@ -123,10 +129,12 @@ class AvroReader:
 
 
 def _column(declared: Any, named: Mapping[str, Any]) -> IcebergType | None:
-    """The type of a column for values of this one; None where they don't have one type, or are no simple values."""
+    """The type of a column for all values of this one, whichever come first; None where there are none but null."""
     if isinstance(declared, list):
-        others = [branch for branch in declared if branch != "null"]
-        return _column(others[0], named) if len(others) == 1 else None
+        kinds = {kind for branch in declared if (kind := _column(branch, named)) is not None}
+        if len(kinds) <= 1:
+            return next(iter(kinds), None)
+        return next((wider for narrower, wider in _WIDER if kinds <= narrower), StringType())
     if isinstance(declared, str):
         return _COLUMNS.get(declared) if declared in _PRIMITIVES else _column(named[declared], named)
     kind, logical = declared["type"], declared.get("logicalType")

@@ -156,7 +156,16 @@ COLUMNS: list[tuple[Any, str, Any]] = [
     (logical("long", "local-timestamp-micros"), "timestamp", datetime.datetime(2026, 1, 1)),
     (logical("string", "uuid"), "uuid", UUID(int=7)),
     (["null", "long"], "long", None),
-    ({"type": "array", "items": "long"}, "string", [1]),  # as its values show
+    ({"type": "array", "items": "long"}, "string", []),
+    ({"type": "map", "values": "long"}, "string", {}),
+    # whatever comes first
+    (["null", "long", "string"], "string", 1),
+    (["string", {"type": "array", "items": "long"}], "string", "2026-01-01"),
+    (["int", "long"], "long", 1),
+    (["int", "null", "double"], "double", 1),
+    (["long", "double"], "string", 1),
+    (["float", "double"], "double", 0.5),
+    ([logical("int", "date"), "string"], "string", datetime.date(2026, 1, 1)),
 ]
 
 
