@@ -31,8 +31,10 @@ _REVOKE_SECONDS = 4.0
 _IDLE_SECONDS = 0.2
 # A loop that fails is started again after 30 s at most; one that does not get round for so long hangs.
 _SILENT_SECONDS = 60.0
-# Each look that finds another stream has the whole group share anew, in which nobody reads. Where streams keep coming
-# they are gathered for twice as long each time, up to so many looks.
+# Each look that finds another stream has the whole group share anew, in which nobody reads. So new ones are gathered for
+# so many times as long as the last sharing took, whoever it was for: a fifth of the time at most goes into it. After so
+# many looks nobody waits any longer.
+_REST_TIMES = 4
 _MOST_LOOKS = 8
 
 
@@ -59,8 +61,9 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: set[str] = set()
         self._turned: float | None = None
-        self._subscribed_at = float("-inf")
-        self._gathering = 0.0
+        self._joined = False
+        self._sharing_since: float | None = None
+        self._rested_at = float("-inf")
 
     async def check(self) -> None:
         """For /readyz. Raises ConnectionError where the loop does not get round although it is to run."""
@@ -71,7 +74,7 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """Until cancelled; what is being committed then gets its moment to end."""
         consumer = self._consumer = self._connections.member(self._settings.group)
         self._streams = {}  # a new consumer has subscribed to nothing
-        self._subscribed_at = float("-inf")
+        self._joined, self._sharing_since, self._rested_at = False, None, float("-inf")
         looked = float("-inf")
         if self._turned is None:
             self._turned = time.monotonic()
@@ -105,12 +108,8 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         async with acquire(self._pool) as connection:
             found = await queries.topics(connection)
         if found.keys() != self._streams.keys():
-            now, seconds = time.monotonic(), self._settings.discover_seconds
-            if now < self._subscribed_at + self._gathering:
+            if self._sharing_since is not None or time.monotonic() < self._rested_at:
                 return
-            calm = now > self._subscribed_at + 2 * self._gathering + seconds
-            self._gathering = seconds if calm else min(self._gathering * 2, _MOST_LOOKS * seconds)
-            self._subscribed_at = now
             log.info("streams_found", streams=len(found))
             self._consumer.subscribe(topics=sorted(found), listener=self)
         self._streams = found
@@ -153,11 +152,13 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """All of them, as the group has no cooperative strategy. Most come back in a moment: nothing is let go yet."""
+        self._sharing_since = time.monotonic()
         for backlog in self._backlogs.values():
             backlog.resume()
         self._waiting.clear()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._rest()
         shares: dict[str, set[int]] = {}
         for place in assigned:
             shares.setdefault(place.topic, set()).add(place.partition)
@@ -178,6 +179,13 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             backlog = self._backlogs[topic] = Backlog(topic, frozenset(partitions))
             work = self._pump.run(tenant, table, backlog, self._consumer)
             self._tasks[topic] = asyncio.create_task(work, name=f"stream {topic}")
+
+    def _rest(self) -> None:
+        """Before the next look that has the group share anew; a first join has kept nobody from reading for long."""
+        now = time.monotonic()
+        took = now - self._sharing_since if self._joined and self._sharing_since is not None else 0.0
+        self._joined, self._sharing_since = True, None
+        self._rested_at = now + min(_REST_TIMES * took, _MOST_LOOKS * self._settings.discover_seconds)
 
     async def _drop(self, topics: Collection[str]) -> None:
         """End their committers; one that is in the middle of a commit may finish it."""
