@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -194,6 +195,21 @@ class DirectApi:
         target = f"{path}?{urlencode(query)}" if query else path
         status, answer = self._server.handle(method, target, _copy(body))
         return answer if status < 300 else read_answer(method, path, status, orjson.dumps(answer))
+
+
+def kubeconfig(url: str, folder: Path) -> Path:
+    """A file for clients of the server at `url`; any token will do."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
 
 
 @contextmanager

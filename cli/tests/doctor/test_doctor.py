@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from kube.api_server import ApiServer, Refusal, listening
+from kube.api_server import ApiServer, Refusal, kubeconfig, listening
 from kubernetes.config import kube_config
 from typer.testing import CliRunner
 
@@ -101,16 +101,7 @@ def helm() -> str:
 def doctor(server: ApiServer, helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doctor]:
     monkeypatch.setenv("PATH", helm)
     with listening(server) as url:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(config))
+        path = kubeconfig(url, tmp_path)
         # the client read KUBECONFIG when it was imported
         monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         yield lambda *words: CliRunner().invoke(app, ["doctor", *words])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kube.api_server import Refusal, listening
+from kube.api_server import Refusal, kubeconfig, listening
 from kube.simulation import Clock, Simulation
 from pydantic import ValidationError
 from typer.testing import CliRunner
@@ -32,16 +32,7 @@ def cluster() -> Simulation:
 @pytest.fixture
 def run(cluster: Simulation, tmp_path: Path) -> Iterator[Run]:
     with listening(cluster.server) as url:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(config))
+        path = kubeconfig(url, tmp_path)
 
         def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
