@@ -113,7 +113,7 @@ class AsyncClient(Operations):
             return waiting.answered(response)
 
     async def wait(self, load_id: UUID | str, *, timeout_seconds: float = 3600) -> Receipt:
-        """Poll until the load has settled. Bears an outage of half a minute.
+        """Poll until the load has settled, riding out outages of up to half a minute.
 
         Raises LoadFailed, StillRunning.
         """

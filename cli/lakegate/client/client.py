@@ -129,7 +129,7 @@ class Client(Operations):
             return waiting.answered(response)
 
     def wait(self, load_id: UUID | str, *, timeout_seconds: float = 3600) -> Receipt:
-        """Poll until the load has settled. Bears an outage of half a minute.
+        """Poll until the load has settled, riding out outages of up to half a minute.
 
         Raises LoadFailed, StillRunning.
         """

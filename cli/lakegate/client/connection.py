@@ -58,7 +58,7 @@ def checked_key(key: str) -> str:
 
 
 def drop_auth(request: httpx.Request) -> httpx.Request:
-    """For a token request, which carries its own credentials."""
+    """Send no API key: a token request carries credentials of its own."""
     request.headers.pop("authorization", None)
     return request
 

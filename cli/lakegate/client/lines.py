@@ -15,7 +15,7 @@ class _Lines:
         self._begun: list[bytes] = []
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` ends, without their ends."""
+        """The lines that `data` completes, without their line feeds."""
         *ended, rest = data.split(b"\n")
         if ended:
             ended[0] = b"".join([*self._begun, ended[0]])
@@ -24,7 +24,7 @@ class _Lines:
         return [line.removesuffix(b"\r").decode() for line in ended]
 
     def last(self) -> list[str]:
-        """What no line feed has ended, if anything."""
+        """The unfinished last line, if there is one."""
         rest = b"".join(self._begun)
         return [rest.decode()] if rest else []
 

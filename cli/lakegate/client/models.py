@@ -52,7 +52,7 @@ class Page(Wire, Generic[Item]):
 
 
 class Progress(Wire):
-    """How far a load is; rows and bytes begin again at 0 when it is read a second time, row by row."""
+    """How far a load has got; rows and bytes restart at 0 when it is read a second time, row by row."""
 
     bytes_received: int = 0
     bytes_read: int = 0
@@ -312,7 +312,7 @@ class PartitionState(Wire):
 
 
 class StreamStatus(Wire):
-    """How far a table is behind its stream, and what keeps it (`failure`), if anything does."""
+    """How far a table lags behind its stream, and what holds it up (`failure`), if anything does."""
 
     table: str
     topic: str

@@ -111,8 +111,9 @@ def send_rows(
 ) -> Call[Accepted]:
     """Stream rows (10,000 at most; or bytes with one JSON object a line) into a table.
 
-    Answers when the brokers have them. With an `idempotency_key` the same rows can be sent any number of times, and are
-    in the table once; they are sent again by itself then. Without, after Unreachable it is open whether they arrived.
+    Answers when the brokers have them. With an `idempotency_key` a failed request is repeated by the client itself, and
+    the rows are in the table once, however often they are sent. Without one, Unreachable leaves it open whether they
+    arrived.
     """
     content = rows if isinstance(rows, bytes) else b"\n".join(json.dumps(row).encode() for row in rows)
     params = {"on_new_column": on_new_column, "on_bad_row": on_bad_row}
@@ -123,7 +124,7 @@ def send_rows(
 
 
 def stream(table: str | TableName) -> Call[StreamStatus]:
-    """How far a stream is. Raises NotFound."""
+    """Where a stream is in Kafka, and how far its table has followed it. Raises NotFound."""
     return Call("GET", stream_path(table), model(StreamStatus))
 
 
@@ -182,7 +183,7 @@ def describe_dataset(
     tags: Sequence[str] | None = None,
     if_match: str | None = None,
 ) -> Call[Dataset]:
-    """Set what is given, leave the rest. With `if_match` (an ETag) it raises Conflict when someone was faster."""
+    """Set what is given, leave the rest. With `if_match` (an ETag), raises Conflict if the dataset has changed."""
     given = {"description": description, "owner": owner, "tags": None if tags is None else list(tags)}
     body = {name: value for name, value in given.items() if value is not None}
     headers = {} if if_match is None else {"If-Match": if_match}
@@ -225,7 +226,7 @@ def keys() -> Call[Page[Key]]:
 
 
 def create_key(name: str, scopes: Sequence[str], *, expires_in_seconds: int | None = None) -> Call[NewKey]:
-    """A new API key; its secret is in this answer and nowhere else. Needs the scope `admin`."""
+    """A new API key; its secret is returned here and can't be read again. Needs the scope `admin`."""
     body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
     if expires_in_seconds is not None:
         body["expires_in_seconds"] = expires_in_seconds
@@ -233,7 +234,7 @@ def create_key(name: str, scopes: Sequence[str], *, expires_in_seconds: int | No
 
 
 def revoke_key(key_id: str) -> Call[None]:
-    """End a key; requests that carry it fail within 10 seconds, when caches have forgotten it."""
+    """End a key: refused within about a second by every gateway, within 10 by one that can't read the event log."""
     return Call("DELETE", f"/v1/keys/{key_id}", nothing)
 
 
@@ -266,13 +267,13 @@ def event_groups() -> Call[EventGroups]:
 
 
 def logged_events(*, after: int | None = None, topics: Sequence[str] = (), limit: int = 100) -> Call[LoggedEvents]:
-    """Events after a position, oldest first; without one nothing yet, and where the log ends."""
+    """Events after a position, oldest first. Without a position: no events, only where the log ends."""
     params = {"after": after, "topic": list(topics) or None, "limit": limit}
     return Call("GET", "/v1/events", model(LoggedEvents), params)
 
 
 def replay_events(group: str, *, position: int | None = None, since: datetime | None = None) -> Call[Replayed]:
-    """Let a group handle again what came after a position, or since a time. Raises NotFound."""
+    """Have a group handle again the events after a position, or since a time. Raises NotFound."""
     body = {"position": position, "time": None if since is None else since.isoformat()}
     given = {name: value for name, value in body.items() if value is not None}
     return Call("POST", f"/v1/events/groups/{quote(group, safe='')}/replay", model(Replayed), json=given)

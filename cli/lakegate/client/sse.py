@@ -13,13 +13,13 @@ from lakegate.client.models import LoadEvent, StreamedRow
 
 @dataclass
 class EventLines:
-    """Feed it lines without their ends; it gives an event at each blank line."""
+    """Takes lines without their line feeds, and gives an event at each blank line."""
 
     _name: str = ""
     _data: list[str] = field(default_factory=list)
 
     def feed(self, line: str) -> tuple[str, str] | None:
-        """Name and data of the event that this line ends, None while there is none."""
+        """Name and data of the event that this line completes, None if it completes none."""
         if line == "":
             name, data = self._name, "\n".join(self._data)
             self._name, self._data = "", []

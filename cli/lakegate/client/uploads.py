@@ -1,4 +1,4 @@
-"""What is sent by push: where the bytes come from, how they are counted, and the request's parameters."""
+"""What a push sends: where the bytes come from, how they are counted, and the request's parameters."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def read_source(source: Source, name: str | None = None) -> Body:
 
 
 def encoding_of(name: str | None) -> str | None:
-    """The content encoding that a file name tells: gzip of `flights.csv.gz`."""
+    """The content encoding that a file name implies: gzip for `flights.csv.gz`."""
     return _ENCODINGS.get(Path(name).suffix.lower()) if name else None
 
 

@@ -1,4 +1,4 @@
-"""How a load is brought to its end, the parts that need no connection."""
+"""Following a load to its end: the parts that need no connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTAGES = (Unreachable, ServiceFailed)
 
 
 class Patience:
-    """When to look at a load again, and how long an outage on the way is borne: the load itself goes on meanwhile."""
+    """How often to poll a load, and how long to ride out an outage: the load itself goes on meanwhile."""
 
     def __init__(self, load_id: UUID | str, timeout_seconds: float) -> None:
         self._load_id = load_id
@@ -33,7 +33,7 @@ class Patience:
         self._pause = FIRST_POLL_SECONDS
 
     def bear(self, error: LakegateError) -> None:
-        """The server did not answer; raises its error once that has lasted too long."""
+        """Take note that the server did not answer; raises its error once the outage has lasted too long."""
         now = time.monotonic()
         self._outage_since = self._outage_since or now
         if now - self._outage_since > OUTAGE_SECONDS:
@@ -52,7 +52,7 @@ class Patience:
 
 
 def answered(response: httpx.Response) -> Receipt | Load:
-    """What a POST of a load answered: the receipt (200, 201), or the load that goes on (202)."""
+    """The outcome of posting a load: its receipt (200, 201), or the load, which still runs (202)."""
     if response.status_code == httpx.codes.ACCEPTED:
         return model(Load)(response)
     try:

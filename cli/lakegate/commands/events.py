@@ -91,7 +91,7 @@ def replay(
     as_json: AsJson = False,
     profile: ProfileName = None,
 ) -> None:
-    """Let a group handle events again; effects that it knows stay as they are."""
+    """Have a group handle events again; effects that it has had already are not repeated."""
     if (since is None) == (position is None):
         raise typer.BadParameter("give --since or --position")
     output = Output(as_json=as_json)

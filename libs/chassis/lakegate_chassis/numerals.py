@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def natural(text: str | None, digits: int = 18) -> int | None:
-    """A whole number from 0 on of at most so many digits (18 fit into 64 bits); None is anything else.
+    """A whole number, 0 or more, of at most `digits` digits (18 fit into 64 bits); None for anything else.
 
     `str.isdigit` by itself takes digits of all alphabets and "²", for which `int` raises, and `int` raises at 4,301.
     """

@@ -53,7 +53,7 @@ async def open_pool(settings: PostgresSettings, schema: str) -> asyncpg.Pool:
 
 
 async def close_pool(pool: asyncpg.Pool, *, timeout_seconds: float = 3.0) -> None:
-    """Close once all connections are back; cut those that are not in time, as one that a killed server left hanging."""
+    """Close once all connections are back; cut those that don't come back in time: a killed server leaves some."""
     try:
         async with asyncio.timeout(timeout_seconds):
             await pool.close()

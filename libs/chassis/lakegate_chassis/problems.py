@@ -276,7 +276,7 @@ def unforeseen(error: BaseException) -> Problem:
 
 
 async def strict_query(request: Request) -> None:
-    """Refuse query parameters that the endpoint does not declare (a typing error would be ignored silently)."""
+    """Refuse query parameters that the endpoint does not declare (a typo would be ignored silently)."""
     route = request.scope.get("route")
     dependant = getattr(route, "dependant", None)
     if dependant is None or not request.query_params:

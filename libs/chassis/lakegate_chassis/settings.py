@@ -224,7 +224,7 @@ def load(settings: type[S]) -> S:
 
 
 def unknown(settings: type[BaseSettings]) -> list[str]:
-    """Variables with the service's prefix that it does not have: a typing error would be ignored silently.
+    """Variables with the service's prefix that name no setting: a typo would be ignored silently.
 
     Nested ones are refused by the section itself.
     """

@@ -1,4 +1,4 @@
-"""Calls of blocking code of others from the event loop."""
+"""Blocking code of libraries, called from the event loop."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Intent(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a load is; rows and bytes begin again at 0 when it is read a second time, row by row."""
+    """How far a load has got; rows and bytes restart at 0 when it is read a second time, row by row."""
 
     bytes_received: int = 0
     bytes_read: int = 0
