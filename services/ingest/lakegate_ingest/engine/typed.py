@@ -21,6 +21,7 @@ from pyiceberg.types import (
     DecimalType,
     DoubleType,
     FloatType,
+    IcebergType,
     IntegerType,
     LongType,
     StringType,
@@ -41,6 +42,7 @@ from lakegate_ingest.engine.spoolfile import Pipe, Spool, SpoolFileSystem
 from lakegate_ingest.engine.truths import TruthCount, long_fraction_under, tiny_under, truth_under
 from lakegate_ingest.engine.types import Reading, literal, on, parquet_reading, quoted
 
+_JSON = (Format.NDJSON, Format.JSON)
 _BUFFER_BYTES = 2 * 1024 * 1024  # as long as DuckDB's longest line; what stays in the cache is a quarter faster
 _STOP = "a value does not fit"
 _DOUBT = "a text may be a number"
@@ -115,56 +117,75 @@ def _write(
     """With `quotes`, the texts of JSON are read with theirs."""
     if found.arrow is not None:
         check_parquet(found, on_read)
-    if found.arrow is not None and (name := first_too_precise(found.path, found.int96)) is not None:
-        raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
-    json_records = found.format in (Format.NDJSON, Format.JSON)
+        if (name := first_too_precise(found.path, found.int96)) is not None:
+            raise NotTyped(f"'{name}' has values that are {TOO_PRECISE}")
     spool = Spool(
         found.path, skip=found.skip, arrival=found.arrival, on_read=on_read, positional=found.format is Format.NDJSON
     )
-    served = Pipe(spool, work_dir) if found.format.delimited else nullcontext()
-    numbers = [column.source for column in columns if json_records and isinstance(column.kind, DoubleType)]
-    fractions = [c.source for c in columns if json_records and isinstance(c.kind, (FloatType, DoubleType))]
-    if fractions:
+    if _of_json(found, columns, FloatType, DoubleType):
         spool.truths = TruthCount()
-    fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
-    statement = (
-        f"COPY ({_query(found, columns, spool, quotes)}) TO {literal(str(out_dir))} "
-        f"(FORMAT parquet, FIELD_IDS {{{fields}}}, FILE_SIZE_BYTES {limits.target_file_bytes}, "
-        # The level that Arrow takes on the tolerant path. Of flights, 3 makes files 2 % smaller in 17 % more time.
-        "COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-        # A dictionary that will not pay is given up early, which saves a tenth of the time.
-        "DICTIONARY_SIZE_LIMIT 2000, WRITE_BLOOM_FILTER false, OVERWRITE_OR_IGNORE true)"
-    )
+    served = Pipe(spool, work_dir) if found.format.delimited else nullcontext()
+    statement = _copy(_query(found, columns, spool, quotes), columns, out_dir, limits)
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
         threads = limits.threads if len(columns) <= _WIDE_COLUMNS else 1
         with connect(work_dir, memory_bytes=limits.memory_bytes, threads=threads) as connection, served:
-            if json_records:
+            if found.format in _JSON:
                 connection.register_filesystem(SpoolFileSystem({"file": spool}))
             with legible():
                 connection.execute(statement)
         if spool.failure is not None:
             raise spool.failure
         files = tuple(_data_file(path) for path in sorted(out_dir.glob("*.parquet")))
-        if numbers:
-            _check_truths(found, columns, numbers, spool, [file.path for file in files])
-        if spool.truths is not None and spool.truths.tiny and tiny_under(found.path, spool.skip, fractions):
-            raise NotTyped("a column of numbers has one that is too small")
-        decimals = [column.source for column in columns if json_records and isinstance(column.kind, DecimalType)]
-        if decimals and long_fraction_under(found.path, spool.skip, decimals):
-            raise NotTyped("a column of decimals has a number with more digits than a double holds")
+        _check_numbers(found, columns, spool, [file.path for file in files])
     except BaseException as error:
         shutil.rmtree(out_dir, ignore_errors=True)
-        if error is not spool.failure and isinstance(spool.failure, (EngineError, OSError)):
-            raise spool.failure from error
-        if is_out_of_disk(error):
-            raise out_of_disk() from error
-        if isinstance(error, duckdb.Error) and _DOUBT in str(error):
-            raise _Doubtful(_DOUBT) from error
-        if isinstance(error, duckdb.Error):
-            raise NotTyped(str(error).partition("\n")[0]) from error
-        raise
+        meant = _meant(error, spool)
+        if meant is error:
+            raise
+        raise meant from error
     return TypedResult(tuple(file for file in files if file.rows), sum(file.rows for file in files))
+
+
+def _of_json(found: Input, columns: Sequence[Column], *kinds: type[IcebergType]) -> list[str]:
+    """The keys that fill columns of these types; none in other formats than JSON."""
+    return [column.source for column in columns if isinstance(column.kind, kinds)] if found.format in _JSON else []
+
+
+def _copy(query: str, columns: Sequence[Column], out_dir: Path, limits: EngineLimits) -> str:
+    fields = ", ".join(f"{literal(column.field.name)}: {column.field.field_id}" for column in columns)
+    return (
+        f"COPY ({query}) TO {literal(str(out_dir))} "
+        f"(FORMAT parquet, FIELD_IDS {{{fields}}}, FILE_SIZE_BYTES {limits.target_file_bytes}, "
+        # The level that Arrow takes on the tolerant path. Of flights, 3 makes files 2 % smaller in 17 % more time.
+        "COMPRESSION zstd, COMPRESSION_LEVEL 1, "
+        # A dictionary that will not pay is given up early, which saves a tenth of the time.
+        "DICTIONARY_SIZE_LIMIT 2000, WRITE_BLOOM_FILTER false, OVERWRITE_OR_IGNORE true)"
+    )
+
+
+def _check_numbers(found: Input, columns: Sequence[Column], spool: Spool, files: list[Path]) -> None:
+    """What DuckDB's reader of JSON makes of numbers without a word. Raises NotTyped."""
+    if numbers := _of_json(found, columns, DoubleType):
+        _check_truths(found, columns, numbers, spool, files)
+    if spool.truths is not None and spool.truths.tiny:
+        fractions = _of_json(found, columns, FloatType, DoubleType)
+        if tiny_under(found.path, spool.skip, fractions):
+            raise NotTyped("a column of numbers has one that is too small")
+    decimals = _of_json(found, columns, DecimalType)
+    if decimals and long_fraction_under(found.path, spool.skip, decimals):
+        raise NotTyped("a column of decimals has a number with more digits than a double holds")
+
+
+def _meant(error: BaseException, spool: Spool) -> BaseException:
+    """What a failure stands for: DuckDB wraps what the spool raised, and says in words what does not fit."""
+    if error is not spool.failure and isinstance(spool.failure, (EngineError, OSError)):
+        return spool.failure
+    if is_out_of_disk(error):
+        return out_of_disk()
+    if isinstance(error, duckdb.Error):
+        return _Doubtful(_DOUBT) if _DOUBT in str(error) else NotTyped(str(error).partition("\n")[0])
+    return error
 
 
 def _query(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool) -> str:
@@ -187,7 +208,7 @@ def _query(found: Input, columns: Sequence[Column], spool: Spool, quotes: bool) 
         if column.field.required:
             bad.append(f"{text} IS NULL")
     where = ""
-    if found.format in (Format.NDJSON, Format.JSON):
+    if found.format in _JSON:
         # A line `null` would come out as a row of nothing but nulls; so would {}: the tolerant path tells them apart.
         bad.append("(" + " AND ".join(f"v{position} IS NULL" for position in range(len(columns))) + ")")
         where = f" WHERE c.{quoted(_PROBE)} IS NULL"
@@ -223,7 +244,7 @@ def _choice(found: Input, column: Column, quotes: bool) -> _Choice:
     arrow = found.arrow.field(column.source).type if found.arrow is not None else None
     rule = parquet_reading(column.kind)
     assert rule is not None
-    if found.format in (Format.NDJSON, Format.JSON):
+    if found.format in _JSON:
         return _json_choice(column, rule, quotes)
     if arrow is not None and _same(arrow, rule.arrow):
         return _Choice(f"CAST({{v}} AS {rule.sql})", odd=rule.outside)
