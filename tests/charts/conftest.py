@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from charts_rendering import CHARTS, UMBRELLA, Live, Refused, Render, Rendered
-from kube.api_server import ApiServer, listening
+from kube.api_server import ApiServer, kubeconfig, listening
 
 KINDS = {
     "v1": ("ConfigMap", "Service", "ServiceAccount", "Pod", "PersistentVolumeClaim"),
@@ -90,19 +91,9 @@ def server() -> ApiServer:
 def live(helm: str, server: ApiServer, tmp_path: Path) -> Iterator[Live]:
     """An upgrade's manifests, as helm makes them when it may ask the API server."""
     with listening(server) as url:
-        config = tmp_path / "kubeconfig"
-        config.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": url}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
+        config = kubeconfig(url, tmp_path)
+        # what helm has learned of a server goes below the home folder otherwise, or where there is none, here
+        environment = {**os.environ, "KUBECACHEDIR": str(tmp_path / "cache")}
 
         def upgrade(release: str | None = None, *, name: str = "lakegate", sets: tuple[str, ...] = ()) -> Rendered:
             command = [helm, "template", name, str(UMBRELLA), "--namespace", "lakegate", "--kube-version", "1.34.0"]
@@ -111,7 +102,7 @@ def live(helm: str, server: ApiServer, tmp_path: Path) -> Iterator[Live]:
             command += ["--values", str(UMBRELLA / "releases" / f"{release}.yaml")] if release else []
             for value in sets:
                 command += ["--set", value]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
             if done.returncode:
                 raise Refused(done.stderr)
             return Rendered(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)

@@ -31,9 +31,9 @@ _REVOKE_SECONDS = 4.0
 _IDLE_SECONDS = 0.2
 # A loop that fails is started again after 30 s at most; one that does not get round for so long hangs.
 _SILENT_SECONDS = 60.0
-# Each look that finds another stream has the whole group share anew, in which nobody reads. So new ones are gathered for
-# so many times as long as the last sharing took, whoever it was for: a fifth of the time at most goes into it. After so
-# many looks nobody waits any longer.
+# Each look that finds another stream has the whole group share anew, in which nobody reads. So new ones are gathered
+# for so many times as long as the last sharing took, whoever it was for: a fifth of the time at most goes into it.
+# After so many looks nobody waits any longer.
 _REST_TIMES = 4
 _MOST_LOOKS = 8
 
