@@ -13,6 +13,7 @@ from dashboards.panels import (
     Dashboard,
     Panel,
     Row,
+    by_route,
     quantile,
     rate,
 )
@@ -57,20 +58,7 @@ CATALOG = Dashboard(
         Row(
             "Requests",
             [
-                Panel(
-                    "Requests by route",
-                    "Answered requests a second.",
-                    REQUESTS,
-                    [(rate("lakegate_http_requests_total", "method, route", HERE), "{{method}} {{route}}")],
-                    stacked=True,
-                ),
-                Panel(
-                    "99% of requests take less than",
-                    "By route, in the catalog.",
-                    SECONDS,
-                    [(quantile(0.99, "lakegate_http_request_duration_seconds", "route", HERE), "{{route}}")],
-                    exemplars=True,
-                ),
+                *by_route(HERE, "By route, in the catalog."),
                 Panel(
                     "Iceberg metrics reports",
                     "Scan and commit reports of clients.",

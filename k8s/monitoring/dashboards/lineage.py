@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import NS, NUMBER, PER_SECOND, REQUESTS, SECONDS, Dashboard, Panel, Row, quantile, rate
+from dashboards.panels import NS, NUMBER, PER_SECOND, REQUESTS, SECONDS, Dashboard, Panel, Row, by_route, quantile, rate
 
 HERE = f'{NS}, job="lineage", route!~"/(livez|readyz|startupz)"'
 
@@ -69,20 +69,7 @@ LINEAGE = Dashboard(
         Row(
             "Requests",
             [
-                Panel(
-                    "Requests by route",
-                    "Answered requests a second.",
-                    REQUESTS,
-                    [(rate("lakegate_http_requests_total", "method, route", HERE), "{{method}} {{route}}")],
-                    stacked=True,
-                ),
-                Panel(
-                    "99% of requests take less than",
-                    "By route: posts of events, and questions to the graph.",
-                    SECONDS,
-                    [(quantile(0.99, "lakegate_http_request_duration_seconds", "route", HERE), "{{route}}")],
-                    exemplars=True,
-                ),
+                *by_route(HERE, "By route: posts of events, and questions to the graph."),
                 Panel(
                     "Requests by status",
                     "503 on a post: the queue was full.",

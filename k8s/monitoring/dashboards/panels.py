@@ -135,6 +135,26 @@ def rate(counter: str, by: str, labels: str = NS) -> str:
     return f"sum by ({by}) (rate({counter}{{{labels}}}{RATE}))"
 
 
+def by_route(labels: str, seen: str) -> tuple[Panel, Panel]:
+    """A service's requests, and how long they take, which `seen` describes."""
+    return (
+        Panel(
+            "Requests by route",
+            "Answered requests a second.",
+            REQUESTS,
+            [(rate("lakegate_http_requests_total", "method, route", labels), "{{method}} {{route}}")],
+            stacked=True,
+        ),
+        Panel(
+            "99% of requests take less than",
+            seen,
+            SECONDS,
+            [(quantile(0.99, "lakegate_http_request_duration_seconds", "route", labels), "{{route}}")],
+            exemplars=True,
+        ),
+    )
+
+
 def _red_from(limit: float) -> builders.ThresholdsConfig:
     steps = [models.Threshold(value=None, color="green"), models.Threshold(value=limit, color="red")]
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
