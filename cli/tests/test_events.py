@@ -40,6 +40,12 @@ def test_a_group_is_replayed_from_a_position(loaded: Any, answer: Run, run: Run)
     assert "nobody" in unknown.stderr
 
 
+def test_a_group_that_is_run_is_not_forgotten(loaded: Any, run: Run) -> None:
+    refused = run("events", "forget", "lineage")
+    assert refused.returncode != 0
+    assert "has an active member" in " ".join(refused.stderr.split())
+
+
 def test_dead_letters_are_listed_and_asked_for_again(loaded: Any, answer: Run) -> None:
     assert answer("events", "dlq")["items"] == []
     assert answer("events", "dlq", "lineage", "--replay") == {"requested": 0}

@@ -279,6 +279,11 @@ def replay_events(group: str, *, position: int | None = None, since: datetime | 
     return Call("POST", f"/v1/events/groups/{quote(group, safe='')}/replay", model(Replayed), json=given)
 
 
+def forget_event_group(group: str) -> Call[None]:
+    """Drop a group that nothing runs any more. Raises NotFound, and Conflict while it has a member."""
+    return Call("DELETE", f"/v1/events/groups/{quote(group, safe='')}", nothing)
+
+
 def dead_letters(*, group: str | None = None, limit: int = 100, before: int | None = None) -> Call[DeadLetters]:
     """Events that a group gave up on, newest first."""
     params = {"group": group, "limit": limit, "before": before}
@@ -327,6 +332,7 @@ class Operations:
     event_groups = Operation(event_groups)
     logged_events = Operation(logged_events)
     replay_events = Operation(replay_events)
+    forget_event_group = Operation(forget_event_group)
     dead_letters = Operation(dead_letters)
     replay_dead_letters = Operation(replay_dead_letters)
     readiness = Operation(readiness)

@@ -1,4 +1,4 @@
-"""events ls, tail, replay, dlq."""
+"""events ls, tail, replay, forget, dlq."""
 
 from __future__ import annotations
 
@@ -98,6 +98,20 @@ def replay(
     with connect(profile) as lake:
         replayed = lake.replay_events(group, position=position, since=since)
     output.result(replayed, f"{replayed.group} goes on after position {replayed.position:,}.")
+
+
+@app.command()
+@explained
+def forget(
+    group: Annotated[str, typer.Argument(help="As `lakegate events ls` shows it.")],
+    as_json: AsJson = False,
+    profile: ProfileName = None,
+) -> None:
+    """Drop a group that nothing runs any more: the log keeps events until every group has passed them."""
+    output = Output(as_json=as_json)
+    with connect(profile) as lake:
+        lake.forget_event_group(group)
+    output.result({"forgotten": group}, f"{group} is dropped.")
 
 
 @app.command()

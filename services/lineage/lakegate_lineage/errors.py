@@ -5,6 +5,7 @@ Problem
 ├── UnsupportedEncoding 415
 ├── EventTooLarge 413      an event, a batch, or what it decompresses to
 ├── DatasetUnknown 404, ColumnUnknown 404, JobUnknown 404, RunUnknown 404, EventGroupUnknown 404
+├── EventGroupInUse 409
 └── LineageOverloaded 503  with Retry-After: OpenLineage's clients repeat a 503, and drop the event on a 429
 """
 
@@ -43,6 +44,10 @@ class RunUnknown(NotFound):
 
 class EventGroupUnknown(NotFound):
     slug, title = "event-group-unknown", "Unknown consumer group"
+
+
+class EventGroupInUse(Problem):
+    slug, title, status = "event-group-in-use", "Consumer group in use", 409
 
 
 class LineageOverloaded(Unavailable):

@@ -69,9 +69,14 @@ async def test_a_group_is_listed_and_replayed_from_a_time(client, operator, pool
     answer = await operator.post(path, json=since)
     assert answer.status_code == 202
     await eventually(lambda: seen.count(second[0].id) == 2)
+    forbidden = await client.delete(f"/v1/events/groups/{group}")
+    assert (forbidden.status_code, forbidden.json()["type"]) == (403, "/problems/forbidden")
+    in_use = await operator.delete(f"/v1/events/groups/{group}")
+    assert (in_use.status_code, in_use.json()["type"]) == (409, "/problems/event-group-in-use")
     await background.stop()
     assert seen.count(first[0].id) == 1
-    await log.forget_group(group)
+    assert (await operator.delete(f"/v1/events/groups/{group}")).status_code == 204
+    assert group not in [item["group"] for item in (await client.get("/v1/events/groups")).json()["items"]]
 
 
 async def test_dead_letters_are_listed_and_handed_out_again(client, client_with, pool, tenant) -> None:
@@ -111,6 +116,7 @@ async def test_an_unknown_group_and_a_replay_from_nowhere_are_problems(client, o
     for answer in (
         await operator.post("/v1/events/groups/nobody/replay", json={"position": 0}),
         await client.post("/v1/events/dead-letters/replay", json={"group": "nobody"}),
+        await operator.delete("/v1/events/groups/nobody"),
     ):
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/event-group-unknown")
     assert (await operator.post("/v1/events/groups/lineage/replay", json={})).status_code == 422
@@ -174,13 +180,16 @@ async def test_groups_whose_kafka_is_away_are_a_problem_that_says_so(settings, p
         await Groups(pool).enter(group, [LINEAGE], 0)
         async with (
             serving(create_app(settings.model_copy(update={"kafka": away}))) as url,
-            httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token()}"}, timeout=30) as client,
+            httpx.AsyncClient(
+                base_url=url, headers={"Authorization": f"Bearer {token(tenant='default')}"}, timeout=30
+            ) as client,
         ):
-            answer = await client.get("/v1/events/groups")
-    await KafkaEventLog(pool, away).forget_group(group)
-    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
-    assert answer.headers["retry-after"] == "5"
-    assert "Kafka" in answer.json()["detail"]
+            answers = [await client.get("/v1/events/groups"), await client.delete(f"/v1/events/groups/{group}")]
+    assert await Groups(pool).forget(group)
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert answer.headers["retry-after"] == "5"
+        assert "Kafka" in answer.json()["detail"]
 
 
 async def test_the_log_is_for_admins(client_with) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from lakegate_chassis.eventlog.choice import open_event_log
 from lakegate_chassis.eventlog.consumer import Consumer, PermanentFailure, RetryPolicy
-from lakegate_chassis.eventlog.port import NO_TENANT, BeyondHead, DeadLetter, Event, EventLog, GroupState, make_event
+from lakegate_chassis.eventlog.port import (
+    NO_TENANT,
+    BeyondHead,
+    DeadLetter,
+    Event,
+    EventLog,
+    GroupInUse,
+    GroupState,
+    make_event,
+)
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
 from lakegate_chassis.eventlog.retention import Retention
 
@@ -15,6 +24,7 @@ __all__ = [
     "DeadLetter",
     "Event",
     "EventLog",
+    "GroupInUse",
     "GroupState",
     "PermanentFailure",
     "PostgresEventLog",

@@ -113,6 +113,10 @@ class BeyondHead(ValueError):
         self.head = head
 
 
+class GroupInUse(Exception):
+    """The group has a member, whose place in the log would be lost."""
+
+
 class Membership(Protocol):
     """An active member of a group. All its writes fail once its lease is gone."""
 
@@ -203,7 +207,11 @@ class EventLog(Protocol):
     async def groups(self) -> list[GroupState]: ...
 
     async def forget_group(self, group: str) -> None:
-        """Drop a group that nobody runs any more: it would hold retention back for ever."""
+        """Drop a group that nobody runs any more: it would hold retention back for ever.
+
+        Its dead letters stay. Whoever runs it again begins where a new group does; on Kafka, which keeps its offsets
+        for a week, where it was. Raises KeyError for an unknown group, GroupInUse for one with a member.
+        """
         ...
 
     async def dead_letters(

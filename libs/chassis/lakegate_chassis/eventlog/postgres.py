@@ -13,7 +13,7 @@ import asyncpg
 
 from lakegate_chassis.eventlog import letters, metrics
 from lakegate_chassis.eventlog.membership import LEASE, PostgresMembership
-from lakegate_chassis.eventlog.port import BeyondHead, DeadLetter, Event, GroupState, Membership
+from lakegate_chassis.eventlog.port import BeyondHead, DeadLetter, Event, GroupInUse, GroupState, Membership
 from lakegate_chassis.eventlog.rows import COLUMNS, PUBLISH, publish_arguments, to_dead_letter, to_event
 from lakegate_chassis.eventlog.wakeups import EVENTS, GROUPS, Wakeups
 from lakegate_chassis.postgres import connection
@@ -172,8 +172,12 @@ class PostgresEventLog:
         ]
 
     async def forget_group(self, group: str) -> None:
-        async with connection(self._pool) as acquired:
-            await acquired.execute("DELETE FROM eventlog.offsets WHERE group_name = $1", group)
+        async with connection(self._pool) as acquired, acquired.transaction():
+            # nobody becomes its member before this is committed
+            if not await acquired.fetchval(f"SELECT pg_try_advisory_xact_lock({LEASE})", group):
+                raise GroupInUse(group)
+            if not await acquired.fetchval("DELETE FROM eventlog.offsets WHERE group_name = $1 RETURNING true", group):
+                raise KeyError(group)
 
     async def dead_letters(
         self, group: str | None = None, *, limit: int = 100, before_id: int | None = None

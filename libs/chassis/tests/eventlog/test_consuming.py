@@ -10,7 +10,7 @@ import pytest
 
 from lakegate_chassis import context, tracing
 from lakegate_chassis.background import Background
-from lakegate_chassis.eventlog import BeyondHead, Consumer, Event, PermanentFailure, RetryPolicy
+from lakegate_chassis.eventlog import BeyondHead, Consumer, Event, GroupInUse, PermanentFailure, RetryPolicy
 from lakegate_chassis.eventlog.metrics import REDELIVERED
 from lakegate_chassis.problems import Unavailable
 from lakegate_chassis.testing import eventually
@@ -101,6 +101,21 @@ async def test_a_new_group_may_begin_at_the_head(log, topic) -> None:
         await eventually(joined)
         await topic.publish(2)
         await eventually(lambda: handler.handled == [2])
+
+
+async def test_a_group_is_forgotten_once_nobody_runs_it(log, topic) -> None:
+    handler = Handler()
+    await topic.publish(1)
+    async with consuming(log, topic, handler):
+        await eventually(lambda: handler.handled == [1])
+        with pytest.raises(GroupInUse):
+            await log.forget_group(topic.group)
+        await topic.publish(2)
+        await eventually(lambda: handler.handled == [1, 2])
+    await log.forget_group(topic.group)
+    assert topic.group not in [known.group for known in await log.groups()]
+    with pytest.raises(KeyError):
+        await log.forget_group(topic.group)
 
 
 async def test_a_failing_event_holds_back_the_later_ones_until_it_succeeds(log, topic) -> None:

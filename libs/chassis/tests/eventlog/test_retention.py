@@ -15,8 +15,7 @@ async def test_retention_prunes_by_itself(log, adapter, topic) -> None:
     await adapter.age(topic.name, days=8)
     await topic.publish(2)
     await log.head()
-    for state in await log.groups():
-        await log.forget_group(state.group)
+    await adapter.have_no_groups()
     background = Background()
     background.start("retention", Retention(log, keep=timedelta(days=7)).run)
 
@@ -32,8 +31,7 @@ async def test_positions_go_on_after_everything_was_pruned(log, adapter, topic) 
     await topic.publish(1)
     before = (await topic.read())[0].position
     await adapter.age(topic.name, days=8)
-    for state in await log.groups():
-        await log.forget_group(state.group)
+    await adapter.have_no_groups()
     await Retention(log, keep=timedelta(days=7)).prune()
     await topic.publish(2)
     assert (await topic.read())[0].position > before

@@ -1,24 +1,25 @@
 """/v1/events: the log, its consumer groups and their dead letters, for holders of the scope admin.
 
 Events and dead letters are those of the caller's tenant. Groups serve all tenants, so only admins of the operator's
-tenant rewind them, and they see the dead letters of no tenant, too: of records that were no events of ours.
+tenant rewind or forget them, and they see the dead letters of no tenant, too: of records that were no events of ours.
 """
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
 from lakegate_chassis.auth import require
-from lakegate_chassis.eventlog import NO_TENANT, BeyondHead, DeadLetter, Event, EventLog, GroupState
+from lakegate_chassis.eventlog import NO_TENANT, BeyondHead, DeadLetter, Event, EventLog, GroupInUse, GroupState
 from lakegate_chassis.problems import FieldError, Forbidden, InvalidRequest, Unavailable
 from lakegate_contracts.events import TOPICS
 from lakegate_contracts.identity import Principal, Scope
 from lakegate_lineage.deps import Caller, Log, Settings
-from lakegate_lineage.errors import EventGroupUnknown
+from lakegate_lineage.errors import EventGroupInUse, EventGroupUnknown
 from lakegate_lineage.eventlog.schemas import (
     DeadLetterReplay,
     DeadLettersRequested,
@@ -104,6 +105,30 @@ async def replay(group: Group, body: Replay, caller: Caller, log: Log, settings:
     return Replayed(group=group, position=position)
 
 
+@router.delete("/groups/{group}", status_code=204)
+async def forget(group: Group, caller: Caller, log: Log, settings: Settings) -> None:
+    """Drop a group that nothing runs any more: events are kept until all groups have passed them.
+
+    A group that has a member is refused. Dead letters stay.
+    """
+    require(caller, Scope.ADMIN)
+    if caller.tenant != settings.operator_tenant:
+        raise Forbidden(
+            "A group handles the events of all tenants, so only admins of the tenant that runs this installation may "
+            "drop it. Ask them."
+        )
+    try:
+        with _kafka_asked():
+            await log.forget_group(group)
+    except KeyError:
+        raise _unknown(group) from None
+    except GroupInUse:
+        raise EventGroupInUse(
+            f"The group {group} has an active member. Stop what runs it, wait until it has left (a minute at most), "
+            "and ask again."
+        ) from None
+
+
 @router.get("/dead-letters", response_model=EventDeadLetters)
 async def list_dead_letters(
     caller: Caller,
@@ -152,8 +177,14 @@ def _is_meant(letter: DeadLetter, seen: set[str], wanted: set[int] | None) -> bo
 
 
 async def _groups(log: EventLog) -> list[GroupState]:
-    try:
+    with _kafka_asked():
         return await log.groups()
+
+
+@contextmanager
+def _kafka_asked() -> Iterator[None]:
+    try:
+        yield
     except ConnectionError as error:
         raise Unavailable(
             "Kafka can't be reached, and it knows how far the groups are. Try again shortly.", retry_after=5

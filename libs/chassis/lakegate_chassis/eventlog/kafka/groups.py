@@ -76,9 +76,13 @@ class Groups:
             )
         return bool(moved)
 
-    async def forget(self, group: str) -> None:
+    async def forget(self, group: str) -> bool:
+        """False for an unknown group."""
         async with connection(self._pool) as acquired:
-            await acquired.execute("DELETE FROM eventlog.kafka_groups WHERE group_name = $1", group)
+            forgotten = await acquired.fetchval(
+                "DELETE FROM eventlog.kafka_groups WHERE group_name = $1 RETURNING true", group
+            )
+        return bool(forgotten)
 
     async def bury(self, group: str, event: Event, reason: str, attempts: int) -> None:
         async with connection(self._pool) as acquired:

@@ -15,9 +15,9 @@ from lakegate_chassis.eventlog.kafka.groups import Groups
 from lakegate_chassis.eventlog.kafka.membership import KafkaMembership
 from lakegate_chassis.eventlog.kafka.relay import GROUP as RELAY
 from lakegate_chassis.eventlog.kafka.relay import Relay
-from lakegate_chassis.eventlog.kafka.states import group_states
+from lakegate_chassis.eventlog.kafka.states import group_states, has_members
 from lakegate_chassis.eventlog.kafka.topics import Topics
-from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupState, Membership
+from lakegate_chassis.eventlog.port import DeadLetter, Event, GroupInUse, GroupState, Membership
 from lakegate_chassis.eventlog.postgres import PostgresEventLog
 from lakegate_chassis.settings import KafkaSettings
 
@@ -91,9 +91,10 @@ class KafkaEventLog:
 
     async def forget_group(self, group: str) -> None:
         """Its offsets in Kafka run out by themselves, a week after its last member left."""
-        if group == RELAY:
-            raise ValueError("the relay's progress is the log's own: without it every event would be sent again")
-        await self._groups.forget(group)
+        if await has_members(self._connections, group):
+            raise GroupInUse(group)
+        if not await self._groups.forget(group):
+            raise KeyError(group)
 
     async def dead_letters(
         self, group: str | None = None, *, limit: int = 100, before_id: int | None = None

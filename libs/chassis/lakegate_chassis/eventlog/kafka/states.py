@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from aiokafka.errors import for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from lakegate_chassis.eventlog.kafka.connections import Connections, translated
@@ -37,6 +38,20 @@ async def group_states(
                 missing = {partition: _missing(partition, committed, beginnings, ends) for partition in own}
                 states.append(_state(control, committed, missing, relayed, unsent))
             return states
+
+
+async def has_members(connections: Connections, group: str) -> bool:
+    """Raises ConnectionError."""
+    async with connections.admin() as admin:
+        with translated():
+            (answer,) = await admin.describe_consumer_groups([group])
+    # a group that brokers don't know is no error: it has no members
+    for error_code, _, _, _, _, members, *_ in answer.groups:
+        if error_code:
+            raise ConnectionError(f"Kafka: {for_code(error_code).__name__}")
+        if members:
+            return True
+    return False
 
 
 def _missing(
