@@ -1,7 +1,8 @@
 """Whatever happens to the driver and to the colours, the selector names a colour that can serve, and the rollout ends.
 
 Drivers are killed before and after any write, meet conflicts and an API server that is away, sleep past their Lease
-with a write in hand; colours turn unhealthy at any moment; people abort and promote.
+with a write in hand; colours turn unhealthy at any moment; people abort and promote, and put old weights and selectors
+back.
 """
 
 from __future__ import annotations
@@ -95,12 +96,19 @@ class Rollouts(RuleBasedStateMachine):
         if kind == "deployments":
             assert self.cluster.selected is not None
             assert self.cluster.is_whole_in_replicas(self.cluster.selected), "the colour that serves was scaled to zero"
+            colour = name.split("-")[1]
+            gone = self.cluster.replicas(colour, name.split("-")[2]) == 0
+            assert not (gone and self.weights().get(f"lakegate-{colour}-gateway")), f"a route leads to {colour}"
 
     def current(self) -> Rollout:
         service = self.cluster.server.get("services", NAMES.service)
         rollout = objects.active(service).rollout
         assert rollout is not None
         return rollout
+
+    def weights(self) -> dict[str, int]:
+        refs = self.cluster.server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+        return {ref["name"]: ref.get("weight", 1) for ref in refs}
 
     # what the driver does
 
@@ -212,6 +220,14 @@ class Rollouts(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 40))
     def time_passes(self, seconds: int) -> None:
         self.clock.sleep(seconds)
+
+    @precondition(lambda self: not self.current().phase.is_over)
+    @rule(colours=st.sets(st.sampled_from(["blue", "green"]), min_size=1))
+    def weights_of_earlier_days_are_put_back(self, colours: set[str]) -> None:
+        route = self.cluster.server.get("httproutes", "lakegate")
+        refs = [{"name": f"lakegate-{colour}-gateway", "port": 8080, "weight": 20} for colour in sorted(colours)]
+        refs.append({"name": NAMES.service, "port": 8080, "weight": 60})
+        self.cluster.server.put("httproutes", {**route, "spec": {"rules": [{"backendRefs": refs}]}})
 
     @precondition(lambda self: not self.current().phase.is_over)
     @rule(request=st.sampled_from(Request))
