@@ -290,6 +290,7 @@ def service(name: str) -> Schema:
                 "ttlSeconds": integer(0),
                 "spoolTimes": amount(1),
                 "priorityClassName": text(),
+                "admissionPolicy": FLAG,
                 "sizes": listed(obj(size, *size)),
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from charts_rendering import LOAD_JOBS, SERVICES, Render, data, pod_labels, pod_of
@@ -85,3 +86,64 @@ def test_the_file_of_jobs_holds_what_ingest_reads_and_may_hold_more(render: Rend
     # of a later release, while pods of this one run
     text["sizes"][0]["disk"] = text["disk"] = "fast"
     assert JobFile.model_validate(text).size(0).least_bytes == 0
+
+
+def test_the_admission_policy_holds_jobs_of_ingest_to_what_its_own_has(render: Render) -> None:
+    assert not render(sets=LOAD_JOBS).of("ValidatingAdmissionPolicy")
+    # nothing to hold without them
+    guarded = "ingest.loadJobs.admissionPolicy=true"
+    assert not render(sets=(guarded,)).of("ValidatingAdmissionPolicy")
+    for environment in ("dev", "prod"):
+        rendered = render(environment, "blue", name="lakegate-blue", sets=(*LOAD_JOBS, guarded))
+        policy, binding = rendered.one("ValidatingAdmissionPolicy"), rendered.one("ValidatingAdmissionPolicyBinding")
+        assert (binding["spec"]["policyName"], binding["spec"]["validationActions"]) == (
+            policy["metadata"]["name"],
+            ["Deny"],
+        )
+        spec = policy["spec"]
+        assert spec["failurePolicy"] == "Fail"
+        assert spec["matchConstraints"]["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": "lakegate"
+        }
+        maker = pod_of(rendered.one("Deployment", component="ingest"))["serviceAccountName"]
+        [condition] = spec["matchConditions"]
+        assert condition["expression"].endswith(f'== "system:serviceaccount:lakegate:{maker}"')
+        # what its own manifest names, and nothing besides
+        pod = pod_of(JobFile.model_validate_json(rendered.load_jobs[0]["data"]["job.json"]).manifest)
+        [container] = pod["containers"]
+        named = {item["valueFrom"]["secretKeyRef"]["name"] for item in container["env"] if "valueFrom" in item}
+        named |= {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in pod["volumes"]
+            if "persistentVolumeClaim" in volume
+        ]
+        variables = {item["name"]: item["expression"] for item in spec["variables"]}
+        assert set(json.loads(variables["secrets"])) == named
+        account, _, volumes = (item["expression"] for item in spec["validations"])
+        assert account.endswith(f'== "{pod["serviceAccountName"]}"')
+        assert f"claimName in {json.dumps(claims)}" in volumes
+        # every kind of volume that the Job has is one that is let through, and none that could bring a Secret otherwise
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        assert (
+            kinds
+            <= set(re.findall(r"has\(volume\.(\w+)\)", volumes))
+            == {
+                "emptyDir",
+                "configMap",
+                "secret",
+                "persistentVolumeClaim",
+            }
+        )
+
+
+def test_admission_policies_of_two_installations_are_two(render: Render) -> None:
+    """They are of the cluster: a name of the namespace's alone would be taken by the first."""
+    sets = (*LOAD_JOBS, "ingest.loadJobs.admissionPolicy=true")
+    names = {
+        render("prod", colour, name=f"lakegate-{colour}", sets=sets).one("ValidatingAdmissionPolicy")["metadata"][
+            "name"
+        ]
+        for colour in ("blue", "green")
+    }
+    assert names == {"lakegate-blue-ingest-load.lakegate", "lakegate-green-ingest-load.lakegate"}

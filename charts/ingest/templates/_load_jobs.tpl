@@ -94,7 +94,81 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 automountServiceAccountToken: false
+{{- if .Values.loadJobs.admissionPolicy }}
+{{- include "ingest.loadJobPolicy" . }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+What RBAC can't say: a Job of ingest's account has the account, the Secrets and the volumes of the manifest above. Not its
+image: pods of an upgraded release make Jobs by the older file for a while, and what a pod may read is held here anyway.
+*/}}
+{{- define "ingest.loadJobPolicy" -}}
+{{- $name := printf "%s.%s" (include "ingest.loadJobName" .) .Release.Namespace }}
+{{- $pod := (include "ingest.loadJob" . | fromYaml).spec.template.spec }}
+{{- $secrets := list }}
+{{- $claims := list }}
+{{- range (first $pod.containers).env }}
+{{- with (.valueFrom).secretKeyRef }}{{- $secrets = append $secrets .name }}{{ end }}
+{{- end }}
+{{- range $pod.volumes }}
+{{- with .secret }}{{- $secrets = append $secrets .secretName }}{{ end }}
+{{- with .persistentVolumeClaim }}{{- $claims = append $claims .claimName }}{{ end }}
+{{- end }}
+{{- $secrets = $secrets | uniq | sortAlpha | toJson }}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    namespaceSelector:
+      matchLabels:
+        kubernetes.io/metadata.name: {{ .Release.Namespace }}
+    resourceRules:
+      - apiGroups: [batch]
+        apiVersions: [v1]
+        operations: [CREATE, UPDATE]
+        resources: [jobs]
+  matchConditions:
+    - name: made-by-ingest
+      expression: request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "lakegate.name" . }}"
+  variables:
+    - name: pod
+      expression: object.spec.template.spec
+    - name: containers
+      expression: variables.pod.containers + variables.pod.?initContainers.orValue([])
+    - name: secrets
+      expression: {{ $secrets | quote }}
+  validations:
+    - expression: variables.pod.?serviceAccountName.orValue("default") == {{ include "ingest.loadJobName" . | quote }}
+      message: a load's Job runs as {{ include "ingest.loadJobName" . }}, which has no rights
+    - expression: >-
+        variables.containers.all(container,
+        container.?env.orValue([]).all(variable, !has(variable.valueFrom) || !has(variable.valueFrom.secretKeyRef)
+        || variable.valueFrom.secretKeyRef.name in variables.secrets)
+        && container.?envFrom.orValue([]).all(source, !has(source.secretRef)))
+      message: a load's Job has no variables of other Secrets than a load needs
+    - expression: >-
+        variables.pod.?volumes.orValue([]).all(volume, has(volume.emptyDir) || has(volume.configMap)
+        || (has(volume.secret) && volume.secret.secretName in variables.secrets)
+        || (has(volume.persistentVolumeClaim) && volume.persistentVolumeClaim.claimName in {{ $claims | toJson }}))
+      message: a load's Job mounts no other Secrets and volumes than a load needs
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "lakegate.labels" . | nindent 4 }}
+spec:
+  policyName: {{ $name }}
+  validationActions: [Deny]
 {{- end }}
 
 {{- define "ingest.loadJob" -}}
