@@ -100,7 +100,9 @@ def start(
         requests.refuse_if_busy(active)
         _refuse_without_means(active, driver_image, here=here)
         if chart is not None:
-            requests.check_release(cluster.look(), release)
+            world = cluster.look()
+            requests.check_release(world, release)
+            requests.refuse_ways_past(world)
             requests.settle_consumers(cluster)
             colour = target(active)
             words = helm.command(

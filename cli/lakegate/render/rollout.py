@@ -75,6 +75,8 @@ def status(output: Output, world: World, driver: str) -> RenderableType:
         pairs += [("for", words.seconds(age)), ("driver", driver or "none; `lakegate rollout resume` gives it one")]
     if world.route is not None and world.route.share:
         pairs.append(("canary", f"{world.route.share}%"))
+    for preview, route in sorted(world.past.items()):
+        pairs.append(("past it", styled((f"HTTPRoute {route} leads to {preview}", "yellow"))))
     columns = [
         Column("colour", style="bold"),
         Column("deployment"),
@@ -111,6 +113,7 @@ def document(world: World, driver: str) -> dict[str, Any]:
         "endpoints": sorted(world.serving),
         "consumers": world.wanted.colour if world.wanted else None,
         "driver": driver or None,
+        "past": [{"route": route, "service": preview} for preview, route in sorted(world.past.items())],
         "rollout": world.active.rollout,
         "deployments": [
             {

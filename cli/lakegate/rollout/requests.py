@@ -64,12 +64,7 @@ def _check(world: World, colour: str, options: Options) -> None:
             f"{' and '.join(gateways)} are both {colour}: the active Service would select the pods of both, one of "
             "which would be tested. Uninstall the release that is not meant; two installations need two namespaces."
         )
-    for preview, route in sorted(world.past.items()):
-        raise NotPossible(
-            f"HTTPRoute {route} leads to {preview} past the Service {world.active.name}: its clients would see that "
-            f"colour untested, or lose it when it goes to zero. Have it lead to {world.active.name}; where only "
-            f"testers use it, `kubectl annotate httproute {route} {PREVIEW}=true` has it left alone."
-        )
+    refuse_ways_past(world)
     if options.hand_over_consumers and world.wanted is None:
         raise NotPossible(
             "The ConfigMap that tells consumers whose turn it is is not there; the base release brings it. "
@@ -82,6 +77,16 @@ def _check(world: World, colour: str, options: Options) -> None:
         raise NotPossible(
             f"{old} has {', '.join(lost)}, and {colour} has not: its release is not whole, or is not called as the "
             "other one but for the colour."
+        )
+
+
+def refuse_ways_past(world: World) -> None:
+    """Raises NotPossible where an HTTPRoute leads to a colour whatever the active Service selects."""
+    for preview, route in sorted(world.past.items()):
+        raise NotPossible(
+            f"HTTPRoute {route} leads to {preview} past the Service {world.active.name}: its clients would see that "
+            f"colour untested, or lose it when it goes to zero. Have it lead to {world.active.name}; where only "
+            f"testers use it, `kubectl annotate httproute {route} {PREVIEW}=true` has it left alone."
         )
 
 

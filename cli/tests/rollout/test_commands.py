@@ -172,6 +172,17 @@ def test_a_release_that_can_not_follow_the_one_that_serves_is_refused_before_hel
     assert cluster.cluster().active().rollout is None
 
 
+def test_a_route_past_the_service_is_shown_and_refused_before_helm_runs(cluster: Simulation, run: Run) -> None:
+    rule = {"backendRefs": [{"name": "lakegate-blue-gateway", "port": 8080}]}
+    cluster.server.put("httproutes", {"metadata": {"name": "direct"}, "spec": {"rules": [rule]}})
+    assert "HTTPRoute direct leads to lakegate-blue-gateway" in run("status").stdout
+    shown = json.loads(run("status", "--json").stdout)["past"]
+    assert shown == [{"route": "direct", "service": "lakegate-blue-gateway"}]
+    done = run("start", "charts/lakegate", "--image-tag", "2", PATH="/nonexistent")
+    assert (done.returncode, "helm is not on PATH" in done.stderr) == (1, False)
+    assert "HTTPRoute direct leads to" in done.stderr
+
+
 def test_without_helm_a_chart_is_refused_before_anything_is_claimed(cluster: Simulation, run: Run) -> None:
     done = run("start", "charts/lakegate", PATH="/nowhere")
     assert done.returncode == 1
