@@ -35,6 +35,7 @@ EVERYTHING = (
     "base.priorityClasses.create=true",
     *(f"{service}.sweep.enabled=true" for service in SERVICES),
     *LOAD_JOBS,
+    "ingest.loadJobs.admissionPolicy=true",
 )
 
 

@@ -216,6 +216,10 @@ def test_an_autoscaler_is_held_and_given_its_own_minimum_back(cluster: Kubernete
     assert (held.minimum, held.maximum, held.restore, held.role) == (5, 9, 2, "lakegate-gateway")
     released = write(lambda seen: cluster.release(seen, keep=False))
     assert (released.minimum, released.restore) == (2, None)
+    # what applies the chart with another minimum would be refused that
+    assert released.ours
+    disowned = write(cluster.disown)
+    assert (disowned.minimum, disowned.ours) == (2, False)
 
 
 def test_whose_turn_it_is_gets_a_higher_generation_each_time(cluster: KubernetesCluster, server: Server) -> None:
@@ -349,3 +353,34 @@ def test_a_share_of_the_route_is_given_and_taken_and_leaves_no_trace(
     cluster.disown(seen())
     assert not seen().ours
     assert server.get("httproutes", "lakegate")["spec"] == before
+
+
+def test_weights_of_both_colours_previews_are_taken_away_and_ways_past_the_service_are_seen(
+    cluster: KubernetesCluster, server: Server
+) -> None:
+    def refs(**weights: int) -> list[dict[str, Any]]:
+        return [{"name": name.replace("_", "-"), "port": 80, "weight": weight} for name, weight in weights.items()]
+
+    ours = refs(lakegate=50, lakegate_green_gateway=20, lakegate_blue_gateway=30)
+    try:
+        server.create("httproutes", "lakegate", spec={"rules": [{"backendRefs": ours}]})
+    except NotFound:
+        pytest.skip("this cluster has no Gateway API")
+    server.create("httproutes", "direct", spec={"rules": [{"backendRefs": refs(lakegate=1, lakegate_blue_gateway=1)}]})
+    for colour in ("blue", "green"):
+        server.create("services", f"lakegate-{colour}-gateway", spec={"ports": [{"name": "http", "port": 8080}]})
+    cluster.remember(cluster.active(), ROLLOUT)
+
+    def seen() -> Route:
+        route = cluster.look().route
+        assert route is not None
+        return route
+
+    assert (seen().share, seen().stray) == (20, 30)
+    assert cluster.look().past == {"lakegate-blue-gateway": "direct"}
+    cluster.weigh(seen(), 0)
+    assert (seen().share, seen().stray) == (0, 0)
+    cluster.weigh(seen(), None)
+    assert (seen().share, seen().stray) == (None, None)
+    after = server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+    assert [ref["name"] for ref in after] == ["lakegate"]
