@@ -75,6 +75,26 @@ def test_a_release_that_services_can_not_be_called_by_is_refused(render: Render,
         render("dev", name=name)
 
 
+@pytest.mark.parametrize(
+    ("namespace", "said"),
+    [("other", "of the release other/lakegate"), ("", "which no release has made"), ("lakegate", "")],
+)
+def test_a_second_installation_of_the_cluster_is_told_of_the_firsts_priority_classes(
+    live: Live, server: ApiServer, namespace: str, said: str
+) -> None:
+    server.served["scheduling.k8s.io/v1"] = {"PriorityClass": "priorityclasses"}
+    owner = {"meta.helm.sh/release-namespace": namespace, "meta.helm.sh/release-name": "lakegate"} if namespace else {}
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    server.put("priorityclasses", {**kind, "metadata": {"name": "lakegate-work", "annotations": owner}, "value": 1})
+    sets = ("base.priorityClasses.create=true",)
+    if said:
+        with pytest.raises(Refused, match=rf"{said}\): one release makes them for all"):
+            live("base", sets=sets)
+        assert live("base")
+    else:
+        assert live("base", sets=sets).of("PriorityClass")
+
+
 def test_what_is_kept_may_leave_its_release(live: Live, server: ApiServer) -> None:
     server.put("deployments", deployment("lakegate-gateway", **{"helm.sh/resource-policy": "keep"}))
     assert live("base").named("Service", "lakegate")

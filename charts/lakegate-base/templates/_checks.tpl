@@ -18,6 +18,17 @@
 {{- if and .Values.priorityClasses.create (has $priority (list .Values.priorityClasses.front.name .Values.priorityClasses.work.name)) -}}
 {{- fail (printf "global.priorityClassName is %s, which base.priorityClasses.create would make after the first hooks have run with it: no pod of them could be made, and the install would wait for nothing. Make the class beforehand and set base.priorityClasses.create=false, or name one that is there." $priority) -}}
 {{- end -}}
+{{- if .Values.priorityClasses.create -}}
+{{- range $class := list .Values.priorityClasses.front.name .Values.priorityClasses.work.name -}}
+{{- with lookup "scheduling.k8s.io/v1" "PriorityClass" "" $class -}}
+{{- $notes := .metadata.annotations | default dict -}}
+{{- $owner := printf "%s/%s" (get $notes "meta.helm.sh/release-namespace") (get $notes "meta.helm.sh/release-name") -}}
+{{- if ne $owner (printf "%s/%s" $.Release.Namespace $.Release.Name) -}}
+{{- fail (printf "base.priorityClasses.create is true, and the cluster has the PriorityClass %s already (%s): one release makes them for all. Set base.priorityClasses.create=false to use it, or give other names, in base.priorityClasses and in priorityClassName of each service." $class (ternary "which no release has made" (printf "of the release %s" $owner) (eq $owner "/"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- include "base.policyChecks" . -}}
 {{- include "lakegate.resourcesCheck" (dict "place" "base.provision.resources" "resources" .Values.provision.resources) -}}
 {{- include "lakegate.labelsCheck" (dict "place" "base.rules.labels" "labels" .Values.rules.labels) -}}
