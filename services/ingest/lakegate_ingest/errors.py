@@ -220,6 +220,12 @@ class TableFileMissing(Problem):
     slug, title, status = "table-file-missing", "A file of the table is missing", 409
 
 
+class TableFileUnreadable(Problem):
+    """Likewise."""
+
+    slug, title, status = "table-file-unreadable", "A file of the table can't be read", 409
+
+
 class UnknownColumn(Problem):
     slug, title, status = "unknown-column", "Column not found", 422
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind
 from pyiceberg.schema import Schema
+from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import DecimalType, DoubleType, LongType, NestedField, TimestampType, UUIDType
 
 from lakegate_contracts.identity import Principal
@@ -78,10 +80,82 @@ async def odd(request: pytest.FixtureRequest, api: Any, catalog: Any, identity: 
         ("d in (15e-1, 2.5)", [1]),
         ("d in (1E+300, 7)", [5]),
         ("n < 2e0 or n >= .6e1", [1, 6]),
+        ("n in (1, 2.5, 3.0)", [1, 3]),
+        ("n not in (1, 2.5, +3e0)", [2, 4, 5, 6]),
+        ("n not in (2.5, 7.5) and n not in (-.5, 1)", [2, 3, 4, 5, 6]),
+        ("d in (1, 15e-1, -7.25)", [1]),
+        ("d < 1e400", [1, 3, 4, 5]),
+        ("d > 1e400 or d = 1e400", []),
+        ("n > -9223372036854775809 and n in (9223372036854775808, 2)", [2]),
     ],
 )
 async def test_rows_are_found_whoever_wrote_their_file(odd: Any, filter_: str, found: list[int]) -> None:
     assert sorted(row["n"] for row in await odd.rows("odd.values", columns="n", filter=filter_)) == found
+
+
+async def test_a_value_that_a_column_can_not_have_is_compared_as_in_sql(api: Any, catalog: Any, identity: Any) -> None:
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    most = 2**31 - 1
+    kinds = pa.schema({"n": pa.int64(), "i": pa.int32(), "f": pa.float32(), "p": pa.decimal128(4, 2)})
+    floats = [0.1, None, float("inf"), float("nan")]
+    data = {"n": [1, 2, 3, 4], "i": [most, None, 5, -most - 1], "f": floats, "p": [Decimal("1.50"), None, None, None]}
+
+    def make() -> None:
+        lake = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token)
+        lake.create_namespace("odd")
+        lake.create_table("odd.narrow", kinds).append(pa.table(data, kinds))
+
+    await asyncio.to_thread(make)
+    for filter_, found in (
+        ("i < 3000000000", [1, 3, 4]),
+        ("i != 3000000000", [1, 3, 4]),
+        ("i > -3000000000 and i <= 5", [3, 4]),
+        ("i >= 3000000000 or i = -3000000000", []),
+        ("i in (3000000000, 5)", [3]),
+        ("i not in (3000000000, 5)", [1, 4]),
+        ("i not in (3000000000)", [1, 3, 4]),
+        ("f = 0.1", [1]),
+        ("f <= 0.1", [1]),
+        ("f in (0.1, 1e300)", [1]),
+        ("f < 1e300", [1]),
+        ("f > 1e300", [3]),
+        ("f > -1e300", [1, 3]),
+        ("f = 'Infinity'", [3]),
+        ("f != 1e300", [1, 3, 4]),
+        ("p in (1.505, 1.5, 12345)", [1]),
+    ):
+        assert sorted(row["n"] for row in await api.rows("odd.narrow", columns="n", filter=filter_)) == found, filter_
+    for filter_ in ("i like '1%'", "p not like '1%'"):
+        answer = await api.client.get("/v1/tables/odd/narrow/rows", params={"filter": filter_})
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/bad-row-filter")
+        assert "text only" in answer.json()["detail"]
+
+
+async def test_a_partition_may_be_null(api: Any, catalog: Any, identity: Any) -> None:
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    data = pa.table({"n": [1, 2, 3], "p": [10, None, 30], "d": [date(2024, 1, 1), date(2024, 5, 1), None]})
+
+    def make() -> None:
+        lake = RestCatalog("lake", uri=f"{catalog.url}/iceberg", token=token)
+        lake.create_namespace("odd")
+        table = lake.create_table("odd.parts", data.schema)
+        with table.update_spec() as update:
+            update.add_field("p", IdentityTransform())
+            update.add_field("d", IdentityTransform())
+        table.append(data)
+
+    await asyncio.to_thread(make)
+    for filter_, found in (
+        ("p > 5", [1, 3]),
+        ("p <= 10 or d >= '2024-05-01'", [1, 2]),
+        ("p is null and d > '2000-01-01'", [2]),
+        ("not (p >= 30)", [1]),
+    ):
+        assert sorted(row["n"] for row in await api.rows("odd.parts", columns="n", filter=filter_)) == found, filter_
+    answer = await api.client.get("/v1/tables/odd/parts/rows", params={"filter": "d > 19000"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/bad-row-filter")
 
 
 async def test_an_exponent_in_a_text_or_a_name_is_none(api: Any) -> None:

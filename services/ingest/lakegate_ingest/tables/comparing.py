@@ -1,12 +1,10 @@
-"""What a row filter compares, where pyiceberg and Arrow would round a value, or can't compare it at all."""
+"""What a row filter compares, where Arrow can't, or not as pyiceberg does."""
 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
-from decimal import Context, Decimal, InvalidOperation
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,97 +13,23 @@ from pyiceberg.expressions import (
     And,
     BooleanExpression,
     BoundPredicate,
-    LiteralPredicate,
-    Not,
     Or,
-    Reference,
-    SetPredicate,
 )
-from pyiceberg.expressions.literals import DecimalLiteral, Literal, StringLiteral
+from pyiceberg.expressions.literals import Literal
 from pyiceberg.expressions.visitors import extract_field_ids, visit
 from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
 from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.types import (
-    DecimalType,
     DoubleType,
     FloatType,
     IcebergType,
-    IntegerType,
-    LongType,
     NestedField,
     StringType,
     StructType,
-    TimestampType,
-    TimestamptzType,
     UUIDType,
 )
 
-from lakegate_ingest.errors import BadRowFilter
-
 _UUID_BYTES = pa.binary(16)
-# Iceberg's decimals have 38 digits at most; a filter may be written with some more, which are zeros then
-_SHOWN_TIME = re.compile(r"(?P<day>[0-9-]{10})[T ](?P<time>[0-9:.]+)(?P<zone>[Zz]|[+-][0-9:]{5})?", re.ASCII)
-_DIGITS = Context(prec=100)
-
-
-def exact(expression: BooleanExpression, schema: Schema) -> BooleanExpression:
-    """`expression` with each literal as its column can have it. Raises BadRowFilter, ValueError for no column.
-
-    pyiceberg rounds a literal to a column of whole numbers, so that `a = 1.5` would find 2, and takes one for a decimal
-    column only when it is written with all of the column's places.
-    """
-    if isinstance(expression, And | Or):
-        return type(expression)(exact(expression.left, schema), exact(expression.right, schema))
-    if isinstance(expression, Not):
-        return Not(exact(expression.child, schema))
-    if not isinstance(expression, LiteralPredicate | SetPredicate):
-        return expression
-    column = cast(Reference, expression.term).name
-    kind = schema.find_field(column).field_type
-    if isinstance(expression, SetPredicate):
-        return type(expression)(expression.term, {_exact(column, kind, literal) for literal in expression.literals})
-    return type(expression)(expression.term, _exact(column, kind, expression.literal))
-
-
-def _exact(column: str, kind: IcebergType, literal: Literal[Any]) -> Literal[Any]:
-    value = literal.value
-    if isinstance(kind, TimestampType | TimestamptzType) and isinstance(value, str):
-        return StringLiteral(_as_iceberg_writes(value))
-    if not isinstance(kind, IntegerType | LongType | DecimalType):
-        return literal
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        return literal
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return literal  # no number at all: bind says so
-    places = kind.scale if isinstance(kind, DecimalType) else 0
-    try:
-        rounded = number.quantize(Decimal((0, (1,), -places)), context=_DIGITS)
-    except InvalidOperation:  # infinite, or far more digits than any column has
-        rounded = None
-    if rounded is None or rounded != number:
-        what = f"{places} decimal places" if isinstance(kind, DecimalType) else "whole numbers"
-        raise _impossible(column, kind, value, what)
-    if not isinstance(kind, DecimalType):
-        return literal
-    if rounded and rounded.adjusted() >= kind.precision - places:
-        raise _impossible(column, kind, value, f"{kind.precision} digits")
-    return DecimalLiteral(rounded)
-
-
-def _as_iceberg_writes(time: str) -> str:
-    """A time as NDJSON and CSV show it: with Z, and in CSV with a space before the hours."""
-    if (shown := _SHOWN_TIME.fullmatch(time.strip())) is None:
-        return time  # bind says what is wrong with it
-    return f"{shown['day']}T{shown['time']}{'+00:00' if shown['zone'] in ('Z', 'z') else shown['zone'] or ''}"
-
-
-def _impossible(column: str, kind: IcebergType, value: Any, what: str) -> BadRowFilter:
-    return BadRowFilter(
-        f"The column '{column}' holds {what} ({kind}), and {str(value)[:50]} is none. "
-        "Compare it with a value that it can have."
-    )
 
 
 def prunable(bound: BooleanExpression, stored: pa.Schema, file_schema: Schema) -> BooleanExpression:

@@ -12,6 +12,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import _read_deletes
 from pyiceberg.table import FileScanTask
 
+from lakegate_ingest.tables.readable import readable
+
 
 class Deleted:
     """The positions in the data file of `task` whose rows are gone. Reads its delete files, each whole."""
@@ -19,7 +21,8 @@ class Deleted:
     def __init__(self, task: FileScanTask, io: FileIO) -> None:
         found: list[Any] = []
         for file in task.delete_files:
-            positions = _read_deletes(io, file).get(task.file.file_path)
+            with readable(file):
+                positions = _read_deletes(io, file).get(task.file.file_path)
             found += positions.cast(pa.int64()).chunks if positions is not None else []
         self._positions: Any = pc.unique(pa.chunked_array(found, pa.int64())).sort()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -20,29 +20,42 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.parser import parse
-from pyiceberg.expressions.visitors import bind, rewrite_not, translate_column_names
+from pyiceberg.expressions.visitors import (
+    ResidualEvaluator,
+    UnpartitionedResidualEvaluator,
+    bind,
+    rewrite_not,
+    translate_column_names,
+)
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
     _to_requested_schema,
     pyarrow_to_schema,
     schema_to_pyarrow,
 )
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
-from pyiceberg.table import DataScan, FileScanTask
+from pyiceberg.table import DataScan, FileScanTask, ManifestGroupPlanner
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, read_batches
 from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, UnknownColumn
-from lakegate_ingest.tables.comparing import columns_of, exact, prunable, to_arrow
+from lakegate_ingest.tables.comparing import columns_of, prunable, to_arrow
 from lakegate_ingest.tables.deletes import Deleted
+from lakegate_ingest.tables.literals import exact
+from lakegate_ingest.tables.readable import readable
 
 MAX_FILTER_CHARS = 8192
-_NUMBER_OR_NAME = re.compile(
+_NUMBER = r"(?:[0-9]{1,400}(?:[.][0-9]{0,400})?|[.][0-9]{1,400})"
+_EXPONENT = r"[eE][+-]?[0-9]{1,3}"
+_MEMBER = rf"\s*[+-]?{_NUMBER}(?:{_EXPONENT})?\s*"
+_WORD = re.compile(
     r"""'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|\\.)*"|[A-Za-z_][\w$.]*"""
-    r"|(?P<number>(?:[0-9]{1,400}(?:[.][0-9]{0,400})?|[.][0-9]{1,400})[eE][+-]?[0-9]{1,3})\b",
+    rf"|\((?P<numbers>{_MEMBER}(?:,{_MEMBER})+)\)|(?P<number>{_NUMBER}{_EXPONENT})\b",
     re.ASCII,
 )
 
@@ -79,18 +92,17 @@ class Scan:
             self._bound = bind(self._table_schema, filter_, case_sensitive=True)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise BadRowFilter(f"The filter does not fit the table: {error}") from error
+        # what is planned is bound to the current schema, which may name other columns than the snapshot's
+        then = metadata.model_copy(update={"current_schema_id": self._table_schema.schema_id})
+        self._planner = _Planner(then, files, filter_)
         self._scan = DataScan(
-            # what is planned is bound to the current schema, which may name other columns than the snapshot's
-            table_metadata=metadata.model_copy(update={"current_schema_id": self._table_schema.schema_id}),
-            io=self._io,
-            row_filter=filter_,
-            selected_fields=query.columns or ("*",),
-            snapshot_id=query.snapshot_id,
+            table_metadata=then, io=files, selected_fields=query.columns or ("*",), snapshot_id=query.snapshot_id
         )
         self.projection: Schema = self._scan.projection()
         self.schema: pa.Schema = schema_to_pyarrow(self.projection, include_field_ids=False)
         columns = columns_of(self._bound, self._table_schema) | self.projection.field_ids
         self._read = Schema(*(field for field in self._table_schema.fields if field.field_id in columns))
+        self._types = schema_to_pyarrow(self._read, include_field_ids=False)
         self._wanted = None if self._bound == AlwaysTrue() else to_arrow(self._bound, self._table_schema)
 
     def batches(self) -> Iterator[pa.RecordBatch | None]:
@@ -99,10 +111,7 @@ class Scan:
         None stands for rows that the filter did not want: a reader that has waited for too long can stop there.
         """
         left = self._limit
-        snapshot = self._scan.snapshot()
-        if snapshot is not None:
-            self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
-        tasks = self._planned()
+        tasks = self._planned(self._scan.snapshot())
         for task in tasks:
             for file in (task.file, *task.delete_files):
                 self._io.check(file.file_path)
@@ -113,7 +122,7 @@ class Scan:
                 if batch is None:
                     yield None
                     continue
-                for table in pa.Table.from_batches([batch]).cast(self.schema).to_batches(self._batch_rows):
+                for table in pa.Table.from_batches([batch]).to_batches(self._batch_rows):
                     part = table if left is None else table.slice(0, left)
                     if left is not None:
                         left -= part.num_rows
@@ -122,9 +131,12 @@ class Scan:
                 if left == 0:
                     return
 
-    def _planned(self) -> list[FileScanTask]:
+    def _planned(self, snapshot: Snapshot | None) -> list[FileScanTask]:
+        if snapshot is None:
+            return []
+        self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
         try:
-            return list(self._scan.plan_files())
+            return list(self._planner.plan_files(snapshot.manifests(self._io)))
         except ValueError as error:
             if "equality deletes" not in str(error):
                 raise
@@ -136,7 +148,13 @@ class Scan:
     def _of_task(self, task: FileScanTask, most: int | None) -> Iterator[pa.RecordBatch | None]:
         """At least the first `most` rows that the filter wants."""
         deleted = Deleted(task, self._io) if task.delete_files else None
-        with self._io.new_input(task.file.file_path).open() as stream:
+        for part in self._parts(task, deleted, most):
+            kept = part if self._wanted is None else part.filter(self._wanted)
+            yield kept.select(self.schema.names) if kept.num_rows else None
+
+    def _parts(self, task: FileScanTask, deleted: Deleted | None, most: int | None) -> Iterator[pa.RecordBatch]:
+        """Rows with all columns that are shown or that the filter looks at, in the table's types."""
+        with readable(task.file), self._io.new_input(task.file.file_path).open() as stream:
             source = cast(IO[bytes], stream)
             # Timestamps of 96 bits, as in files that others have added: of nanoseconds Arrow has no year 9999.
             old: dict[str, Any] = {"coerce_int96_timestamp_unit": "us"}
@@ -179,8 +197,16 @@ class Scan:
                     projected_missing_fields=missing,
                     allow_timestamp_tz_mismatch=True,
                 )
-                kept = part if self._wanted is None else part.filter(self._wanted)
-                yield kept.select(self.schema.names) if kept.num_rows else None
+                yield part.cast(self._types)
+
+
+class _Planner(ManifestGroupPlanner):
+    """Without what pyiceberg would leave over of the filter for each file: rows are asked all of it, and where a
+    partition is null, it can't tell."""
+
+    def _build_residual_evaluator(self, spec_id: int) -> Callable[[DataFile], ResidualEvaluator]:
+        nothing = UnpartitionedResidualEvaluator(self.table_metadata.schema(), AlwaysTrue())
+        return lambda file: nothing
 
 
 def _narrowest(schema: pa.Schema) -> str:
@@ -232,7 +258,8 @@ def _schema_then(metadata: TableMetadata, snapshot_id: int | None) -> Schema:
 def _parsed(text: str | None) -> BooleanExpression:
     if text is None:
         return AlwaysTrue()
-    text = _NUMBER_OR_NAME.sub(_without_exponent, text)
+    if len(text) <= MAX_FILTER_CHARS:
+        text = _WORD.sub(_as_parsed, text)
     if len(text) > MAX_FILTER_CHARS:
         raise BadRowFilter(f"A filter has at most {MAX_FILTER_CHARS:,} characters, with its exponents written out.")
     try:
@@ -249,8 +276,14 @@ def _parsed(text: str | None) -> BooleanExpression:
         raise BadRowFilter(f"The filter can't be read: {error}") from error
 
 
-def _without_exponent(found: re.Match[str]) -> str:
-    """pyiceberg's parser knows no exponents; NDJSON and CSV show large and small numbers with one."""
-    if (number := found["number"]) is None:
+def _as_parsed(found: re.Match[str]) -> str:
+    """pyiceberg's parser knows no exponents, with which NDJSON and CSV show large and small numbers, and no list of
+    whole numbers and others."""
+    if (number := found["number"]) is not None:
+        return f"{Decimal(number):f}"
+    if (numbers := found["numbers"]) is None:
         return found[0]
-    return f"{Decimal(number):f}"
+    members = [f"{Decimal(member.strip()):f}" for member in numbers.split(",")]
+    if any("." in member for member in members):
+        members = [member if "." in member else f"{member}.0" for member in members]
+    return f"({','.join(members)})"

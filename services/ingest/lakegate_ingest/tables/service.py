@@ -14,7 +14,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.errors import RowsLate, TableFileMissing, TableNotFound
+from lakegate_ingest.errors import RowsLate, TableFileMissing, TableFileUnreadable, TableNotFound
 from lakegate_ingest.metrics import ROW_STREAMS
 from lakegate_ingest.places import Places
 from lakegate_ingest.settings import RowsSettings
@@ -69,12 +69,13 @@ class RowService:
 
 @contextmanager
 def _told(tenant: str, table: TableName, query: RowQuery) -> Iterator[None]:
-    """Whoever keeps the warehouse has to hear that a file of it is gone, even if the reader takes another snapshot."""
+    """Whoever keeps the warehouse has to hear that a file of it is gone or damaged, even if the reader takes another
+    snapshot."""
     try:
         yield
-    except TableFileMissing as error:
+    except (TableFileMissing, TableFileUnreadable) as error:
         log.error(
-            "table_file_missing",
+            error.slug.replace("-", "_"),
             tenant=tenant, table=str(table), snapshot_id=query.snapshot_id, reason=error.detail,
         )  # fmt: skip
         raise

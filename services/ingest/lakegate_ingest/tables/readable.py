@@ -1,0 +1,31 @@
+"""What other engines put into a table may be no file that rows can be read of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+from pyiceberg.exceptions import ResolveError
+from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException
+from pyiceberg.manifest import DataFile, FileFormat
+
+from lakegate_ingest.errors import TableFileUnreadable
+
+
+@contextmanager
+def readable(file: DataFile) -> Iterator[None]:
+    """Raises TableFileUnreadable for what Arrow and pyiceberg say of a file that is read in here."""
+    if file.file_format not in (FileFormat.PARQUET, FileFormat.PUFFIN):
+        raise _unreadable(file, f"it is a file of {file.file_format.value}, and rows are read of Parquet only")
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, ResolveError, UnsupportedPyArrowTypeException) as error:
+        raise _unreadable(file, str(error)[:500]) from error
+
+
+def _unreadable(file: DataFile, reason: str) -> TableFileUnreadable:
+    return TableFileUnreadable(
+        f"The table's file {file.file_path[:500]} can't be read: {reason}. An engine may read it through the Iceberg "
+        "endpoint and write it again as Parquet; or roll the table back to a snapshot that does not need it."
+    )

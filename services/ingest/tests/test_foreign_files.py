@@ -1,0 +1,150 @@
+"""Files of a table that other engines have written: what rows are read of them, and what is said where none can be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriterV2,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
+from pyiceberg.typedef import Record
+
+from lakegate_contracts.identity import Principal
+
+
+class Deletes(ManifestWriterV2):
+    """pyiceberg writes no manifest of deletes."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def add(table: Table, content: DataFileContent, name: str, format_: FileFormat, **more: Any) -> None:
+    """Commit the file `name`, which is in the table's data folder, as an engine would."""
+    metadata, io = table.metadata, table.io
+    snapshot_id, number = 7_000_000_000 + len(metadata.snapshots), metadata.last_sequence_number + 1
+    path = f"{metadata.location}/data/{name}"
+    file = DataFile.from_args(
+        content=content, file_path=path, file_format=format_, partition=Record(), record_count=1,
+        file_size_in_bytes=len(io.new_input(path)), spec_id=metadata.default_spec_id, **more,
+    )  # fmt: skip
+    kind = ManifestWriterV2 if content is DataFileContent.DATA else Deletes
+    manifest = io.new_output(f"{metadata.location}/metadata/{snapshot_id}-m0.avro")
+    with kind(metadata.spec(), metadata.schema(), manifest, snapshot_id, "deflate") as writer:
+        writer.add_entry(
+            ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file)
+        )
+    before = table.current_snapshot()
+    assert before is not None
+    manifests: list[ManifestFile] = [writer.to_manifest_file(), *before.manifests(io)]
+    where = f"{metadata.location}/metadata/snap-{snapshot_id}-0.avro"
+    with write_manifest_list(2, io.new_output(where), snapshot_id, before.snapshot_id, number, "deflate") as listed:
+        listed.add_manifests(manifests)
+    snapshot = Snapshot(
+        snapshot_id=snapshot_id, parent_snapshot_id=before.snapshot_id, sequence_number=number,
+        timestamp_ms=metadata.last_updated_ms + 1, manifest_list=where, summary=Summary(Operation.OVERWRITE),
+        schema_id=metadata.current_schema_id,
+    )  # fmt: skip
+    points = SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id)
+    table.catalog.commit_table(
+        table,
+        (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=before.snapshot_id),),
+        (AddSnapshotUpdate(snapshot=snapshot), points),
+    )
+
+
+@pytest.fixture
+async def lake(api: Any, catalog: Any, identity: Any) -> RestCatalog:
+    """An engine's catalog; the table shop.orders has three rows."""
+    assert (await api.load("shop.orders", b"a,b\n1,x\n2,y\n3,z\n")).status_code == 201
+    principal = Principal(tenant=api.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
+    token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
+    return await asyncio.to_thread(RestCatalog, "lake", uri=f"{catalog.url}/iceberg", token=token)
+
+
+async def test_rows_deleted_by_their_values_are_not_shown_and_that_is_said(api: Any, lake: RestCatalog) -> None:
+    def delete() -> None:
+        table = lake.load_table("shop.orders")
+        field = table.schema().find_field("a")
+        kept = pa.field("a", pa.int64(), metadata={"PARQUET:field_id": str(field.field_id)})
+        with table.io.new_output(f"{table.location()}/data/gone.parquet").create() as out:
+            pq.write_table(pa.table([[2]], schema=pa.schema([kept])), out)
+        add(table, DataFileContent.EQUALITY_DELETES, "gone.parquet", FileFormat.PARQUET, equality_ids=[field.field_id])
+
+    before = await asyncio.to_thread(lambda: lake.load_table("shop.orders").current_snapshot())
+    assert before is not None
+    await asyncio.to_thread(delete)
+    for params in ({}, {"filter": "a = 3"}, {"columns": "b", "format": "csv"}):
+        answer = await api.client.get("/v1/tables/shop/orders/rows", params=params)
+        assert (answer.status_code, answer.json()["type"]) == (501, "/problems/deleted-by-value"), (params, answer.text)
+        assert "engine" in answer.json()["detail"]
+    assert len(await api.rows("shop.orders", snapshot=before.snapshot_id)) == 3
+
+
+def parquet(columns: dict[str, Any], *, ids: bool = True) -> bytes:
+    """A file of one row whose columns have the ids 1, 2, ..."""
+    fields = [
+        pa.field(name, values.type, metadata={"PARQUET:field_id": str(place)} if ids else None)
+        for place, (name, values) in enumerate(columns.items(), 1)
+    ]
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(list(columns.values()), schema=pa.schema(fields)), out, compression="zstd")
+    return out.getvalue().to_pybytes()
+
+
+TEXT, NUMBER = pa.array(["q" * 100]), pa.array([9])
+SOUND = parquet({"a": NUMBER, "b": TEXT})
+
+
+@pytest.mark.parametrize(
+    ("content", "format_", "reason"),
+    [
+        (b"ORC", FileFormat.ORC, "a file of ORC"),
+        (b"Obj\x01", FileFormat.AVRO, "a file of AVRO"),
+        (b"PAR1", FileFormat.PARQUET, "footer"),
+        (SOUND[:20] + b"\xaa" * 60 + SOUND[80:], FileFormat.PARQUET, "can't be read: "),
+        (parquet({"a": NUMBER, "b": TEXT}, ids=False), FileFormat.PARQUET, "field-ids"),
+        (parquet({"a": TEXT, "b": TEXT}), FileFormat.PARQUET, "string to long"),
+        (parquet({"a": NUMBER.cast(pa.duration("ns")), "b": TEXT}), FileFormat.PARQUET, "duration"),
+        (parquet({"a": pa.array([2**64 - 1], pa.uint64()), "b": TEXT}), FileFormat.PARQUET, "not in range"),
+    ],
+    ids=["orc", "avro", "cut", "damaged", "no ids", "text for numbers", "duration", "beyond a long"],
+)
+async def test_a_file_that_no_rows_can_be_read_of_is_named(
+    api: Any, lake: RestCatalog, capsys: pytest.CaptureFixture[str], content: bytes, format_: FileFormat, reason: str
+) -> None:
+    def append() -> None:
+        table = lake.load_table("shop.orders")
+        with table.io.new_output(f"{table.location()}/data/foreign").create() as out:
+            out.write(content)
+        add(table, DataFileContent.DATA, "foreign", format_)
+
+    await asyncio.to_thread(append)
+    capsys.readouterr()
+    answer = await api.client.get("/v1/tables/shop/orders/rows")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+    assert "/data/foreign" in answer.json()["detail"]
+    assert reason in answer.json()["detail"]
+    assert capsys.readouterr().out.count("table_file_unreadable") == 1
+    assert (await api.load("shop.orders", b"a,b\n4,w\n")).status_code == 201
