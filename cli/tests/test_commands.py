@@ -101,6 +101,34 @@ def test_rejects_name_file_line_column_value_and_reason(dirty: Any, answer: Run,
     assert "More than 1" in shown
 
 
+def test_rejects_are_written_to_a_file_that_can_be_mended_and_pushed(answer: Run, run: Run, tmp_path: Path) -> None:
+    answer("push", "-", "shop.mended", stdin=b"id,amount,note\n1,1.5,a\n")
+    dirty = b'amount;note;id\nforty;"a ""b""\nc;d";x\n2.5;fine;2\n3.5;e;three\n'
+    load = answer("push", "-", "shop.mended", stdin=dirty)
+    mended = tmp_path / "mended.csv"
+    told = run("rejects", load["load_id"], "--output", str(mended)).stdout
+    assert told.startswith(f"2 rows in {mended}. ")
+    assert mended.read_bytes() == b'amount;note;id\nforty;"a ""b""\nc;d";x\n3.5;e;three\n'
+    again = run("rejects", load["load_id"], "--output", str(mended))
+    assert again.returncode != 0
+    assert "is there already" in again.stderr
+    mended.write_bytes(mended.read_bytes().replace(b"forty", b"40.5").replace(b"x\n", b"4\n").replace(b"three", b"3"))
+    assert told.rstrip().endswith(f"lakegate push {mended} shop.mended --format csv")
+    assert answer("push", str(mended), "shop.mended", "--format", "csv")["quarantine"]["rows"] == 0
+    assert answer("sql", "SELECT sum(id) AS s, sum(amount) AS a FROM shop.mended")["rows"] == [{"s": 10, "a": 48.0}]
+
+    lines = b'[{"id": 1,\n "amount": "x",\n "note": "u\xe2\x80\xa8v"}, {"id": 5, "amount": 1, "note": null}]'
+    load = answer("push", "-", "shop.mended", "--format", "json", stdin=lines)
+    mended = tmp_path / "mended.ndjson"
+    document = answer("rejects", load["load_id"], "--output", str(mended))
+    assert document == {"file": str(mended), "rows": 1, "format": "ndjson", "header": False}
+    [line] = mended.read_text().split("\n")[:-1]
+    assert json.loads(line) == {"id": 1, "amount": "x", "note": "u\u2028v"}
+    clean = answer("push", "-", "shop.mended", stdin=b"id\n9\n")
+    assert "No row was set aside" in run("rejects", clean["load_id"], "-o", str(tmp_path / "none")).stdout
+    assert not (tmp_path / "none").exists()
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are(answer: Run, run: Run, suite: Suite) -> None:
     answer("push", "-", "shop.markup", "--name", "[/b].csv", stdin=b"a[/b],root:x:0,[red]c\n1,2,x\xe2\x80\xa8y\n")
     with Client(suite.url, suite.key) as lake:

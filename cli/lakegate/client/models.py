@@ -101,6 +101,12 @@ class Reject(Wire):
     row: Any = None
 
 
+class RejectPage(Page[Reject]):
+    """`headers` are those that the rows of CSV and TSV files stand under, by file."""
+
+    headers: dict[str, str] = Field(default_factory=dict)
+
+
 class DatasetField(Wire):
     name: str
     type: str = ""

@@ -24,7 +24,7 @@ from lakegate.client.models import (
     NewKey,
     Overview,
     Page,
-    Reject,
+    RejectPage,
     Replayed,
     ReplayRequested,
     SchemaDiff,
@@ -143,10 +143,10 @@ def loads(*, table: str | None = None, limit: int = 50, cursor: str | None = Non
     return Call("GET", "/v1/loads", model(Page[Load]), {"table": table, "limit": limit, "cursor": cursor})
 
 
-def rejects(load_id: UUID | str, *, limit: int = 100, cursor: str | None = None) -> Call[Page[Reject]]:
+def rejects(load_id: UUID | str, *, limit: int = 100, cursor: str | None = None) -> Call[RejectPage]:
     """One page of the rows that a load set aside, in the order of the file."""
     headers = {"Accept": "application/json"}
-    return Call("GET", f"/v1/loads/{load_id}/rejects", model(Page[Reject]), {"limit": limit, "cursor": cursor}, headers)
+    return Call("GET", f"/v1/loads/{load_id}/rejects", model(RejectPage), {"limit": limit, "cursor": cursor}, headers)
 
 
 def datasets(

@@ -127,14 +127,23 @@ def cancel(
 def rejects(
     load_id: Annotated[str, typer.Argument(help="The load, as its receipt names it.")],
     limit: Annotated[int, typer.Option(min=1, help="Rows to show at most.")] = 100,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write all of them to a new file as they were sent, to mend and push."),
+    ] = None,
     as_json: AsJson = False,
     profile: ProfileName = None,
 ) -> None:
     """Show the rows that a load set aside: file, line, column, value and reason."""
+    from lakegate.rejected import write_rejected
     from lakegate.render import loads as render
 
     output = Output(as_json=as_json)
     with connect(profile) as lake:
+        if output_file is not None:
+            written = write_rejected(lake, load_id, output_file)
+            output.result(written.document(), written.told())
+            return
         found = list(islice(lake.all_rejects(load_id, page_size=min(limit + 1, 1000)), limit + 1))
     items = found[:limit]
     if not items:

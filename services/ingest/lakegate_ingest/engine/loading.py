@@ -34,8 +34,7 @@ from lakegate_ingest.engine.model import (
     Source,
     WriteResult,
 )
-from lakegate_ingest.engine.quarantine import SCHEMA as QUARANTINE_SCHEMA
-from lakegate_ingest.engine.quarantine import WRITING, top_reasons
+from lakegate_ingest.engine.quarantine import WRITING, top_reasons, with_headers
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
@@ -273,7 +272,8 @@ class _Load:
             self._start("tolerant")
             schema = arrow_schema(plan, [self.inputs[index] for index in failed])
             good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
-            bad = ParquetSink(self.quarantine_dir, "rejects", QUARANTINE_SCHEMA, self.limits.target_file_bytes, WRITING)
+            rejected = with_headers([self.inputs[index] for index in failed])
+            bad = ParquetSink(self.quarantine_dir, "rejects", rejected, self.limits.target_file_bytes, WRITING)
             with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
                 for index in failed:
                     found = self.inputs[index]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -11,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakegate_ingest.engine.batch import Broken, Split
+from lakegate_ingest.engine.inputs import Input
 from lakegate_ingest.engine.types import Reading
 
 # `row_id` numbers the records of a load from 0 in file order: errors of the same row share it.
@@ -30,6 +34,7 @@ WRITING: Mapping[str, Any] = MappingProxyType(
     {"use_dictionary": ["file", "column"], "write_statistics": ["row_id", "line", "column"]}
 )
 MAX_REASONS = 100
+_HEADERS = b"lakegate.headers"
 _WHOLE = r"^\s*[+-]?[0-9]+\s*$"
 _NUMBER = r"^\s*[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?\s*$"
 _SHOWN_CHARACTERS = 60
@@ -108,6 +113,24 @@ class Errors:
             ],
             schema=SCHEMA,
         )
+
+
+def with_headers(files: Sequence[Input]) -> pa.Schema:
+    """SCHEMA, with the headers of delimited files: without it a row can't be mended and sent again."""
+    headers = {found.source.name: _header(found) for found in files if found.delimiter and found.source.options.header}
+    return SCHEMA.with_metadata({_HEADERS: json.dumps(headers).encode()})
+
+
+def headers_of(schema: pa.Schema) -> dict[str, str]:
+    """By file; a quarantine of older releases has none."""
+    found: dict[str, str] = json.loads((schema.metadata or {}).get(_HEADERS, b"{}"))
+    return found
+
+
+def _header(found: Input) -> str:
+    line = io.StringIO()
+    csv.writer(line, delimiter=found.delimiter or ",", lineterminator="").writerow(found.names or ())
+    return line.getvalue()
 
 
 def _flat(array: Any) -> Any:

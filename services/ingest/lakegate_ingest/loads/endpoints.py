@@ -196,7 +196,8 @@ async def list_rejects(
         return StreamingResponse(lines(), media_type=NDJSON)
     items, following = await asyncio.to_thread(quarantine.page, resources.warehouse, files, start, limit)
     path = f"/v1/loads/{load_id}/rejects?{urlencode({'limit': limit, 'cursor': following})}" if following else None
-    page = RejectPage(items=items, next=path)
+    headers = await asyncio.to_thread(quarantine.headers, resources.warehouse, files)
+    page = RejectPage(items=items, next=path, headers=headers)
     return Response(page.model_dump_json().encode(), media_type="application/json")
 
 

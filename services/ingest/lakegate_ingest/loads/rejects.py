@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from lakegate_chassis.numerals import natural
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.engine.quarantine import headers_of
 from lakegate_ingest.errors import BadCursor
 from lakegate_ingest.loads.schemas import Reject
 
@@ -36,6 +37,14 @@ def page(
             return found, f"{position[0]}.{position[1]}"
         found.append(Reject.model_validate(record))
     return found, None
+
+
+def headers(warehouse: Warehouse, files: list[tuple[int, str]]) -> dict[str, str]:
+    """The header of each delimited file that had one, as a line of CSV with the file's delimiter. Blocks."""
+    if not files:
+        return {}
+    with warehouse.input(files[0][1]).open() as stream:
+        return headers_of(pq.read_schema(cast(IO[bytes], stream)))
 
 
 def records(

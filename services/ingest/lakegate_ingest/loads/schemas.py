@@ -129,3 +129,6 @@ class RejectPage(BaseModel):
 
     items: list[Reject]
     next: str | None
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="by file: the header that its `row`s stand under, where it has one"
+    )
