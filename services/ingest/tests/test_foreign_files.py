@@ -25,6 +25,7 @@ from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
+from pyiceberg.types import StringType
 
 from lakegate_contracts.identity import Principal
 
@@ -148,3 +149,27 @@ async def test_a_file_that_no_rows_can_be_read_of_is_named(
     assert reason in answer.json()["detail"]
     assert capsys.readouterr().out.count("table_file_unreadable") == 1
     assert (await api.load("shop.orders", b"a,b\n4,w\n")).status_code == 201
+
+
+async def test_lists_and_maps_of_structs_that_are_null_stay_so(api: Any, lake: RestCatalog) -> None:
+    inner = pa.struct([("a", pa.int64())])
+    kinds = pa.schema([("n", pa.int64()), ("l", pa.list_(inner)), ("m", pa.map_(pa.string(), inner))])
+    rows: list[dict[str, Any]] = [{"n": n, "l": None, "m": [("k", {"a": n})]} for n in range(3)]
+    rows += [{"n": 3, "l": [{"a": 3}], "m": None}, {"n": 4, "l": [], "m": []}]
+
+    def append() -> None:
+        table = lake.create_table("shop.nested", kinds)
+        table.append(pa.Table.from_pylist([{"n": 9, "l": [{"a": 9}], "m": []}], kinds))
+        with table.update_schema() as update:
+            update.add_column(("l", "element", "b"), StringType())
+        with table.io.new_output(f"{table.location()}/data/foreign").create() as out:
+            ids = table.metadata.schemas[0].as_arrow()
+            pq.write_table(pa.Table.from_pylist(rows, ids), out)
+        add(table.refresh(), DataFileContent.DATA, "foreign", FileFormat.PARQUET)
+
+    await asyncio.to_thread(append)
+    shown = {row.pop("n"): row for row in await api.rows("shop.nested", filter="n < 9")}
+    assert [shown[n]["l"] for n in range(5)] == [None, None, None, [{"a": 3, "b": None}], []]
+    assert [shown[n]["m"] for n in range(5)] == [[["k", {"a": 0}]], [["k", {"a": 1}]], [["k", {"a": 2}]], None, []]
+    assert sorted(row["n"] for row in await api.rows("shop.nested", columns="n", filter="l is null")) == [0, 1, 2]
+    assert await api.rows("shop.nested", columns="n", filter="m is null") == [{"n": 3}]

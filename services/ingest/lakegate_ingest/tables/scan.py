@@ -29,7 +29,6 @@ from pyiceberg.expressions.visitors import (
 )
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
-    _to_requested_schema,
     pyarrow_to_schema,
     schema_to_pyarrow,
 )
@@ -47,6 +46,7 @@ from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFoun
 from lakegate_ingest.tables.comparing import columns_of, prunable, to_arrow
 from lakegate_ingest.tables.deletes import Deleted
 from lakegate_ingest.tables.literals import exact
+from lakegate_ingest.tables.projecting import projected
 from lakegate_ingest.tables.readable import readable
 
 MAX_FILTER_CHARS = 8192
@@ -189,14 +189,7 @@ class Scan:
             # of a file that has none of the columns one is read all the same: it tells how many rows there are
             columns = [field.name for field in file_projection.fields] or [_narrowest(file.schema_arrow)]
             for batch in _batches(file, source, groups, columns, rows, deleted):
-                part = _to_requested_schema(
-                    self._read,
-                    file_projection,
-                    batch,
-                    downcast_ns_timestamp_to_us=True,
-                    projected_missing_fields=missing,
-                    allow_timestamp_tz_mismatch=True,
-                )
+                part = projected(self._read, file_projection, batch, missing)
                 yield part.cast(self._types)
 
 
