@@ -74,6 +74,8 @@ _MAY_BE_TINY = (b"e-", b"E-", b"0.0000000000")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _SPACED = (b'" :', b'"\t:', b'"\r:', b'"\n:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A column of another name may be there, of an engine or of a key with escapes; the quick check's decoder can't have it.
+_CERTAIN_NAME = re.compile(rf'[^"\\\x00-\x1f\x7f]{{1,{MAX_NAME_CHARS}}}')
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -179,7 +181,7 @@ def _quick_decoder(schema: Schema) -> tuple[msgspec.json.Decoder[Any] | None, in
     """The decoder of certain rows (None: no row can be certain), and how many keys it knows."""
     fields: list[Any] = []
     for position, field in enumerate(schema.fields):
-        kind = _CERTAIN.get(type(field.field_type))
+        kind = _CERTAIN.get(type(field.field_type)) if _CERTAIN_NAME.fullmatch(field.name) else None
         if kind is None and field.required:
             return None, 0
         if kind is None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
@@ -124,6 +125,18 @@ def test_what_the_quick_check_takes_the_worker_takes(name: str, required: bool, 
     assert [row for row in certain if shape.uncertain([row])] == []  # alone as among others
     if certain:
         assert set_aside(certain, schema, tmp_path / "worker") == []
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x7fb", "", "x" * 256, "a.b", "\u00df"], ids=ascii)
+def test_a_column_of_any_name_costs_nobody_the_other_columns(name: str, required: bool, tmp_path: Path) -> None:
+    schema = Schema(NestedField(1, "small", IntegerType(), True), NestedField(2, name, StringType(), required))
+    rows = [msgspec.json.encode(row) for row in ({"small": 1}, {"small": 2, name: "x"})]
+    doubted = Shape(schema).uncertain(rows)
+    aside = [row for row, _ in set_aside(rows, schema, tmp_path / "worker")]
+    assert not {row for place, row in enumerate(rows) if place not in doubted} & set(aside)
+    assert (rows[0] in aside) == required
+    assert (rows[1] in aside) == (name in ("a\nb", "a\x7fb", "", "x" * 256))
 
 
 def test_ordinary_rows_are_certain() -> None:
