@@ -56,13 +56,14 @@ def prepare(
     has foreseen: fewer records are read then, down to the one, which is set aside; no record may hold up a stream.
     """
     target = Target(metadata.schema(), metadata.last_column_id, on_new_column)
+    shape = Shape(metadata.schema())  # out here: what is wrong with a table is no record's fault
     most_records = len(batch)
     while True:
         part = folder / str(most_records)
         part.mkdir()
         try:
             return _prepare(
-                batch.values[:most_records], target, readers, part,
+                batch.values[:most_records], target, shape, readers, part,
                 most_row_bytes=most_row_bytes, most_bytes=most_bytes, limits=limits,
             )  # fmt: skip
         except (engine.EngineError, OSError, MemoryError):
@@ -79,6 +80,7 @@ def prepare(
 def _prepare(
     values: Sequence[bytes | None],
     target: Target,
+    shape: Shape,
     readers: Mapping[int, AvroReader],
     folder: Path,
     *,
@@ -106,11 +108,11 @@ def _prepare(
                 used[split_frame(value)[0]] = None
     else:
         batch_end = len(values)
-    assert target.schema is not None
-    own = target.schema
+    own = shape.schema
     if target.on_new_column == "evolve":
         target = _with_declared(target, [readers[schema_id] for schema_id in used])
-    shape = Shape(target.schema or own)
+        if target.schema is not None and target.schema is not own:
+            shape = Shape(target.schema)
     refused: set[int] = set()
     for place in shape.uncertain(rows):
         found = shape.screen(rows[place], target.on_new_column)

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
@@ -15,8 +16,9 @@ from pyiceberg.types import LongType, NestedField
 
 from lakegate_chassis.testing import eventually
 from lakegate_ingest import engine
+from lakegate_ingest.streams import shape
 from lakegate_ingest.streams.avro import AvroReader, frame
-from lakegate_ingest.streams.backlog import Backlog
+from lakegate_ingest.streams.backlog import Backlog, Batch
 from lakegate_ingest.streams.preparing import prepare
 
 INVALID = b'{"id": 5, "note": "\xff\xfe"}'
@@ -111,3 +113,19 @@ def test_a_record_that_nobody_has_foreseen_is_set_aside_alone(tmp_path: Path) ->
         if not len(backlog.current):
             break
     assert (written, aside, backlog.committed) == (9, [5], {0: 10})
+
+
+def test_what_nobody_has_foreseen_of_a_table_is_no_record_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unforeseen(_: Schema) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr(shape, "_quick_decoder", unforeseen)
+    schema = Schema(NestedField(1, "id", LongType()))
+    metadata = new_table_metadata(schema, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "file:///nowhere")
+    with pytest.raises(RuntimeError):
+        prepare(
+            Batch({0: 0}, {0: 1}, [b'{"id": 1}']), metadata, {}, tmp_path, on_new_column="reject", most_row_bytes=100,
+            most_bytes=10_000, limits=engine.EngineLimits(),
+        )  # fmt: skip
