@@ -136,7 +136,7 @@ class Witness(Loader):
         operation.facts["run"] = receipt["run_id"]
 
         async def ask() -> httpx.Response | None:
-            return await self.door.ask("witness", "GET", f"/v1/runs/{receipt['run_id']}")
+            return await self.door.ask(self.kind, "GET", f"/v1/runs/{receipt['run_id']}")
 
         while (await self.until(operation, {200}, ask, also=frozenset({404}))).json()["state"] != "completed":
             await self.door.pause(None)

@@ -51,11 +51,13 @@ class Door:
             cut = kind == "read" and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
             if not (self._may_cut or cut):
                 self._break(f"{method} {path} ended with {type(error).__name__} after {now() - began:.1f} s")
-            self.ledger.refusals.append(Refusal(now(), kind, 0, "answer cut" if cut else "connection ended"))
+            self.ledger.refusals.append(Refusal(began, kind, 0, "answer cut" if cut else "connection ended"))
             return None
         # not there yet is an answer
         if answer.status_code >= 400 and answer.status_code != 404:
-            self._note(kind, answer)
+            self._note(kind, began, answer)
+        else:
+            self.ledger.serve(kind, began)
         return answer
 
     async def pause(self, answer: httpx.Response | None) -> None:
@@ -63,8 +65,9 @@ class Door:
         stated = answer.headers.get("retry-after", "") if answer is not None else ""
         await asyncio.sleep(min(float(stated), LONGEST_PAUSE) if stated.isdigit() else PAUSE)
 
-    def _note(self, kind: str, answer: httpx.Response) -> None:
-        refusal = read_refusal(kind, answer.status_code, answer.headers.get("content-type", ""), answer.content)
+    def _note(self, kind: str, began: float, answer: httpx.Response) -> None:
+        media = answer.headers.get("content-type", "")
+        refusal = read_refusal(kind, began, answer.status_code, media, answer.content)
         if refusal is None:
             self._break(f"{answer.request.url.path}: {answer.status_code} is no problem document: {answer.text[:200]}")
             return
@@ -74,7 +77,7 @@ class Door:
         self.ledger.violations.append(what)
 
 
-def read_refusal(kind: str, status: int, content_type: str, body: bytes) -> Refusal | None:
+def read_refusal(kind: str, began: float, status: int, content_type: str, body: bytes) -> Refusal | None:
     """A problem (RFC 9457) or, for Iceberg's clients, an error of theirs; None for anything else."""
     try:
         document = orjson.loads(body)
@@ -83,8 +86,8 @@ def read_refusal(kind: str, status: int, content_type: str, body: bytes) -> Refu
     if content_type.startswith("application/problem+json"):
         if not {"type", "title", "status", "detail"} <= document.keys() or document["status"] != status:
             return None
-        return Refusal(now(), kind, status, document["type"].rpartition("/")[2], document["detail"])
+        return Refusal(began, kind, status, document["type"].rpartition("/")[2], document["detail"])
     error = document.get("error") if kind == "iceberg" and isinstance(document, dict) else None
     if isinstance(error, dict) and error.keys() >= {"message", "type", "code"} and error["code"] == status:
-        return Refusal(now(), kind, status, error["type"], error["message"])
+        return Refusal(began, kind, status, error["type"], error["message"])
     return None

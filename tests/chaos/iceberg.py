@@ -45,6 +45,7 @@ class _Watched(HTTPAdapter):
         self._may_cut = may_cut
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        began = now()
         path = request.path_url.partition("?")[0]
         options["timeout"] = bound(path)
         try:
@@ -55,16 +56,18 @@ class _Watched(HTTPAdapter):
         except requests.ConnectionError as error:
             if not self._may_cut:
                 self._ledger.violations.append(f"{request.method} {path} ended with {error}")
-            self._ledger.refusals.append(Refusal(now(), "iceberg", 0, "connection ended"))
+            self._ledger.refusals.append(Refusal(began, "iceberg", 0, "connection ended"))
             raise
         # a table that is not there yet is an answer
         if answer.status_code >= 400 and answer.status_code != 404:
             media = answer.headers.get("content-type", "")
-            refusal = read_refusal("iceberg", answer.status_code, media, answer.content)
+            refusal = read_refusal("iceberg", began, answer.status_code, media, answer.content)
             if refusal is None:
                 self._ledger.violations.append(f"{path}: {answer.status_code} is no Iceberg error: {answer.text[:200]}")
             else:
                 self._ledger.refusals.append(refusal)
+        else:
+            self._ledger.serve("iceberg", began)
         return answer
 
 

@@ -27,9 +27,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that is none: a problem with its slug, or, with status 0, the end of the connection."""
+    """An answer that is none: a problem with its slug, or, with status 0, the end of the connection.
 
-    at: float
+    `began`: when it was asked.
+    """
+
+    began: float
     kind: str
     status: int
     slug: str
@@ -57,6 +60,8 @@ class Ledger:
     violations: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    # by kind of client, when the newest request began that was not refused
+    served: dict[str, float] = field(default_factory=dict)
 
     def begin(self, kind: str, name: str, **facts: Any) -> Operation:
         operation = Operation(kind, name, now(), facts=facts)
@@ -66,6 +71,9 @@ class Ledger:
     def acknowledge(self, operation: Operation, **facts: Any) -> None:
         operation.acknowledged = now()
         operation.facts |= facts
+
+    def serve(self, kind: str, began: float) -> None:
+        self.served[kind] = max(began, self.served.get(kind, began))
 
     def acknowledged(self, kind: str | None = None) -> list[Operation]:
         return [item for item in self.operations if item.acknowledged and kind in (None, item.kind)]
