@@ -96,6 +96,8 @@ class Backlog:
         self.displaced = False
         self.committing: Batch | None = None
         self.committed: dict[int, int] = {}
+        # offsets in the table that the group may not have been told of
+        self.untold: dict[int, int] = {}
         self.changed = asyncio.Event()
         self.urgent = False
         self._next: dict[int, int] = {}
@@ -108,6 +110,7 @@ class Backlog:
         self.displaced = False
         self._next = dict(positions)
         self.committed = dict(positions)
+        self.untold = {}
         self.current = Batch({}, {})
         self.committing = None
         self.placed = True
@@ -161,6 +164,7 @@ class Backlog:
 
     def done(self, batch: Batch) -> None:
         self.committed |= batch.ends
+        self.untold |= batch.ends
         self.committing = None
 
     @property

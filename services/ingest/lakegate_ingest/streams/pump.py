@@ -118,7 +118,7 @@ class Pump:
     async def _step(self, tenant: str, table: TableName, backlog: Backlog, consumer: Any) -> None:
         if not backlog.placed:
             await self._find_place(tenant, table, backlog, consumer)
-        await self._wait_until_due(tenant, table, backlog)
+        await self._wait_until_due(tenant, table, backlog, consumer)
         batch = backlog.seal()
         stream = await self._stream(tenant, table)
         done, prepared, batch = await self._commit(stream, batch, backlog)
@@ -131,13 +131,13 @@ class Pump:
             "stream_committed", topic=backlog.topic, records=len(batch), rows=prepared.read.rows_written,
             rejected=len({reject.index for reject in prepared.rejects}), snapshot_id=done.snapshot_id,
         )  # fmt: skip
-        await _store_progress(consumer, backlog.topic, batch.ends)
+        await _store_progress(consumer, backlog)
         await self._tell(tenant, backlog.topic, None)
         await self._of_lineage(
             self._lineage.committed(tenant, table, backlog.topic, done.loaded.metadata), backlog.topic
         )
 
-    async def _wait_until_due(self, tenant: str, table: TableName, backlog: Backlog) -> None:
+    async def _wait_until_due(self, tenant: str, table: TableName, backlog: Backlog, consumer: Any) -> None:
         idle_at = time.monotonic() + self._settings.lineage_seconds
         while True:
             now = time.monotonic()
@@ -151,6 +151,7 @@ class Pump:
             else:
                 due = idle_at
                 if now >= idle_at:
+                    await _store_progress(consumer, backlog)
                     await self._of_lineage(self._lineage.end_if_idle(tenant, table, backlog.topic), backlog.topic)
                     idle_at = due = now + self._settings.lineage_seconds
             backlog.changed.clear()
@@ -187,6 +188,7 @@ class Pump:
         ends = await consumer.end_offsets(list(places.values()))
         found: dict[int, int] = {}
         replaces: dict[int, Progress] = {}
+        of_table: list[int] = []
         for partition, place in places.items():
             known = progress(properties, backlog.topic, partition)
             if known is None:
@@ -194,6 +196,7 @@ class Pump:
                 at = first[place] if at is None else at
             elif not _is_of_another(known, topic_id, ends[place], stream.accepted_topic_id):
                 at = known.offset
+                of_table.append(partition)
             elif topic_id is not None and stream.accepted_topic_id == topic_id:
                 replaces[partition] = known
                 at = first[place]
@@ -212,6 +215,8 @@ class Pump:
             found[partition] = at
         log.info("stream_placed", topic=backlog.topic, topic_id=topic_id, offsets=found, restarted=sorted(replaces))
         backlog.place(found, topic_id, replaces)
+        # whoever committed these may have died before it said so
+        backlog.untold = {partition: found[partition] for partition in of_table}
 
     async def _load(self, stream: StreamRow) -> TableMetadata:
         try:
@@ -345,11 +350,18 @@ async def _back_off(pause: float) -> float:
     return min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-async def _store_progress(consumer: Any, topic: str, ends: Mapping[int, int]) -> None:
-    """For Kafka's own tools, and for a table that is made anew; the table's own offsets are the ones that count."""
-    offsets = {TopicPartition(topic, partition): OffsetAndMetadata(end, "") for partition, end in ends.items()}
+async def _store_progress(consumer: Any, backlog: Backlog) -> None:
+    """For Kafka's own tools, and for a table that is made anew; the table's own offsets are the ones that count.
+
+    What can't be said now, as in the middle of a rebalance, is said behind the next commit, or in the next lull.
+    """
+    if not backlog.untold:
+        return
+    offsets = {TopicPartition(backlog.topic, place): OffsetAndMetadata(at, "") for place, at in backlog.untold.items()}
     try:
         async with asyncio.timeout(PROGRESS_SECONDS):
             await consumer.commit(offsets)
     except (KafkaError, OSError, TimeoutError) as error:
-        log.info("stream_progress_not_stored", topic=topic, error=type(error).__name__)
+        log.info("stream_progress_not_stored", topic=backlog.topic, error=type(error).__name__)
+    else:
+        backlog.untold = {}
