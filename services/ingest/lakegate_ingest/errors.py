@@ -25,7 +25,9 @@ Problem
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
 ├── BadCursor, BadRowFilter, UnknownColumn         422
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
-├── TableFileMissing            409 metadata, a manifest or a data file that somebody deleted
+├── TableDamaged 409
+│   ├── TableFileMissing        metadata, a manifest or a data file that somebody deleted
+│   └── TableFileUnreadable     one that is there and damaged, or of a kind that is not read here
 ├── TooManyStreams              503
 ├── RowsLate                    503 a download that found no row to begin with in time
 ├── CatalogRefused              the catalog said no; its message, 403, 404, 409 or 422
@@ -214,16 +216,18 @@ class DeletedByValue(Problem):
     slug, title, status = "deleted-by-value", "Table has equality deletes", 501
 
 
-class TableFileMissing(Problem):
+class TableDamaged(Problem):
     """No fault of the request, and none that a repetition mends: the table's own state is in the way."""
 
-    slug, title, status = "table-file-missing", "A file of the table is missing", 409
+    status = 409
 
 
-class TableFileUnreadable(Problem):
-    """Likewise."""
+class TableFileMissing(TableDamaged):
+    slug, title = "table-file-missing", "A file of the table is missing"
 
-    slug, title, status = "table-file-unreadable", "A file of the table can't be read", 409
+
+class TableFileUnreadable(TableDamaged):
+    slug, title = "table-file-unreadable", "A file of the table can't be read"
 
 
 class UnknownColumn(Problem):

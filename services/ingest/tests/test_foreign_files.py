@@ -103,6 +103,34 @@ async def test_rows_deleted_by_their_values_are_not_shown_and_that_is_said(api: 
     assert len(await api.rows("shop.orders", snapshot=before.snapshot_id)) == 3
 
 
+# a key in its header is said to have 2 GB
+BEYOND_ITS_END = b"Obj\x01\x02" + bytes([0x80, 0xD0, 0xAC, 0xF3, 0x0E])
+
+
+@pytest.mark.parametrize("damage", [BEYOND_ITS_END, b"PAR1", b""], ids=["beyond its end", "no avro", "empty"])
+@pytest.mark.parametrize("kind", ["list", "manifest"])
+async def test_a_damaged_manifest_or_list_of_them_is_named(
+    api: Any, lake: RestCatalog, kind: str, damage: bytes
+) -> None:
+    def write() -> None:
+        table = lake.load_table("shop.orders")
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        where = snapshot.manifest_list if kind == "list" else snapshot.manifests(table.io)[0].manifest_path
+        with table.io.new_output(where).create(overwrite=True) as out:
+            out.write(damage)
+
+    await asyncio.to_thread(write)
+    answer = await api.client.get("/v1/tables/shop/orders/rows")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+    assert "/metadata/snap-" in answer.json()["detail"]
+    loaded = await api.load("shop.orders", b"a,b\n4,w\n")
+    if kind == "list":
+        assert (loaded.status_code, loaded.json()["type"]) == (409, "/problems/table-file-unreadable"), loaded.text
+    else:
+        assert loaded.status_code == 201, loaded.text  # what stands in the manifests before is taken over unread
+
+
 def parquet(columns: dict[str, Any], *, ids: bool = True) -> bytes:
     """A file of one row whose columns have the ids 1, 2, ..."""
     fields = [

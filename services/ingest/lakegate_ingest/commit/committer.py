@@ -25,7 +25,7 @@ from lakegate_ingest.commit import snapshots
 from lakegate_ingest.commit.catalog import Catalog, Conflict, LoadedTable, NoSuchTable, OutcomeUnknown
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import NO_SPACE, Warehouse, join, no_space
-from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict, TableFileMissing
+from lakegate_ingest.errors import CatalogRefused, CatalogUnavailable, CommitConflict, SchemaConflict, TableDamaged
 from lakegate_ingest.metrics import COMMIT_RETRIES
 from lakegate_ingest.settings import CommitSettings
 
@@ -96,7 +96,7 @@ class Committer:
         """Move the files in and commit them.
 
         Raises SchemaMoved (read again), CatalogUnavailable (the outcome is open: try the same plan later), and
-        CatalogRefused, CommitConflict, SchemaConflict or TableFileMissing (final: the snapshot is not and will not be
+        CatalogRefused, CommitConflict, SchemaConflict or TableDamaged (final: the snapshot is not and will not be
         there).
         """
         loaded = await self._first_look(plan, resumed=resumed)
@@ -133,13 +133,13 @@ class Committer:
     async def _built(
         self, build: _Build, plan: CommitPlan, metadata: TableMetadata, attempt: int, *, resumed: bool
     ) -> tuple[list[TableRequirement], list[TableUpdate]]:
-        """What to ask of the catalog. Raises SchemaMoved, SchemaConflict and TableFileMissing."""
+        """What to ask of the catalog. Raises SchemaMoved, SchemaConflict and TableDamaged."""
         try:
             return await build.next(metadata, attempt=attempt)
-        except (SchemaConflict, TableFileMissing) as error:
-            if isinstance(error, TableFileMissing):
+        except (SchemaConflict, TableDamaged) as error:
+            if isinstance(error, TableDamaged):
                 log.error(
-                    "table_file_missing",
+                    error.slug.replace("-", "_"),
                     load_id=str(plan.load_id), tenant=plan.tenant, table=str(plan.table), reason=error.detail,
                 )  # fmt: skip
             if attempt == 0 and not resumed:  # nothing was sent: no snapshot can have them

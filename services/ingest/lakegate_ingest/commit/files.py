@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile
 
 from lakegate_chassis.objectstore import S3_SCHEMES
+from lakegate_ingest.commit.manifests import decode_within_bounds
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.errors import FileOutsideTable, TableFileMissing
 
@@ -26,6 +27,7 @@ class TableFiles(FileIO):
 
     def __init__(self, warehouse: Warehouse, tenant: str, location: str) -> None:
         super().__init__({})
+        decode_within_bounds()
         self._warehouse = warehouse
         self._scheme, self._netloc, root = _parts(warehouse.location)
         raw = tuple(root.rstrip("/").split("/"))

@@ -53,6 +53,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
+from lakegate_ingest.commit.manifests import readable_manifests
 from lakegate_ingest.commit.warehouse import join
 
 LOAD_ID = "lakegate.load-id"
@@ -172,7 +173,8 @@ def append(
     parent = metadata.current_snapshot()
     inherited = []
     if parent is not None:
-        inherited = [kept for kept in parent.manifests(io) if kept.has_added_files() or kept.has_existing_files()]
+        with readable_manifests(parent):
+            inherited = [kept for kept in parent.manifests(io) if kept.has_added_files() or kept.has_existing_files()]
     sequence_number = metadata.next_sequence_number()
     parent_id = parent.snapshot_id if parent is not None else None
     url = join(metadata.location, "metadata", f"{manifest_list_prefix(snapshot_id)}{name}.avro")

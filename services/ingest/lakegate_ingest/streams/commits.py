@@ -34,7 +34,7 @@ from lakegate_ingest.commit.committer import SchemaMoved, schema_after
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse, join
 from lakegate_ingest.engine import DataFile
-from lakegate_ingest.errors import CatalogRefused, CommitConflict, SchemaConflict, TableFileMissing
+from lakegate_ingest.errors import CatalogRefused, CommitConflict, SchemaConflict, TableDamaged
 from lakegate_ingest.metrics import STREAM_RETRIES
 from lakegate_ingest.settings import CommitSettings
 from lakegate_ingest.streams import queries
@@ -122,7 +122,7 @@ class StreamCommitter:
                     return Done(done, snapshot_id)
                 await self._pause(attempt)
             raise CommitConflict(f"Other writers committed to {span.table} first, {self._settings.attempts} times.")
-        except (Superseded, SchemaMoved, SchemaConflict, NoSuchTable, CatalogRefused, TableFileMissing):
+        except (Superseded, SchemaMoved, SchemaConflict, NoSuchTable, CatalogRefused, TableDamaged):
             # Only where nothing was sent is it certain that the files are nobody's; else the sweep looks again. Offsets
             # that have moved on may be our own, with a snapshot that an engine has expired since.
             if settled:

@@ -21,6 +21,8 @@ def readable(file: DataFile) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, ResolveError, UnsupportedPyArrowTypeException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, and not the file's, of which Arrow raises some without a number
         raise _unreadable(file, str(error)[:500]) from error
 
 

@@ -41,8 +41,9 @@ from pyiceberg.types import ListType, MapType
 from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TableFiles
+from lakegate_ingest.commit.manifests import readable_manifests
 from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, read_batches
-from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, UnknownColumn
+from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, TableFileUnreadable, UnknownColumn
 from lakegate_ingest.tables.comparing import columns_of, prunable, to_arrow
 from lakegate_ingest.tables.deletes import Deleted
 from lakegate_ingest.tables.literals import exact
@@ -136,9 +137,10 @@ class Scan:
             return []
         self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
         try:
-            return list(self._planner.plan_files(snapshot.manifests(self._io)))
-        except ValueError as error:
-            if "equality deletes" not in str(error):
+            with readable_manifests(snapshot):
+                return list(self._planner.plan_files(snapshot.manifests(self._io)))
+        except TableFileUnreadable as error:
+            if "equality deletes" not in str(error.__cause__):
                 raise
             raise DeletedByValue(
                 "Some rows of this table are deleted by equality delete files, as Flink writes them. Read the table by "

@@ -14,7 +14,7 @@ from lakegate_contracts.names import TableName
 from lakegate_ingest.commit.catalog import Catalog, NoSuchTable
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.warehouse import Warehouse
-from lakegate_ingest.errors import RowsLate, TableFileMissing, TableFileUnreadable, TableNotFound
+from lakegate_ingest.errors import RowsLate, TableDamaged, TableNotFound
 from lakegate_ingest.metrics import ROW_STREAMS
 from lakegate_ingest.places import Places
 from lakegate_ingest.settings import RowsSettings
@@ -73,7 +73,7 @@ def _told(tenant: str, table: TableName, query: RowQuery) -> Iterator[None]:
     snapshot."""
     try:
         yield
-    except (TableFileMissing, TableFileUnreadable) as error:
+    except TableDamaged as error:
         log.error(
             error.slug.replace("-", "_"),
             tenant=tenant, table=str(table), snapshot_id=query.snapshot_id, reason=error.detail,

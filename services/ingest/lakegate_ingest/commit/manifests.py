@@ -1,0 +1,40 @@
+"""Manifests, and lists of them, as clients wrote them: a damaged one is an error, and not the end of the process."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyiceberg.avro import file as avro_file
+from pyiceberg.avro.decoder import StreamingBinaryDecoder
+from pyiceberg.exceptions import ResolveError
+from pyiceberg.table.snapshots import Snapshot
+
+from lakegate_ingest.errors import TableFileUnreadable
+
+# What pyiceberg raises for files whose bytes were changed at random.
+_DAMAGES = (ValueError, EOFError, LookupError, TypeError, OverflowError, zlib.error, ResolveError)
+
+
+def decode_within_bounds() -> None:
+    """Have pyiceberg decode Avro in Python, once for the process.
+
+    Where a length is wrong its decoder in C reads on behind the buffer: what lies there is shown, or the process dies.
+    It is up to four times as fast: 0.04 ms for a data file with bounds of 40 columns, not 0.15.
+    """
+    avro_file.new_decoder = StreamingBinaryDecoder  # type: ignore[attr-defined, assignment]  # no other way to choose
+
+
+@contextmanager
+def readable_manifests(snapshot: Snapshot) -> Iterator[None]:
+    """Raises TableFileUnreadable for what reading this snapshot's manifests says in here."""
+    try:
+        yield
+    except _DAMAGES as error:
+        raise TableFileUnreadable(
+            f"The table's list of manifests {snapshot.manifest_list}, or a manifest that it names, can't be read: "
+            f"{type(error).__name__}: {str(error)[:500]}. Restore the file (from a backup, or an older version of the "
+            "object); or roll the table back to a snapshot that does not need it, for instance with PyIceberg: "
+            "table.manage_snapshots().set_current_snapshot(id).commit()."
+        ) from error
