@@ -55,20 +55,25 @@ def write_rejected(lake: Client, load_id: str, path: Path) -> Written:
     except FileExistsError:
         raise CommandFailed(f"{path} is there already.", hint="Name another file, or remove it.") from None
     rows = 0
-    with file:
-        if header is not None:
-            file.write(f"{header}\n")
-        for reject in chain([first], rejects):
-            if _kind(receipt, reject, headers) != (format_, header):
-                path.unlink()
-                raise CommandFailed(
-                    "The load has several files of unlike formats or headers; their rows don't go into one file.",
-                    hint=f"lakegate rejects {load_id} --json has the text of each row.",
-                )
-            # between the values of a JSON array an end of a line is as good as a blank
-            row = str(reject.row)
-            file.write(f"{row if format_ in _DELIMITED else _LINE_ENDS.sub(' ', row)}\n")
-            rows += 1
+    whole = False
+    try:
+        with file:
+            if header is not None:
+                file.write(f"{header}\n")
+            for reject in chain([first], rejects):
+                if _kind(receipt, reject, headers) != (format_, header):
+                    raise CommandFailed(
+                        "The load has several files of unlike formats or headers; their rows don't go into one file.",
+                        hint=f"lakegate rejects {load_id} --json has the text of each row.",
+                    )
+                # between the values of a JSON array an end of a line is as good as a blank
+                row = str(reject.row)
+                file.write(f"{row if format_ in _DELIMITED else _LINE_ENDS.sub(' ', row)}\n")
+                rows += 1
+        whole = True
+    finally:
+        if not whole:  # a part would be taken for all of them
+            path.unlink()
     return Written(path, receipt.table, rows, format_, header is not None)
 
 

@@ -17,7 +17,15 @@ from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
 from lakegate.client.lines import lines_of
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
-from lakegate.client.operations import Operations, Stream, cursor_of, load_events, stream_tail, table_rows
+from lakegate.client.operations import (
+    Operations,
+    Stream,
+    cursor_of,
+    load_events,
+    load_rejects,
+    stream_tail,
+    table_rows,
+)
 from lakegate.client.retries import Retries
 from lakegate.client.sse import EventLines, load_event, streamed_row
 from lakegate.client.tracing import CallTrace
@@ -164,8 +172,17 @@ class Client(Operations):
                 if (complete := lines.feed(line)) is not None:
                     yield streamed_row(complete[1])
 
-    def all_rejects(self, load_id: UUID | str, *, page_size: int = 1000) -> Iterator[Reject]:
-        """Every row that a load set aside, page by page."""
+    def all_rejects(self, load_id: UUID | str, *, page_size: int | None = None) -> Iterator[Reject]:
+        """Every row that a load set aside, streamed: nothing is held but the current one.
+
+        With a `page_size` they are asked for in pages, which bears an outage between them, and a reader that is slow.
+        """
+        if page_size is None:
+            with self._stream(load_rejects(load_id)) as response:
+                for line in lines_of(response):
+                    if line:
+                        yield Reject.model_validate_json(line)
+            return
         cursor: str | None = None
         while True:
             page = self.rejects(load_id, limit=page_size, cursor=cursor)

@@ -70,6 +70,11 @@ def load_events(load_id: UUID | str) -> Stream:
     return Stream(f"/v1/loads/{load_id}/events", headers={"Accept": "text/event-stream"})
 
 
+def load_rejects(load_id: UUID | str) -> Stream:
+    """All that a load set aside, one JSON object a line."""
+    return Stream(f"/v1/loads/{load_id}/rejects", headers={"Accept": "application/x-ndjson"})
+
+
 def table_rows(
     table: str, columns: Sequence[str] | None, filter: str | None, limit: int | None, snapshot: int | None
 ) -> Stream:

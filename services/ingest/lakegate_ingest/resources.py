@@ -17,6 +17,7 @@ from lakegate_chassis.eventlog.turn import Turn
 from lakegate_chassis.postgres import close_pool, connection, open_pool
 from lakegate_ingest.commit.catalog import Catalog
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.downloads import Downloads
 from lakegate_ingest.loading import Loading, open_loading
 from lakegate_ingest.loads import queries
 from lakegate_ingest.loads.following import Followers
@@ -49,6 +50,7 @@ class Resources:
     loads: LoadService
     followers: Followers
     rows: RowService
+    downloads: Downloads
     recovery: Recovery
     uploads: Uploads
     streams: Front | None
@@ -101,10 +103,11 @@ async def open_resources(settings: IngestSettings, turn: Turn) -> AsyncIterator[
                 await stack.enter_async_context(
                     open_worker(settings, pool, catalog, loading.tokens, event_log, warehouse, background, turn)
                 )
+        downloads = Downloads(settings.rows)
         yield Resources(
             settings=settings, pool=pool, catalog=catalog, warehouse=warehouse, loads=loads,
-            followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse),
-            recovery=recovery, uploads=loading.uploads, streams=streams,
+            followers=Followers(settings.job), rows=RowService(catalog, settings.rows, warehouse, downloads),
+            downloads=downloads, recovery=recovery, uploads=loading.uploads, streams=streams,
         )  # fmt: skip
     finally:
         # What still runs is left to whoever comes next: its lease is let go, its spool stays.

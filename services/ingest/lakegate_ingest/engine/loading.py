@@ -34,7 +34,7 @@ from lakegate_ingest.engine.model import (
     Source,
     WriteResult,
 )
-from lakegate_ingest.engine.quarantine import WRITING, top_reasons, with_headers
+from lakegate_ingest.engine.quarantine import GROUP_ROWS, WRITING, top_reasons, with_headers
 from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.engine.tolerant import UnknownKeys, Workers, look_at, survey, write_tolerant
 from lakegate_ingest.engine.typed import NotTyped, write_typed
@@ -273,7 +273,9 @@ class _Load:
             schema = arrow_schema(plan, [self.inputs[index] for index in failed])
             good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
             rejected = with_headers([self.inputs[index] for index in failed])
-            bad = ParquetSink(self.quarantine_dir, "rejects", rejected, self.limits.target_file_bytes, WRITING)
+            bad = ParquetSink(
+                self.quarantine_dir, "rejects", rejected, self.limits.target_file_bytes, WRITING, GROUP_ROWS
+            )
             with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
                 for index in failed:
                     found = self.inputs[index]

@@ -33,6 +33,8 @@ SCHEMA = pa.schema(_FIELDS)
 WRITING: Mapping[str, Any] = MappingProxyType(
     {"use_dictionary": ["file", "column"], "write_statistics": ["row_id", "line", "column"]}
 )
+# Of a row group nothing can be passed over: a page of rejects takes the time of some groups.
+GROUP_ROWS = 8192
 MAX_REASONS = 100
 _HEADERS = b"lakegate.headers"
 _WHOLE = r"^\s*[+-]?[0-9]+\s*$"

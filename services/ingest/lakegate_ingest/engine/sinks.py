@@ -22,17 +22,24 @@ DATA: Mapping[str, Any] = MappingProxyType({"dictionary_pagesize_limit": 16 * 10
 class ParquetSink:
     """Gathers tables to row groups of up to 122,880 rows or 16 MB, and row groups to files of `target_bytes`.
 
-    `options` are those of Arrow's writer.
+    With `group_rows` what was gathered is cut into smaller ones. `options` are those of Arrow's writer.
     """
 
     def __init__(
-        self, folder: Path, stem: str, schema: pa.Schema, target_bytes: int, options: Mapping[str, Any] = DATA
+        self,
+        folder: Path,
+        stem: str,
+        schema: pa.Schema,
+        target_bytes: int,
+        options: Mapping[str, Any] = DATA,
+        group_rows: int = _GROUP_ROWS * 2,
     ) -> None:
         self._folder = folder
         self._stem = stem
         self._schema = schema
         self._target_bytes = target_bytes
         self._options = options
+        self._group_rows = group_rows
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._bytes = 0
@@ -57,7 +64,7 @@ class ParquetSink:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / f"{self._stem}-{len(self._files):05d}.parquet"
             self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd", **self._options)
-        self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS * 2)
+        self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=self._group_rows)
         self._written += self._rows
         self._waiting, self._rows, self._bytes = [], 0, 0
         pa.default_memory_pool().release_unused()

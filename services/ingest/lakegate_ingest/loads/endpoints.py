@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -183,17 +182,17 @@ async def list_rejects(
     limit: Annotated[int, Query(ge=1, le=REJECTS_AT_MOST)] = REJECTS,
     cursor: str | None = None,
 ) -> Response:
-    """Why rows were set aside. With `Accept: application/x-ndjson` all of them are streamed, one a line."""
+    """Why rows were set aside; a page of large rows has fewer than `limit`.
+
+    With `Accept: application/x-ndjson` all from the cursor on are streamed, one a line: the way to have many.
+    """
     load = await resources.loads.row(principal, load_id)
     files = await resources.loads.quarantine(load)
     start = quarantine.parse_cursor(cursor)
     if NDJSON in request.headers.get("accept", ""):
-
-        def lines() -> Iterator[bytes]:
-            for _, record in quarantine.records(resources.warehouse, files, start):
-                yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-
-        return StreamingResponse(lines(), media_type=NDJSON)
+        downloads = resources.downloads
+        lines = quarantine.lines(resources.warehouse, files, start, REJECTS_AT_MOST)
+        return StreamingResponse(await downloads.begun(load.tenant, downloads.threaded(lines)), media_type=NDJSON)
     items, following = await asyncio.to_thread(quarantine.page, resources.warehouse, files, start, limit)
     path = f"/v1/loads/{load_id}/rejects?{urlencode({'limit': limit, 'cursor': following})}" if following else None
     headers = await asyncio.to_thread(quarantine.headers, resources.warehouse, files)

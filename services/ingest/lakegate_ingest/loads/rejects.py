@@ -1,19 +1,24 @@
-"""Rejected rows, read from the quarantine's Parquet files one row group at a time."""
+"""Rejected rows, read from the quarantine's Parquet files piece by piece."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, cast
 
+import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakegate_chassis.numerals import natural
 from lakegate_ingest.commit.warehouse import Warehouse
+from lakegate_ingest.engine.pieces import read_batches
 from lakegate_ingest.engine.quarantine import headers_of
 from lakegate_ingest.errors import BadCursor
 from lakegate_ingest.loads.schemas import Reject
 
 START = (0, 0)
+# Of a thousand rows of the largest kind, 4 MB each, a page would be more than a process may hold.
+PAGE_CHARACTERS = 4 << 20
 
 
 def parse_cursor(cursor: str | None) -> tuple[int, int]:
@@ -30,13 +35,22 @@ def parse_cursor(cursor: str | None) -> tuple[int, int]:
 def page(
     warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int], limit: int
 ) -> tuple[list[Reject], str | None]:
-    """Up to `limit` records from `start` on, and the cursor of those that follow. Blocks."""
+    """Up to `limit` records from `start` on, fewer if they are large, and the cursor of those that follow. Blocks."""
     found: list[Reject] = []
-    for position, record in records(warehouse, files, start):
-        if len(found) == limit:
-            return found, f"{position[0]}.{position[1]}"
-        found.append(Reject.model_validate(record))
+    size = 0
+    for (file, offset), batch in batches(warehouse, files, start, limit):
+        for at, record in enumerate(batch.slice(0, limit + 1 - len(found)).to_pylist(), offset):
+            if len(found) == limit or size >= PAGE_CHARACTERS:
+                return found, f"{file}.{at}"
+            found.append(Reject.model_validate(record))
+            size += len(record["row"] or "") + len(record["value"] or "")
     return found, None
+
+
+def lines(warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int], rows: int) -> Iterator[bytes]:
+    """All records from `start` on as NDJSON, up to `rows` of them in a chunk. Blocks."""
+    for _, batch in batches(warehouse, files, start, rows):
+        yield b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in batch.to_pylist())
 
 
 def headers(warehouse: Warehouse, files: list[tuple[int, str]]) -> dict[str, str]:
@@ -47,25 +61,36 @@ def headers(warehouse: Warehouse, files: list[tuple[int, str]]) -> dict[str, str
         return headers_of(pq.read_schema(cast(IO[bytes], stream)))
 
 
-def records(
-    warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int] = START
-) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """Each record with its position; memory holds one row group."""
+def batches(
+    warehouse: Warehouse, files: list[tuple[int, str]], start: tuple[int, int], rows: int
+) -> Iterator[tuple[tuple[int, int], pa.RecordBatch]]:
+    """The records from `start` on, up to `rows` and some 8 MiB of them at once, with the position of the first.
+
+    Row groups before `start` are passed over. Quarantines of older releases have few and large ones: what comes before
+    in the same group is read, in pieces too.
+    """
     for seq, url in files:
         if seq < start[0]:
             continue
         skip = start[1] if seq == start[0] else 0
         with warehouse.input(url).open() as stream:
-            file = pq.ParquetFile(cast(IO[bytes], stream))
-            begins = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if begins + rows > skip:
-                    offset = max(skip - begins, 0)
-                    table = file.read_row_group(group).slice(offset)
-                    at = begins + offset
-                    for batch in table.to_batches(max_chunksize=1000):
-                        for record in batch.to_pylist():
-                            yield (seq, at), record
-                            at += 1
-                begins += rows
+            source = cast(IO[bytes], stream)
+            file = pq.ParquetFile(source)
+            groups, at = _groups_from(file.metadata, skip)
+            for batch in read_batches(file, source, groups, file.schema_arrow.names, rows):
+                end = at + batch.num_rows
+                if end > skip:
+                    first = max(at, skip)
+                    yield (seq, first), batch.slice(first - at)
+                at = end
+
+
+def _groups_from(metadata: pq.FileMetaData, skip: int) -> tuple[range, int]:
+    """The row groups from that of record `skip` on, and the number of the first record in them."""
+    begins = 0
+    for group in range(metadata.num_row_groups):
+        end = begins + metadata.row_group(group).num_rows
+        if end > skip:
+            return range(group, metadata.num_row_groups), begins
+        begins = end
+    return range(0), begins
