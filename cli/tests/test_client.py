@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +16,28 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 import lakegate
 from lakegate.client import AsyncClient, BadSetting, Client, Refused, Retries, ServiceFailed, Unreachable
 from lakegate.client.errors import BrokenAnswer, LoadFailed, NotAllowed, NotFound, StillRunning
+from lakegate.rejected import write_rejected
 
 QUICK = Retries(attempts=3, first_seconds=0.001, longest_seconds=0.01)
 LOAD_ID = str(uuid4())
 COMPLETED_LOAD = {"load_id": LOAD_ID, "state": "completed", "table": "a.b"}
+RECEIPT = {
+    "load_id": LOAD_ID,
+    "tenant": "t",
+    "table": "a.b",
+    "files": [],
+    "rows_in": 3,
+    "rows_written": 0,
+    "quarantine": {"rows": 3, "href": f"/v1/loads/{LOAD_ID}/rejects"},
+    "snapshot_id": None,
+    "catalog_version": None,
+    "consistency_token": None,
+    "run_id": LOAD_ID,
+    "trace_id": "t1",
+    "request_id": "r1",
+    "started_at": "2024-01-01T00:00:00Z",
+    "completed_at": "2024-01-01T00:00:01Z",
+}
 
 
 class Failing:
@@ -262,7 +281,49 @@ def test_pages_are_followed_by_their_next_link() -> None:
         return httpx.Response(200, json=pages[request.url.params.get("cursor")])
 
     with client(answer) as lake:
-        assert [item.reason for item in lake.all_rejects(LOAD_ID)] == ["a", "b"]
+        assert [item.reason for item in lake.all_rejects(LOAD_ID, page_size=1)] == ["a", "b"]
+
+
+def rejected(count: int) -> str:
+    return "".join(f'{{"row_id": {number // 2}, "reason": "a", "row": "{number // 2}"}}\n' for number in range(count))
+
+
+def test_rejects_are_one_stream() -> None:
+    failing = Failing(httpx.ConnectError("refused"), httpx.Response(200, text=rejected(5)))
+
+    with client(failing) as lake:
+        assert [item.row_id for item in lake.all_rejects(LOAD_ID)] == [0, 0, 1, 1, 2]
+
+    assert [request.headers["accept"] for request in failing.requests] == ["application/x-ndjson"] * 2
+    with client(Failing(httpx.Response(200, text="<html>"))) as lake, pytest.raises(BrokenAnswer, match="<html>"):
+        list(lake.all_rejects(LOAD_ID))
+
+
+def test_of_rejects_that_break_off_no_file_is_left(tmp_path: Path) -> None:
+    """A part of them would be taken for all."""
+
+    class Cut(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield rejected(50_001).encode()  # the last of them is no whole line
+            raise httpx.RemoteProtocolError("peer closed connection")
+
+    whole = False
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("/rejects"):
+            return httpx.Response(200, json=COMPLETED_LOAD | {"receipt": RECEIPT})
+        if request.headers["accept"] != "application/x-ndjson":
+            return httpx.Response(200, json={"items": []})
+        return httpx.Response(200, text=rejected(5)) if whole else httpx.Response(200, stream=Cut())
+
+    path = tmp_path / "mend.ndjson"
+    with client(answer) as lake:
+        with pytest.raises(Unreachable):
+            write_rejected(lake, LOAD_ID, path)
+        assert not path.exists()
+        whole = True
+        assert write_rejected(lake, LOAD_ID, path).rows == 3
+    assert path.read_text() == "0\n1\n2\n"
 
 
 def test_progress_is_read_until_the_load_has_settled() -> None:
@@ -300,7 +361,14 @@ async def test_async_pages_are_followed_too() -> None:
         return httpx.Response(200, json={"items": [{"reason": cursor or "a"}], "next": None if cursor else "b"})
 
     async with AsyncClient("http://gateway", retries=QUICK, transport=httpx.MockTransport(answer)) as lake:
-        assert [item.reason async for item in lake.all_rejects(LOAD_ID)] == ["a", "b"]
+        assert [item.reason async for item in lake.all_rejects(LOAD_ID, page_size=1)] == ["a", "b"]
+
+
+async def test_async_rejects_are_one_stream_too() -> None:
+    failing = Failing(httpx.Response(200, text=rejected(3)))
+
+    async with AsyncClient("http://gateway", retries=QUICK, transport=httpx.MockTransport(failing)) as lake:
+        assert [item.row_id async for item in lake.all_rejects(LOAD_ID)] == [0, 0, 1]
 
 
 def test_waiting_bears_an_outage() -> None:

@@ -15,7 +15,7 @@ import httpx
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
-from lakegate.client.lines import alines_of
+from lakegate.client.lines import alines_of, reject_of
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
 from lakegate.client.operations import (
     Operations,
@@ -165,7 +165,7 @@ class AsyncClient(Operations):
             async with self._stream(load_rejects(load_id)) as response:
                 async for line in alines_of(response):
                     if line:
-                        yield Reject.model_validate_json(line)
+                        yield reject_of(line)
             return
         cursor: str | None = None
         while True:

@@ -15,7 +15,7 @@ import httpx
 from lakegate.client import connection, waiting
 from lakegate.client.calls import Call
 from lakegate.client.errors import problem_error
-from lakegate.client.lines import lines_of
+from lakegate.client.lines import lines_of, reject_of
 from lakegate.client.models import Dataset, Load, LoadEvent, Reject, StreamedRow
 from lakegate.client.operations import (
     Operations,
@@ -181,7 +181,7 @@ class Client(Operations):
             with self._stream(load_rejects(load_id)) as response:
                 for line in lines_of(response):
                     if line:
-                        yield Reject.model_validate_json(line)
+                        yield reject_of(line)
             return
         cursor: str | None = None
         while True:

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
+from pydantic import ValidationError
+
+from lakegate.client.errors import BrokenAnswer
+from lakegate.client.models import Reject
 
 
 class _Lines:
@@ -27,6 +31,14 @@ class _Lines:
         """The unfinished last line, if there is one."""
         rest = b"".join(self._begun)
         return [rest.decode()] if rest else []
+
+
+def reject_of(line: str) -> Reject:
+    """Raises BrokenAnswer."""
+    try:
+        return Reject.model_validate_json(line)
+    except ValidationError as error:
+        raise BrokenAnswer(f"A line is no rejected row: {line[:200]!r}") from error
 
 
 def lines_of(response: httpx.Response) -> Iterator[str]:

@@ -114,11 +114,14 @@ async def test_no_tenant_takes_the_downloads_of_all_nor_waits_without_end(
         body = b"a,b\n" + (b"1," + b"x" * 500 + b"\n") * 100_000
         for one in (api, other):
             assert (await one.load("travel.flights", body)).status_code == 201
+        rejects = (await api.load("travel.flights", b"a,b\nbad,x\n")).json()["quarantine"]["href"]
         async with api.client.stream("GET", "/v1/tables/travel/flights/rows") as first:
             assert await anext(first.aiter_bytes())
             second = await get(api, limit=1)
             assert (second.status_code, second.json()["type"]) == (503, "/problems/too-many-streams")
             assert "Your tenant has 1" in second.json()["detail"]
+            third = await api.client.get(rejects, headers={"accept": "application/x-ndjson"})
+            assert (third.status_code, third.json()["type"]) == (503, "/problems/too-many-streams")
             assert (await get(other, limit=1)).status_code == 200
     late = RowsSettings(max_streams=1, begin_seconds=1e-9)
     async with serving(create_app(settings(catalog.url, tmp_path / "late", rows=late))) as url:
