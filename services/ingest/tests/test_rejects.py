@@ -18,6 +18,7 @@ from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.engine import Format, ReadOptions, Source, write
 from lakegate_ingest.engine.pieces import PIECE_BYTES
 from lakegate_ingest.engine.quarantine import GROUP_ROWS, SCHEMA, WRITING
+from lakegate_ingest.engine.sinks import ParquetSink
 from lakegate_ingest.loads.rejects import START, lines, page
 
 Files = list[tuple[int, str]]
@@ -128,3 +129,20 @@ def test_what_a_page_does_not_show_is_not_read(tmp_path: Path, warehouse: Wareho
 
     assert [item.row for item in items] == [f"x{number}" for number in range(count - 1000, count)]
     assert cursor is None
+
+
+def test_large_rows_with_many_faults_are_written_few_at_once(tmp_path: Path) -> None:
+    """The text of such a row stands in the file once for each fault: all at once they would be 300 MB."""
+    rows, each = 10, 100
+    which = pa.array([row for row in range(rows) for _ in range(each)], pa.int64())
+    texts = pa.array([f"x{row}," + "y" * 300_000 for row in range(rows)])
+    same = {name: pa.repeat(pa.scalar(name), rows * each) for name in ("file", "column", "value", "reason")}
+    coded = pa.DictionaryArray.from_arrays(which.cast(pa.int32()), texts)
+    sink = ParquetSink(tmp_path, "rejects", SCHEMA, 1 << 30, WRITING, GROUP_ROWS)
+    sink.write(pa.table({"row_id": which, "line": which, "row": coded} | same).select(SCHEMA.names).cast(SCHEMA))
+    [file] = sink.finish()
+
+    metadata = pq.read_metadata(file.path)
+    assert max(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)) <= PIECE_BYTES
+    found = pq.read_table(file.path, columns=["row_id"])["row_id"]
+    assert found.to_pylist() == which.to_pylist()

@@ -67,12 +67,17 @@ def read_batches(
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """`batch` cut by halves until each is small, or one row."""
-    if batch.num_rows <= 1 or sum(_bytes(column) for column in batch.columns) <= PIECE_BYTES:
+    if batch.num_rows <= 1 or decoded_bytes(batch) <= PIECE_BYTES:
         yield batch
         return
     half = batch.num_rows // 2
     yield from pieces(batch.slice(0, half))
     yield from pieces(batch.slice(half))
+
+
+def decoded_bytes(batch: pa.RecordBatch) -> int:
+    """About as many as `batch` takes without dictionaries."""
+    return sum(_bytes(column) for column in batch.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,6 @@ def _decoded(kind: Any) -> Any:
 
 
 def _bytes(array: Any) -> int:
-    """About as many as `array` takes without dictionaries."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return _bytes(array.storage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakegate_ingest.engine.model import DataFile
+from lakegate_ingest.engine.pieces import decoded_bytes, pieces
 
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 16 * 1024 * 1024
@@ -22,7 +23,8 @@ DATA: Mapping[str, Any] = MappingProxyType({"dictionary_pagesize_limit": 16 * 10
 class ParquetSink:
     """Gathers tables to row groups of up to 122,880 rows or 16 MB, and row groups to files of `target_bytes`.
 
-    With `group_rows` what was gathered is cut into smaller ones. `options` are those of Arrow's writer.
+    With `group_rows` what was gathered is cut into smaller ones, and still smaller where values are large: Arrow writes
+    the text of a dictionary once for each row that has it. `options` are those of Arrow's writer.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class ParquetSink:
         schema: pa.Schema,
         target_bytes: int,
         options: Mapping[str, Any] = DATA,
-        group_rows: int = _GROUP_ROWS * 2,
+        group_rows: int | None = None,
     ) -> None:
         self._folder = folder
         self._stem = stem
@@ -64,12 +66,26 @@ class ParquetSink:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path = self._folder / f"{self._stem}-{len(self._files):05d}.parquet"
             self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd", **self._options)
-        self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=self._group_rows)
+        for group in self._groups():
+            self._writer.write_table(group, row_group_size=self._group_rows or _GROUP_ROWS * 2)
         self._written += self._rows
         self._waiting, self._rows, self._bytes = [], 0, 0
         pa.default_memory_pool().release_unused()
         if self._path.stat().st_size >= self._target_bytes:
             self._close_file()
+
+    def _groups(self) -> Iterator[pa.Table]:
+        gathered = pa.concat_tables(self._waiting)
+        if self._group_rows is None:
+            yield gathered
+            return
+        batches = gathered.to_batches(self._group_rows)
+        if sum(decoded_bytes(batch) for batch in batches) <= 2 * _GROUP_BYTES:
+            yield gathered
+            return
+        for batch in batches:
+            for piece in pieces(batch):
+                yield pa.Table.from_batches([piece])
 
     def _close_file(self) -> None:
         if self._writer is not None:
