@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.manifest import (
     DataFile,
@@ -177,6 +178,49 @@ async def test_a_file_that_no_rows_can_be_read_of_is_named(
     assert reason in answer.json()["detail"]
     assert capsys.readouterr().out.count("table_file_unreadable") == 1
     assert (await api.load("shop.orders", b"a,b\n4,w\n")).status_code == 201
+
+
+async def test_text_where_the_table_has_times_is_named(api: Any, lake: RestCatalog) -> None:
+    def append() -> None:
+        table = lake.create_table("shop.times", pa.schema([("t", pa.timestamp("us"))]))
+        table.append(pa.table({"t": pa.array([0], pa.timestamp("us"))}))
+        with table.io.new_output(f"{table.location()}/data/foreign").create() as out:
+            out.write(parquet({"t": TEXT}))
+        add(table, DataFileContent.DATA, "foreign", FileFormat.PARQUET)
+
+    await asyncio.to_thread(append)
+    answer = await api.client.get("/v1/tables/shop/times/rows")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+    assert "/data/foreign" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "format_", "left"),
+    [
+        (("file_path", "pos"), FileFormat.ORC, [1, 3]),
+        (("path", "pos"), FileFormat.PARQUET, None),
+        (("pos", "file_path"), FileFormat.PARQUET, None),
+    ],
+    ids=["orc", "no paths", "numbers for paths"],
+)
+async def test_deletes_of_other_engines_are_applied_or_the_file_is_named(
+    api: Any, lake: RestCatalog, columns: tuple[str, str], format_: FileFormat, left: list[int] | None
+) -> None:
+    def delete() -> None:
+        table = lake.load_table("shop.orders")
+        path = next(iter(table.scan().plan_files())).file.file_path
+        gone = pa.table([pa.array([path]), pa.array([1])], columns)
+        with table.io.new_output(f"{table.location()}/data/gone").create() as out:
+            (orc if format_ is FileFormat.ORC else pq).write_table(gone, out)
+        add(table, DataFileContent.POSITION_DELETES, "gone", format_)
+
+    await asyncio.to_thread(delete)
+    if left is not None:
+        assert sorted(row["a"] for row in await api.rows("shop.orders", columns="a")) == left
+        return
+    answer = await api.client.get("/v1/tables/shop/orders/rows")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+    assert "/data/gone" in answer.json()["detail"]
 
 
 async def test_lists_and_maps_of_structs_that_are_null_stay_so(api: Any, lake: RestCatalog) -> None:

@@ -12,7 +12,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import _read_deletes
 from pyiceberg.table import FileScanTask
 
-from lakegate_ingest.tables.readable import readable
+from lakegate_ingest.tables.readable import readable, taken_for_granted
 
 
 class Deleted:
@@ -21,9 +21,9 @@ class Deleted:
     def __init__(self, task: FileScanTask, io: FileIO) -> None:
         found: list[Any] = []
         for file in task.delete_files:
-            with readable(file):
+            with readable(file), taken_for_granted():
                 positions = _read_deletes(io, file).get(task.file.file_path)
-            found += positions.cast(pa.int64()).chunks if positions is not None else []
+                found += positions.cast(pa.int64()).chunks if positions is not None else []
         self._positions: Any = pc.unique(pa.chunked_array(found, pa.int64())).sort()
 
     def left(self, batches: Iterator[pa.RecordBatch], start: int) -> Iterator[pa.RecordBatch]:

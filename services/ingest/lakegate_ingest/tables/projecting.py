@@ -10,6 +10,8 @@ from pyiceberg.io.pyarrow import ArrowAccessor, ArrowProjectionVisitor
 from pyiceberg.schema import Schema, visit_with_partner
 from pyiceberg.types import ListType, MapType
 
+from lakegate_ingest.tables.readable import taken_for_granted
+
 
 def projected(wanted: Schema, stored: Schema, batch: pa.RecordBatch, missing: dict[int, Any]) -> pa.RecordBatch:
     """`batch`, which has the columns `stored`, as `wanted`; `missing` are values of columns that it has not.
@@ -23,7 +25,8 @@ def projected(wanted: Schema, stored: Schema, batch: pa.RecordBatch, missing: di
         allow_timestamp_tz_mismatch=True,
     )
     rows: Any = batch
-    made: Any = visit_with_partner(wanted, rows, visitor, ArrowAccessor(stored))
+    with taken_for_granted():
+        made: Any = visit_with_partner(wanted, rows, visitor, ArrowAccessor(stored))
     return pa.RecordBatch.from_struct_array(made)
 
 

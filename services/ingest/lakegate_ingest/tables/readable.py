@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from pyiceberg.exceptions import ResolveError
 from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException
-from pyiceberg.manifest import DataFile, FileFormat
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 
 from lakegate_ingest.errors import TableFileUnreadable
 
@@ -16,7 +16,7 @@ from lakegate_ingest.errors import TableFileUnreadable
 @contextmanager
 def readable(file: DataFile) -> Iterator[None]:
     """Raises TableFileUnreadable for what Arrow and pyiceberg say of a file that is read in here."""
-    if file.file_format not in (FileFormat.PARQUET, FileFormat.PUFFIN):
+    if file.content == DataFileContent.DATA and file.file_format != FileFormat.PARQUET:
         raise _unreadable(file, f"it is a file of {file.file_format.value}, and rows are read of Parquet only")
     try:
         yield
@@ -24,6 +24,18 @@ def readable(file: DataFile) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, and not the file's, of which Arrow raises some without a number
         raise _unreadable(file, str(error)[:500]) from error
+
+
+@contextmanager
+def taken_for_granted() -> Iterator[None]:
+    """Around pyiceberg's readers, which look for a time's zone in a text, or for a column that is not there.
+
+    Raises ValueError for a file that is not as they take it to be.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"it is not made as a file of this table has to be ({error})") from error
 
 
 def _unreadable(file: DataFile, reason: str) -> TableFileUnreadable:
