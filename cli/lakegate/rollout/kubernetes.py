@@ -176,7 +176,6 @@ class KubernetesCluster:
         )
 
     def weigh(self, seen: Route, share: int | None) -> None:
-        previews = seen.previews
         path = f"{self._routes}/{segment(seen.name)}"
         document = self._api.call("GET", path)
         if document["metadata"]["resourceVersion"] != seen.resource_version:
@@ -184,13 +183,13 @@ class KubernetesCluster:
         preview, port = seen.preview, self._port(self._service(seen.preview))
         operations: Operations = []
         for number in seen.rules:
-            refs = document["spec"]["rules"][number]["backendRefs"]
-            others = [ref for ref in refs if ref["name"] in previews and ref["name"] != preview]
-            refs = [ref for ref in refs if ref["name"] not in previews]
+            rule = document["spec"]["rules"][number]
+            previews = [ref for name in sorted(seen.previews) for ref in objects.refs(rule, document, name)]
+            refs = [ref for ref in rule["backendRefs"] if ref not in previews]
             if share == 0:
                 # it stays for as long as proxies may still send something there
-                refs += [{**ref, "weight": 0} for ref in others]
-            stable = next(ref for ref in refs if ref["name"] == self.names.service)
+                refs += [{**ref, "weight": 0} for ref in previews if ref["name"] != preview]
+            stable = objects.refs(rule, document, self.names.service)[0]
             if share is None:
                 # as the chart writes it: its next upgrade finds nothing that somebody else has set
                 stable.pop("weight", None)

@@ -192,10 +192,8 @@ def owned(document: Document) -> list[int]:
 def route(document: Document, service: str, preview: str, previews: Collection[str]) -> Route:
     """Rules of other Services are none of ours; `previews` are those of both colours."""
     rules = document["spec"].get("rules") or []
-    ours = tuple(number for number, rule in enumerate(rules) if _refs(rule, document, service))
-    shares = {
-        name: [ref.get("weight", 1) for n in ours for ref in _refs(rules[n], document, name)] for name in previews
-    }
+    ours = tuple(number for number, rule in enumerate(rules) if refs(rule, document, service))
+    shares = {name: [ref.get("weight", 1) for n in ours for ref in refs(rules[n], document, name)] for name in previews}
     return Route(
         name=document["metadata"]["name"],
         resource_version=document["metadata"]["resourceVersion"],
@@ -219,15 +217,15 @@ def past(routes: Iterable[Document], ours: str, service: str, previews: Collecti
         if notes_of(document).get(PREVIEW) == "true":
             continue
         for rule in document["spec"].get("rules") or []:
-            if name != ours or not _refs(rule, document, service):
+            if name != ours or not refs(rule, document, service):
                 led = (
-                    preview for preview in previews if any(r.get("weight", 1) for r in _refs(rule, document, preview))
+                    preview for preview in previews if any(r.get("weight", 1) for r in refs(rule, document, preview))
                 )
                 found |= dict.fromkeys(led, name)
     return found
 
 
-def _refs(rule: Document, route: Document, service: str) -> list[Document]:
+def refs(rule: Document, route: Document, service: str) -> list[Document]:
     """The rule's refs of a Service, which is one of the route's own namespace."""
     own = route["metadata"].get("namespace")
     return [

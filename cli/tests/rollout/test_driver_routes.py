@@ -35,6 +35,19 @@ def test_weights_that_an_earlier_canary_has_left_are_taken_away_before_a_colour_
     assert (over.phase, cluster.replicas("blue")) == (Phase.PROMOTED, 0)
 
 
+def test_what_is_called_alike_but_is_another_s_keeps_its_weight(cluster: Simulation, clock: Clock) -> None:
+    others = [
+        {"name": "lakegate", "namespace": "other", "port": 80, "weight": 5},
+        {"name": "lakegate-green-gateway", "group": "example.com", "kind": "Pool", "weight": 5},
+    ]
+    ours = [{"name": name, "port": 80, "weight": 45} for name in ("lakegate", "lakegate-green-gateway")]
+    made = {"metadata": {"name": "lakegate"}, "spec": {"rules": [{"backendRefs": others + ours}]}}
+    cluster.server.put("httproutes", made)
+    run_to(cluster, clock, begin(cluster, clock), Phase.PREPARING)
+    refs = cluster.server.get("httproutes", "lakegate")["spec"]["rules"][0]["backendRefs"]
+    assert refs == [*others, {"name": "lakegate", "port": 80}]
+
+
 def test_weights_that_somebody_puts_back_end_the_rollout_with_that_reason(cluster: Simulation, clock: Clock) -> None:
     give(cluster, {"lakegate": 70, "lakegate-green-gateway": 30})
     begun = begin(cluster, clock)
