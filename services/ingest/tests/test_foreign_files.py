@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,8 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import StringType
 
 from lakegate_contracts.identity import Principal
+from lakegate_ingest.errors import TableFileMissing, TableFileUnreadable
+from lakegate_ingest.tables.readable import readable
 
 
 class Deletes(ManifestWriterV2):
@@ -178,6 +181,23 @@ async def test_a_file_that_no_rows_can_be_read_of_is_named(
     assert reason in answer.json()["detail"]
     assert capsys.readouterr().out.count("table_file_unreadable") == 1
     assert (await api.load("shop.orders", b"a,b\n4,w\n")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError("gone while it was read"), TableFileMissing),
+        (OSError(errno.EMFILE, "Too many open files"), OSError),
+        (OSError("Corrupt snappy compressed data."), TableFileUnreadable),
+    ],
+    ids=["deleted meanwhile", "no more handles", "damaged"],
+)
+def test_only_what_is_wrong_with_a_file_is_said_of_it(error: OSError, told: type[Exception]) -> None:
+    file = DataFile.from_args(
+        content=DataFileContent.DATA, file_path="/warehouse/data/x.parquet", file_format=FileFormat.PARQUET
+    )
+    with pytest.raises(told), readable(file):
+        raise error
 
 
 async def test_text_where_the_table_has_times_is_named(api: Any, lake: RestCatalog) -> None:

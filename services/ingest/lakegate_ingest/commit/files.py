@@ -89,7 +89,7 @@ class _TableFile(InputFile):
         try:
             return len(self._file)
         except FileNotFoundError as error:
-            raise _missing(self.location) from error
+            raise missing(self.location) from error
 
     def exists(self) -> bool:
         return self._file.exists()
@@ -98,10 +98,11 @@ class _TableFile(InputFile):
         try:
             return self._file.open(seekable)
         except FileNotFoundError as error:
-            raise _missing(self.location) from error
+            raise missing(self.location) from error
 
 
-def _missing(location: str) -> TableFileMissing:
+def missing(location: str) -> TableFileMissing:
+    """What to raise for a file that a table names and that is gone."""
     name = location.rpartition("/")[2]
     kind = "data file"
     if name.endswith(".avro"):

@@ -10,16 +10,22 @@ from pyiceberg.exceptions import ResolveError
 from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 
+from lakegate_ingest.commit.files import missing
 from lakegate_ingest.errors import TableFileUnreadable
 
 
 @contextmanager
 def readable(file: DataFile) -> Iterator[None]:
-    """Raises TableFileUnreadable for what Arrow and pyiceberg say of a file that is read in here."""
+    """Raises TableFileUnreadable for what Arrow and pyiceberg say of a file that is read in here.
+
+    TableFileMissing for one that is deleted meanwhile.
+    """
     if file.content == DataFileContent.DATA and file.file_format != FileFormat.PARQUET:
         raise _unreadable(file, f"it is a file of {file.file_format.value}, and rows are read of Parquet only")
     try:
         yield
+    except FileNotFoundError as error:
+        raise missing(file.file_path) from error
     except (pa.ArrowException, OSError, ValueError, ResolveError, UnsupportedPyArrowTypeException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, and not the file's, of which Arrow raises some without a number
