@@ -78,23 +78,24 @@ class KafkaEventLog:
             raise KeyError(group)
 
     async def groups(self) -> list[GroupState]:
+        """Those on Kafka, and those that nothing has run since PostgreSQL's days: they hold the outbox back."""
         controls = await self._groups.all()
-        relayed, unsent = await self._relayed() if controls else (0, 0)
-        return await group_states(self._connections, controls, relayed, unsent)
-
-    async def _relayed(self) -> tuple[int, int]:
-        """The relay's position, and how many positions it is behind the head."""
-        for state in await self._outbox.groups():
-            if state.group == RELAY:
-                return state.position, state.lag
-        return 0, await self._outbox.head()
+        of_outbox = {state.group: state for state in await self._outbox.groups()}
+        relay = of_outbox.pop(RELAY, None)
+        relayed, unsent = (relay.position, relay.lag) if relay is not None else (0, await self._outbox.head())
+        states = await group_states(self._connections, controls, relayed, unsent)
+        known = {control.group for control in controls}
+        return states + [state for group, state in of_outbox.items() if group not in known]
 
     async def forget_group(self, group: str) -> None:
         """Its offsets in Kafka run out by themselves, a week after its last member left."""
         if await has_members(self._connections, group):
             raise GroupInUse(group)
-        if not await self._groups.forget(group):
-            raise KeyError(group)
+        if await self._groups.forget(group):
+            return
+        if group == RELAY:
+            raise KeyError(group)  # its progress is the log's own: without it every event would be sent again
+        await self._outbox.forget_group(group)
 
     async def dead_letters(
         self, group: str | None = None, *, limit: int = 100, before_id: int | None = None
