@@ -14,11 +14,18 @@ from lakegate.rollout.states import Options, Phase, Request, Rollout
 from lakegate.rollout.world import World
 
 
+def hand(cluster: Simulation, colour: str | None) -> None:
+    """The selector, as a person sets it."""
+    service = cluster.server.get("services", NAMES.service)
+    service["spec"]["selector"].pop("lakegate.io/colour", None)
+    if colour is not None:
+        service["spec"]["selector"]["lakegate.io/colour"] = colour
+    cluster.server.put("services", service)
+
+
 def test_a_selector_that_somebody_moved_back_by_hand_is_a_rollback(cluster: Simulation, clock: Clock) -> None:
     watching = run_to(cluster, clock, begin(cluster, clock), Phase.WATCHING)
-    service = cluster.server.get("services", NAMES.service)
-    service["spec"]["selector"]["lakegate.io/colour"] = "blue"
-    cluster.server.put("services", service)
+    hand(cluster, "blue")
     over = watching.run(3600)
     clock.sleep(1)
     assert over is not None
@@ -28,22 +35,11 @@ def test_a_selector_that_somebody_moved_back_by_hand_is_a_rollback(cluster: Simu
 
 def test_a_selector_that_somebody_moved_early_is_put_back(cluster: Simulation, clock: Clock) -> None:
     started = run_to(cluster, clock, begin(cluster, clock), Phase.TESTING)
-    service = cluster.server.get("services", NAMES.service)
-    service["spec"]["selector"]["lakegate.io/colour"] = "green"
-    cluster.server.put("services", service)
+    hand(cluster, "green")
     over = started.run(3600)
     clock.sleep(1)
     assert over is not None
     assert (over.phase, cluster.selected) == (Phase.ROLLED_BACK, "blue")
-
-
-def hand(cluster: Simulation, colour: str | None) -> None:
-    """The selector, as a person sets it."""
-    service = cluster.server.get("services", NAMES.service)
-    service["spec"]["selector"].pop("lakegate.io/colour", None)
-    if colour is not None:
-        service["spec"]["selector"]["lakegate.io/colour"] = colour
-    cluster.server.put("services", service)
 
 
 @pytest.mark.parametrize("phase", [Phase.CONFIRMING, Phase.RETIRING])

@@ -217,9 +217,17 @@ class DeletedByValue(Problem):
 
 
 class TableDamaged(Problem):
-    """No fault of the request, and none that a repetition mends: the table's own state is in the way."""
+    """No fault of the request, and none that a repetition mends: the table's own state is in the way.
+
+    `MENDING` is what whoever keeps the warehouse can do about a file.
+    """
 
     status = 409
+    MENDING = (
+        "Restore the file (from a backup, or an older version of the object); or roll the table back to a snapshot "
+        "that does not need it, for instance with PyIceberg: "
+        "table.manage_snapshots().set_current_snapshot(id).commit()."
+    )
 
 
 class TableFileMissing(TableDamaged):

@@ -108,9 +108,8 @@ def missing(location: str) -> TableFileMissing:
     if name.endswith(".avro"):
         kind = "manifest list" if name.startswith("snap-") else "manifest"
     return TableFileMissing(
-        f"The table's {kind} {location[:500]} is not in the warehouse any more: somebody deleted it there. Restore the "
-        "file (from a backup, or an older version of the object); or roll the table back to a snapshot that does not "
-        "need it, for instance with PyIceberg: table.manage_snapshots().set_current_snapshot(id).commit()."
+        f"The table's {kind} {location[:500]} is not in the warehouse any more: somebody deleted it there. "
+        f"{TableFileMissing.MENDING}"
     )
 
 

@@ -34,7 +34,5 @@ def readable_manifests(snapshot: Snapshot) -> Iterator[None]:
     except _DAMAGES as error:
         raise TableFileUnreadable(
             f"The table's list of manifests {snapshot.manifest_list}, or a manifest that it names, can't be read: "
-            f"{type(error).__name__}: {str(error)[:500]}. Restore the file (from a backup, or an older version of the "
-            "object); or roll the table back to a snapshot that does not need it, for instance with PyIceberg: "
-            "table.manage_snapshots().set_current_snapshot(id).commit()."
+            f"{type(error).__name__}: {str(error)[:500]}. {TableFileUnreadable.MENDING}"
         ) from error
