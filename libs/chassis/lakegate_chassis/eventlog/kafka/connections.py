@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from lakegate_chassis.eventlog.kafka.resets import tell_resets
 from lakegate_chassis.logs import log
 from lakegate_chassis.settings import KafkaSettings
 
@@ -21,6 +22,8 @@ END_SECONDS = 5.0
 METADATA_MS = 10_000
 # Where a producer may gather records of one partition into one batch.
 BATCH_BYTES = 1 << 20
+
+tell_resets()
 
 
 class Connections:
