@@ -102,6 +102,73 @@ RESOURCES = obj({"requests": QUANTITIES, "limits": QUANTITIES}, "requests", "lim
 PORTS = listed(integer(1, maximum=65535), minItems=1)
 PEERS = obj({"to": FOREIGNS, "ports": PORTS}, "to", "ports")
 
+# parts of a service's values
+AUTOSCALING = obj(
+    {
+        "enabled": FLAG,
+        "minReplicas": integer(1),
+        "maxReplicas": integer(1),
+        "cpuPercent": integer(10, maximum=100),
+        "customMetrics": text(enum=["auto", "always", "never"]),
+        "podMetrics": listed(obj({"name": text(minLength=1), "average": text(minLength=1)}, "name", "average")),
+        "behavior": FOREIGN,
+    }
+)
+KEDA = obj(
+    {
+        "enabled": FLAG,
+        "minReplicas": integer(0),
+        "maxReplicas": integer(1),
+        "group": text(),
+        "topics": listed(text(minLength=1)),
+        "lag": text(pattern="^[1-9][0-9]*$"),
+        "authentication": text(),
+    }
+)
+SWEEP = obj(
+    {
+        "enabled": FLAG,
+        "schedule": text("as cron has it", pattern=r"^(@[a-z]+|\S+( \S+){4})$"),
+        "deadlineSeconds": integer(60),
+        "resources": RESOURCES,
+    }
+)
+DISRUPTION = obj({"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]{1,3}%$"}})
+SPREAD = listed(
+    obj(
+        {
+            "maxSkew": integer(1),
+            "topologyKey": text(minLength=1),
+            "whenUnsatisfiable": text(enum=["ScheduleAnyway", "DoNotSchedule"]),
+        },
+        "maxSkew",
+        "topologyKey",
+        "whenUnsatisfiable",
+    )
+)
+DRAIN = obj(
+    {
+        "preStopSeconds": integer(1, maximum=60),
+        "seconds": {"type": "number", "minimum": 0, "maximum": 60},
+        "graceSeconds": integer(1, maximum=3600),
+    }
+)
+JOB_SIZE = {"fromGib": amount(), "engineMib": integer(64), "threads": integer(1), "resources": RESOURCES}
+LOAD_JOBS = obj(
+    {
+        "fromGib": amount(),
+        "atOnce": integer(1, maximum=64),
+        "startSeconds": integer(1),
+        "backoffLimit": integer(0, maximum=10),
+        "deadlineSeconds": integer(60),
+        "ttlSeconds": integer(0),
+        "spoolTimes": amount(1),
+        "priorityClassName": text(),
+        "admissionPolicy": FLAG,
+        "sizes": listed(obj(JOB_SIZE, *JOB_SIZE)),
+    }
+)
+
 
 def settings_schema(model: type[BaseModel], path: str = "") -> Schema:
     """The settings that values may name: without secrets, files and what the templates derive; nothing required."""
@@ -195,12 +262,11 @@ def shared() -> Schema:
 
 def service(name: str) -> Schema:
     model = SERVICES[name]
-    replicas = integer(0)
     properties: Schema = {
         "global": shared(),
         "lakegate-lib": FOREIGN,
         "enabled": FLAG,
-        "replicas": replicas,
+        "replicas": integer(0),
         "image": IMAGE,
         "settings": settings_schema(model),
         "secretSettings": obj(dict.fromkeys(secrets_of(model), SECRET_KEY), "postgres.url"),
@@ -208,58 +274,12 @@ def service(name: str) -> Schema:
         "migration": obj({"enabled": FLAG, "secret": SECRET_KEY, "resources": RESOURCES}),
         "resources": RESOURCES,
         "tmpSize": MEMORY,
-        "autoscaling": obj(
-            {
-                "enabled": FLAG,
-                "minReplicas": integer(1),
-                "maxReplicas": integer(1),
-                "cpuPercent": integer(10, maximum=100),
-                "customMetrics": text(enum=["auto", "always", "never"]),
-                "podMetrics": listed(obj({"name": text(minLength=1), "average": text(minLength=1)}, "name", "average")),
-                "behavior": FOREIGN,
-            }
-        ),
-        "keda": obj(
-            {
-                "enabled": FLAG,
-                "minReplicas": integer(0),
-                "maxReplicas": integer(1),
-                "group": text(),
-                "topics": listed(text(minLength=1)),
-                "lag": text(pattern="^[1-9][0-9]*$"),
-                "authentication": text(),
-            }
-        ),
-        "sweep": obj(
-            {
-                "enabled": FLAG,
-                "schedule": text("as cron has it", pattern=r"^(@[a-z]+|\S+( \S+){4})$"),
-                "deadlineSeconds": integer(60),
-                "resources": RESOURCES,
-            }
-        ),
-        "disruption": obj(
-            {"enabled": FLAG, "maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]{1,3}%$"}}
-        ),
-        "spread": listed(
-            obj(
-                {
-                    "maxSkew": integer(1),
-                    "topologyKey": text(minLength=1),
-                    "whenUnsatisfiable": text(enum=["ScheduleAnyway", "DoNotSchedule"]),
-                },
-                "maxSkew",
-                "topologyKey",
-                "whenUnsatisfiable",
-            )
-        ),
-        "drain": obj(
-            {
-                "preStopSeconds": integer(1, maximum=60),
-                "seconds": {"type": "number", "minimum": 0, "maximum": 60},
-                "graceSeconds": integer(1, maximum=3600),
-            }
-        ),
+        "autoscaling": AUTOSCALING,
+        "keda": KEDA,
+        "sweep": SWEEP,
+        "disruption": DISRUPTION,
+        "spread": SPREAD,
+        "drain": DRAIN,
         "development": obj({"sync": FLAG}),
         "serviceAccount": obj({"annotations": STRINGS}),
         "priorityClassName": text(),
@@ -279,33 +299,20 @@ def service(name: str) -> Schema:
             {"kind": text(enum=["emptyDir", "volume"]), "gib": integer(1), "storageClass": text()}
         )
         properties["streamWorker"] = stream_worker(properties)
-        size = {"fromGib": amount(), "engineMib": integer(64), "threads": integer(1), "resources": RESOURCES}
-        properties["loadJobs"] = obj(
-            {
-                "fromGib": amount(),
-                "atOnce": integer(1, maximum=64),
-                "startSeconds": integer(1),
-                "backoffLimit": integer(0, maximum=10),
-                "deadlineSeconds": integer(60),
-                "ttlSeconds": integer(0),
-                "spoolTimes": amount(1),
-                "priorityClassName": text(),
-                "admissionPolicy": FLAG,
-                "sizes": listed(obj(size, *size)),
-            }
-        )
+        properties["loadJobs"] = LOAD_JOBS
     return document(f"Values of Lakegate's {name}", properties)
 
 
 def stream_worker(ingest: Schema) -> Schema:
     """What it does not share with ingest's API. Its group is a setting, and it consumes all topics of that."""
     own = ("replicas", "settings", "resources", "tmpSize", "autoscaling", "disruption", "drain")
-    keda = ingest["keda"]["properties"]
     return obj(
         {
             "run": text(enum=["auto", "always", "never"]),
             "scratchSize": MEMORY,
-            "keda": obj({name: schema for name, schema in keda.items() if name not in ("group", "topics")}),
+            "keda": obj(
+                {name: schema for name, schema in KEDA["properties"].items() if name not in ("group", "topics")}
+            ),
             **{name: ingest[name] for name in own},
         }
     )

@@ -61,56 +61,69 @@ def make_plan(
     columns with fresh ids above `last_column_id`. Raises NewColumn, NoMatchingColumn, MissingColumn,
     UnsupportedColumn, IncompatibleColumn.
     """
-    fields: list[NestedField] = list(schema.fields) if schema is not None else []
-    next_id = max(last_column_id or 0, schema.highest_field_id if schema is not None else 0) + 1
-    existing = _index(fields)
-    new: dict[int, NestedField] = {}
-    columns: list[tuple[Column, ...]] = []
-    for found, own in zip(inputs, names, strict=True):
-        taken: dict[int, str] = {}
-        mapped: list[Column] = []
-        if schema is not None and not any(_match(existing, name) for name in own):
+    planner = _Planner(schema, kinds, on_new_column, last_column_id)
+    columns = tuple(planner.columns_of(found, own) for found, own in zip(inputs, names, strict=True))
+    return Plan(planner.grown(), tuple(field.name for field in planner.new.values()), columns)
+
+
+class _Planner:
+    """The columns that the files before have brought are there for the next one."""
+
+    def __init__(
+        self,
+        schema: Schema | None,
+        kinds: Mapping[str, IcebergType],
+        on_new_column: OnNewColumn,
+        last_column_id: int | None,
+    ) -> None:
+        self._schema = schema
+        self._kinds = kinds
+        self._on_new_column = on_new_column
+        self._last_id = max(last_column_id or 0, schema.highest_field_id if schema is not None else 0)
+        self._fields: tuple[NestedField, ...] = schema.fields if schema is not None else ()
+        self._index = _index(self._fields)
+        self.new: dict[int, NestedField] = {}
+
+    def columns_of(self, found: Input, names: Sequence[str]) -> tuple[Column, ...]:
+        file = found.source.name
+        if self._schema is not None and not any(_match(self._index, name) for name in names):
             raise NoMatchingColumn(
-                f"None of the columns of '{found.source.name}' is in the table. The file has {_listed(own)}; the "
-                f"table has {_listed([field.name for field in fields])}. Check the table's name, the header and "
-                "the delimiter."
+                f"None of the columns of '{file}' is in the table. The file has {_listed(names)}; the table has "
+                f"{_listed([field.name for field in self._fields])}. Check the table's name, the header and the "
+                "delimiter."
             )
-        for name in own:
-            field = _match(existing, name)
-            if field is None:
-                if schema is not None and on_new_column == "reject":
-                    raise NewColumn(
-                        f"'{found.source.name}' has the column '{name}', which the table does not have. Remove it, "
-                        "or send on_new_column=evolve to add it."
-                    )
-                field = NestedField(field_id=next_id, name=name, field_type=kinds[name.casefold()], required=False)
-                next_id += 1
-                new[field.field_id] = field
-                existing[name] = existing[name.casefold()] = field
+        taken: dict[int, Column] = {}
+        for name in names:
+            field = _match(self._index, name) or self._add(name, file)
             if field.field_id in taken:
                 raise DuplicateColumn(
-                    f"The columns '{taken[field.field_id]}' and '{name}' of '{found.source.name}' both fill the "
-                    f"table's '{field.name}'. Rename or remove one of them."
+                    f"The columns '{taken[field.field_id].source}' and '{name}' of '{file}' both fill the table's "
+                    f"'{field.name}'. Rename or remove one of them."
                 )
-            taken[field.field_id] = name
             _check_fillable(field, name, found)
-            mapped.append(Column(name, field, inferred=field.field_id in new))
-        for field in fields:
+            taken[field.field_id] = Column(name, field, inferred=field.field_id in self.new)
+        for field in self._fields:
             if field.required and field.field_id not in taken:
-                raise MissingColumn(
-                    f"'{found.source.name}' lacks the column '{field.name}', which the table requires. Add it."
-                )
-        columns.append(tuple(mapped))
-    if schema is None:
-        result = Schema(*new.values())
-    else:
-        result = Schema(
-            *fields,
-            *new.values(),
-            schema_id=schema.schema_id,
-            identifier_field_ids=schema.identifier_field_ids,
-        )
-    return Plan(result, tuple(field.name for field in new.values()), tuple(columns))
+                raise MissingColumn(f"'{file}' lacks the column '{field.name}', which the table requires. Add it.")
+        return tuple(taken.values())
+
+    def grown(self) -> Schema:
+        if self._schema is None:
+            return Schema(*self.new.values())
+        kept = {"schema_id": self._schema.schema_id, "identifier_field_ids": self._schema.identifier_field_ids}
+        return Schema(*self._fields, *self.new.values(), **kept)
+
+    def _add(self, name: str, file: str) -> NestedField:
+        if self._schema is not None and self._on_new_column == "reject":
+            raise NewColumn(
+                f"'{file}' has the column '{name}', which the table does not have. Remove it, or send "
+                "on_new_column=evolve to add it."
+            )
+        self._last_id += 1
+        field = NestedField(self._last_id, name, self._kinds[name.casefold()], required=False)
+        self.new[field.field_id] = field
+        self._index[name] = self._index[name.casefold()] = field
+        return field
 
 
 def positional_names(found: Input, schema: Schema) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -91,6 +91,17 @@ def write(
         raise
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class _Tolerated:
+    """What the tolerant path made of the files that it was given."""
+
+    records: int = 0
+    written: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    files: tuple[DataFile, ...] = ()
+    quarantine: tuple[DataFile, ...] = ()
 
 
 class _Load:
@@ -262,62 +273,59 @@ class _Load:
     def _finish(
         self, plan: Plan, failed: Sequence[int], typed: dict[int, tuple[tuple[DataFile, ...], int]]
     ) -> WriteResult:
-        files = [file for index in sorted(typed) for file in typed[index][0]]
-        written = sum(rows for _, rows in typed.values())
-        records = written
-        quarantine: tuple[DataFile, ...] = ()
-        reasons: Counter[str] = Counter()
-        quarantined = 0
-        if failed:
-            self._start("tolerant")
-            schema = arrow_schema(plan, [self.inputs[index] for index in failed])
-            good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
-            rejected = with_headers([self.inputs[index] for index in failed])
-            bad = ParquetSink(
-                self.quarantine_dir, "rejects", rejected, self.limits.target_file_bytes, WRITING, GROUP_ROWS
-            )
-            with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
-                for index in failed:
-                    found = self.inputs[index]
-                    first = sum(self._records(other) for other in self.inputs[:index])
-                    tally = write_tolerant(
-                        found,
-                        plan.columns[index],
-                        workers=workers,
-                        good=good,
-                        bad=bad,
-                        schema=schema,
-                        first_row_id=first,
-                        limits=self.limits,
-                        on_read=self._on_read(found),
-                    )
-                    if tally.records != self._records(found):
-                        raise CountMismatch(
-                            f"'{found.source.name}' has {self._records(found)} records, but {tally.records} were read. "
-                            "Nothing was kept. This is a fault of the service: report it with the file."
-                        )
-                    self.bytes_before += found.size_bytes
-                    self.rows_before += tally.records
-                    written += tally.written
-                    records += tally.records
-                    quarantined += tally.records - tally.written
-                    reasons.update(tally.reasons)
-                files += good.finish()
-                quarantine = bad.finish()
+        by_text = self._write_tolerant(plan, failed) if failed else _Tolerated()
+        rows = sum(count for _, count in typed.values())
+        records, written = rows + by_text.records, rows + by_text.written
         if not records:
             raise HeaderOnly("There is no row under the header. Send a file with at least one row.")
         return WriteResult(
             rows_in=records,
             rows_written=written,
-            rows_quarantined=quarantined,
+            rows_quarantined=records - written,
             schema=plan.schema,
             new_columns=plan.new_columns,
-            data_files=tuple(files),
-            quarantine_files=quarantine,
-            reasons=top_reasons(reasons),
+            data_files=(*(file for index in sorted(typed) for file in typed[index][0]), *by_text.files),
+            quarantine_files=by_text.quarantine,
+            reasons=top_reasons(by_text.reasons),
             path="tolerant" if failed else "typed",
             notes=tuple(self.notes),
         )
+
+    def _write_tolerant(self, plan: Plan, failed: Sequence[int]) -> _Tolerated:
+        """Raises CountMismatch, and UnknownKeys as `tolerant.write_tolerant` does; no file is left then."""
+        self._start("tolerant")
+        inputs = [self.inputs[index] for index in failed]
+        schema = arrow_schema(plan, inputs)
+        good = ParquetSink(self.out_dir, "tolerant", schema, self.limits.target_file_bytes)
+        rejected = with_headers(inputs)
+        bad = ParquetSink(self.quarantine_dir, "rejects", rejected, self.limits.target_file_bytes, WRITING, GROUP_ROWS)
+        result = _Tolerated()
+        with _discarding(good, bad), Workers(self.work_dir, self.limits) as workers:
+            for index in failed:
+                found = self.inputs[index]
+                tally = write_tolerant(
+                    found,
+                    plan.columns[index],
+                    workers=workers,
+                    good=good,
+                    bad=bad,
+                    schema=schema,
+                    first_row_id=sum(self._records(other) for other in self.inputs[:index]),
+                    limits=self.limits,
+                    on_read=self._on_read(found),
+                )
+                if tally.records != self._records(found):
+                    raise CountMismatch(
+                        f"'{found.source.name}' has {self._records(found)} records, but {tally.records} were read. "
+                        "Nothing was kept. This is a fault of the service: report it with the file."
+                    )
+                self.bytes_before += found.size_bytes
+                self.rows_before += tally.records
+                result.records += tally.records
+                result.written += tally.written
+                result.reasons.update(tally.reasons)
+            result.files, result.quarantine = good.finish(), bad.finish()
+        return result
 
     # -- bookkeeping ---------------------------------------------------------------------------------------
 
@@ -393,9 +401,9 @@ def _discarding(*sinks: ParquetSink) -> Iterator[None]:
 def arrow_schema(plan: Plan, inputs: Sequence[Input]) -> pa.Schema:
     """Of the tolerant path's data files: the columns that text can fill, with their Iceberg field ids."""
     fields = []
-    for field in plan.schema.fields:
-        rule = parquet_reading(field.field_type)
+    for column in plan.schema.fields:
+        rule = parquet_reading(column.field_type)
         if rule is not None:
-            metadata = {"PARQUET:field_id": str(field.field_id)}
-            fields.append(pa.field(field.name, rule.arrow, nullable=not field.required, metadata=metadata))
+            metadata = {"PARQUET:field_id": str(column.field_id)}
+            fields.append(pa.field(column.name, rule.arrow, nullable=not column.required, metadata=metadata))
     return pa.schema(fields)

@@ -88,48 +88,76 @@ def _prepare(
     most_bytes: int,
     limits: engine.EngineLimits,
 ) -> Prepared:
-    rejects: list[Reject] = []
+    lines = _lines(values, readers, most_row_bytes=most_row_bytes, most_bytes=most_bytes)
+    own = shape.schema
+    if target.on_new_column == "evolve":
+        target = _with_declared(target, [readers[schema_id] for schema_id in lines.schema_ids])
+        if target.schema is not None and target.schema is not own:
+            shape = Shape(target.schema)
+    lines = _screened(lines, shape, target.on_new_column)
+    if not lines.rows:
+        return Prepared(Read(own), lines.rejects, lines.records)
+    read = read_rows(lines.rows, target, folder, limits, name="the stream")
+    rejects = [*lines.rejects, *(replace(item, index=lines.places[item.index]) for item in read.rejects)]
+    if read.unread is None:
+        return Prepared(read, rejects, lines.records)
+    records = lines.places[read.unread]
+    return Prepared(read, [reject for reject in rejects if reject.index < records], records)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """`rows[i]` is one line of JSON, of record `places[i]`; `rejects` are the others of the first `records`."""
+
+    rows: list[bytes]
+    places: list[int]
+    rejects: list[Reject]
+    schema_ids: tuple[int, ...]
+    records: int
+
+
+def _lines(
+    values: Sequence[bytes | None], readers: Mapping[int, AvroReader], *, most_row_bytes: int, most_bytes: int
+) -> _Lines:
+    """Of the first records until they are more than `most_bytes`."""
     rows: list[bytes] = []
     places: list[int] = []
-    used: dict[int, None] = {}
-    size = 0
+    rejects: list[Reject] = []
+    # in the order in which they are met: columns are added in it
+    schema_ids: dict[int, None] = {}
+    size = records = 0
     for index, value in enumerate(values):
         if size > most_bytes:
-            batch_end = index
             break
+        records = index + 1
         row = _row(value, readers, most_row_bytes)
         size += len(row)
         if isinstance(row, str):
             rejects.append(Reject(index, None, None, row))
-        else:
-            rows.append(row)
-            places.append(index)
-            if value is not None and is_framed(value):
-                used[split_frame(value)[0]] = None
-    else:
-        batch_end = len(values)
-    own = shape.schema
-    if target.on_new_column == "evolve":
-        target = _with_declared(target, [readers[schema_id] for schema_id in used])
-        if target.schema is not None and target.schema is not own:
-            shape = Shape(target.schema)
-    refused: set[int] = set()
-    for place in shape.uncertain(rows):
-        found = shape.screen(rows[place], target.on_new_column)
-        if found is not None:
-            refused.add(place)
-            rejects.append(Reject(places[place], found[0], None, found[1]))
-    if refused:
-        rows = [row for place, row in enumerate(rows) if place not in refused]
-        places = [index for place, index in enumerate(places) if place not in refused]
-    if not rows:
-        return Prepared(Read(own), rejects, batch_end)
-    read = read_rows(rows, target, folder, limits, name="the stream")
-    rejects += [Reject(places[item.index], item.column, item.value, item.reason) for item in read.rejects]
-    if read.unread is not None:
-        batch_end = places[read.unread]
-        rejects = [reject for reject in rejects if reject.index < batch_end]
-    return Prepared(read, rejects, batch_end)
+            continue
+        rows.append(row)
+        places.append(index)
+        if value is not None and is_framed(value):
+            schema_ids[split_frame(value)[0]] = None
+    return _Lines(rows, places, rejects, tuple(schema_ids), records)
+
+
+def _screened(lines: _Lines, shape: Shape, on_new_column: OnNewColumn) -> _Lines:
+    """Without the rows that are no JSON objects or have what the table can't take."""
+    refused = {
+        place: found
+        for place in shape.uncertain(lines.rows)
+        if (found := shape.screen(lines.rows[place], on_new_column)) is not None
+    }
+    if not refused:
+        return lines
+    return replace(
+        lines,
+        rows=[row for place, row in enumerate(lines.rows) if place not in refused],
+        places=[index for place, index in enumerate(lines.places) if place not in refused],
+        rejects=lines.rejects
+        + [Reject(lines.places[place], column, None, reason) for place, (column, reason) in refused.items()],
+    )
 
 
 def _with_declared(target: Target, readers: Sequence[AvroReader]) -> Target:
