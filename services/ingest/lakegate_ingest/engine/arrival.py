@@ -9,7 +9,7 @@ class Arrival:
     """Shared by the writer of a spool file (one event loop) and its reader (one engine thread).
 
     The writer calls `advance(size)` after each write has reached the file, then `finish(records, malformed)` once, or
-    `abort()`. The reader blocks in `wait_past`.
+    `abort()`. The reader blocks in `wait_past`. Without `records` the reader that needs them counts.
     """
 
     def __init__(self, expected_bytes: int | None = None) -> None:
@@ -28,7 +28,7 @@ class Arrival:
             self._size = size_bytes
             self._changed.notify_all()
 
-    def finish(self, records: int, malformed: bool = False) -> None:
+    def finish(self, records: int | None = None, malformed: bool = False) -> None:
         with self._changed:
             self.records, self.malformed = records, malformed
             self._finished = True

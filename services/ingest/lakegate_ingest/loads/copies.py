@@ -11,12 +11,13 @@ from pathlib import Path
 from uuid import UUID
 
 from lakegate_chassis.logs import log
+from lakegate_ingest import engine
 from lakegate_ingest.errors import LoadInterrupted, StoreUnavailable
 from lakegate_ingest.loads.queries import LoadRow
 from lakegate_ingest.loads.schemas import StoredFile
 from lakegate_ingest.metrics import REMOTE_SPOOL
 from lakegate_ingest.spool.folders import Spool
-from lakegate_ingest.spool.remote import Growing, RemoteSpool
+from lakegate_ingest.spool.remote import RemoteSpool, arriving
 from lakegate_ingest.spool.sinks import FileSink
 
 # Each holds about 25 MB. A slow client keeps one of the first to itself; who gets none is copied once it is whole.
@@ -29,7 +30,7 @@ class Copy:
     """One file that is copied while it arrives."""
 
     key: str
-    growing: Growing
+    arrival: engine.Arrival
     done: asyncio.Future[None]
 
 
@@ -49,13 +50,13 @@ class Copies:
         """Begin to copy a file that still arrives, if a thread is free. Its end is `keep` or `abort`."""
         if self.remote is None or load_id in self._under_way or len(self._under_way) >= FOLLOWING:
             return
-        growing = Growing(sink.path)
+        arrival = engine.Arrival()
         key = self.remote.key(tenant, load_id, sink.path.name)
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._following, self.remote.put, key, growing.pieces())
-        self._under_way[load_id] = Copy(key, growing, done)
+        done = loop.run_in_executor(self._following, self.remote.put, key, arriving(sink.path, arrival))
+        self._under_way[load_id] = Copy(key, arrival, done)
         self._copied.add(load_id)
-        sink.follow(growing.advance)
+        sink.follow(arrival.advance)
 
     async def keep(
         self, load_id: UUID, tenant: str, files: list[StoredFile], folder: Path, *, always: bool
@@ -72,7 +73,7 @@ class Copies:
         kept = []
         try:
             if copy is not None:
-                copy.growing.finish()
+                copy.arrival.finish()
                 await copy.done
             for file in files:
                 key = self.remote.key(tenant, load_id, file.spool_name)
@@ -92,7 +93,7 @@ class Copies:
         copy = self._under_way.pop(load_id, None)
         if copy is None:
             return
-        copy.growing.abort()
+        copy.arrival.abort()
         try:
             await copy.done
         except Exception as error:  # noqa: BLE001 — whatever the store makes of our Aborted, it was asked for
@@ -136,7 +137,7 @@ class Copies:
 
     def close(self) -> None:
         for copy in self._under_way.values():
-            copy.growing.abort()
+            copy.arrival.abort()
         for threads in (self._following, self._afterwards):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -6,7 +6,6 @@ Beside the tenants' folders, whose names begin with a letter or a digit: `_spool
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from obstore.store import AzureStore
 
 from lakegate_chassis.objectstore import PIECE_BYTES
 from lakegate_ingest.commit.objects import delete_keys, store_errors
+from lakegate_ingest.engine import Arrival
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -31,51 +31,26 @@ PARTS_AT_ONCE = 2
 STRAY_AGE = timedelta(minutes=10)
 
 
-class Growing:
-    """A file that is uploaded while it is written. `advance`, then `finish` or `abort`, as for the engine's Arrival."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._changed = threading.Condition()
-        self._size = 0
-        self._finished = False
-        self._aborted = False
-
-    def advance(self, size_bytes: int) -> None:
-        with self._changed:
-            self._size = size_bytes
-            self._changed.notify_all()
-
-    def finish(self) -> None:
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def abort(self) -> None:
-        with self._changed:
-            self._aborted = True
-            self._changed.notify_all()
-
-    def pieces(self) -> Iterator[bytes]:
-        """Blocks until there is more. Raises Aborted, upon which the store drops the parts that it has."""
-        with self._path.open("rb") as file:
-            at = 0
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda at=at: self._size > at or self._finished or self._aborted)  # type: ignore[misc]
-                    if self._aborted:
-                        raise Aborted
-                    size, finished = self._size, self._finished
-                while at < size:
-                    piece = file.read(min(READ_BYTES, size - at))
-                    at += len(piece)
-                    yield piece
-                if finished:
-                    return
-
-
 class Aborted(Exception):
     """The body that was being uploaded will not be complete."""
+
+
+def arriving(path: Path, arrival: Arrival) -> Iterator[bytes]:
+    """A file that is uploaded while it is written. Blocks until there is more.
+
+    Raises Aborted, upon which the store drops the parts that it has.
+    """
+    with path.open("rb") as file:
+        at, whole = 0, False
+        while not whole:
+            whole = arrival.finished  # before its size: what there is then is all
+            size = arrival.wait_past(at)
+            if arrival.aborted:
+                raise Aborted
+            while at < size:
+                piece = file.read(min(READ_BYTES, size - at))
+                at += len(piece)
+                yield piece
 
 
 @dataclass(frozen=True)
