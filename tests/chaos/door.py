@@ -17,11 +17,14 @@ LONGEST_PAUSE = 1.0
 PAUSE = 0.2
 
 
-def bound(path: str) -> float:
-    """How long a client waits for the answer at most: what the gateway's routing table promises, and a margin."""
+def bounds(path: str) -> tuple[float, float]:
+    """How long a client waits at most for the head of an answer, and then for the rest of one of a few kilobytes.
+
+    That is what the gateway's routing table promises, and a margin.
+    """
     route = match(path)
     assert route is not None, path
-    return route.deadline_seconds + MARGIN
+    return route.deadline_seconds + MARGIN, route.idle_seconds + MARGIN
 
 
 class Door:
@@ -40,11 +43,14 @@ class Door:
     async def ask(self, kind: str, method: str, path: str, **options: Any) -> httpx.Response | None:
         """The answer, whatever its status; None when the connection ended without one."""
         began = now()
+        head_seconds, rest_seconds = bounds(path)
         try:
-            async with asyncio.timeout(bound(path)):
-                answer = await self._http.request(method, path, **options)
+            async with asyncio.timeout(head_seconds) as limit:
+                async with self._http.stream(method, path, **options) as answer:
+                    limit.reschedule(asyncio.get_running_loop().time() + rest_seconds)
+                    await answer.aread()
         except TimeoutError:
-            self._break(f"hang: {method} {path} had no answer within {bound(path):g} s")
+            self._break(f"hang: {method} {path} had no answer, or no end of it, after {now() - began:.0f} s")
             return None
         except httpx.TransportError as error:
             # an answer that had begun can only be cut, which the client sees

@@ -18,7 +18,7 @@ from pyiceberg.exceptions import (
 from requests.adapters import HTTPAdapter
 
 from chaos.clients import NAMESPACE, ROWS, Client
-from chaos.door import PAUSE, Door, bound, read_refusal
+from chaos.door import PAUSE, Door, bounds, read_refusal
 from chaos.ledger import Ledger, Operation, Refusal, now
 
 MARK = "chaos"
@@ -47,11 +47,11 @@ class _Watched(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         began = now()
         path = request.path_url.partition("?")[0]
-        options["timeout"] = bound(path)
+        options["timeout"] = max(bounds(path))  # of the head, and of each piece behind it
         try:
             answer = super().send(request, *arguments, **options)
         except requests.Timeout:
-            self._ledger.violations.append(f"hang: {request.method} {path} had no answer in {bound(path):g} s")
+            self._ledger.violations.append(f"hang: {request.method} {path} had no answer in {max(bounds(path)):g} s")
             raise
         except requests.ConnectionError as error:
             if not self._may_cut:
