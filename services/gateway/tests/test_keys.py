@@ -63,10 +63,11 @@ async def test_a_key_is_not_remembered_beyond_its_expiry(gateway: Any) -> None:
     ).json()
     caller = gateway.client(made["key"])
     until = datetime.fromisoformat(made["expires_at"])
-    status = 200
+    begun, status = datetime.now(UTC), 200
     while status == 200:
+        assert begun < until + timedelta(seconds=5)  # by when it was asked: how long an answer takes is not the matter
+        begun = datetime.now(UTC)
         status = (await caller.get("/v1/datasets")).status_code
-        assert datetime.now(UTC) < until + timedelta(seconds=5)
     assert status == 401
     assert datetime.now(UTC) >= until
 

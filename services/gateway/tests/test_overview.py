@@ -62,7 +62,8 @@ async def test_a_service_that_does_not_answer_in_time_leaves_its_part_out(
     async def handler(request: Any, send: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(overview_service, "DEADLINE_SECONDS", 0.3)
+    # the other two have to answer within it, on a machine however busy
+    monkeypatch.setattr(overview_service, "DEADLINE_SECONDS", 1.5)
     answers.services["ingest"].handler = handler
     body = (await answers.admin.get("/v1/overview/travel/flights")).json()
     assert (body["loads"], body["dataset"]) == (None, DATASET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,10 +40,16 @@ async def wire(session: Session) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def nobody() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+@pytest.fixture
+def nobody() -> Iterator[socket.socket]:
+    """Where nobody listens: bound, so that no other process of the run gets the port meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def url_of(place: socket.socket) -> str:
+    return f"http://127.0.0.1:{place.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -61,8 +67,10 @@ def head(gateway: Any, method: str, path: str, *headers: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def test_a_service_that_is_away_is_503_with_a_time_to_come_back(start_gateway: Any) -> None:
-    async with start_gateway(lineage_url=nobody()) as gateway:
+async def test_a_service_that_is_away_is_503_with_a_time_to_come_back(
+    start_gateway: Any, nobody: socket.socket
+) -> None:
+    async with start_gateway(lineage_url=url_of(nobody)) as gateway:
         answer = await gateway.admin.get("/v1/jobs")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert answer.json()["type"] == "/problems/upstream-unreachable"
@@ -70,11 +78,14 @@ async def test_a_service_that_is_away_is_503_with_a_time_to_come_back(start_gate
 
 
 async def test_a_service_that_stays_away_is_not_asked_by_every_request(
-    start_gateway: Any, monkeypatch: pytest.MonkeyPatch
+    start_gateway: Any, nobody: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "OPEN_AFTER_SECONDS", 0.0)
-    address = nobody()
-    async with start_gateway(lineage_url=address) as gateway:
+    async with start_gateway(lineage_url=url_of(nobody)) as gateway:
+        clock = asyncio.get_running_loop().time
+        now, gate = clock(), gateway.app.resources.relay.upstreams["lineage"]._breaker
+        # its second stands still: the one try of a second is not among those that are counted, however slow they are
+        monkeypatch.setattr(gate, "_clock", lambda: now)
 
         def counted(outcome: str) -> float:
             labels = {"upstream": "lineage", "outcome": outcome}
@@ -90,8 +101,8 @@ async def test_a_service_that_stays_away_is_not_asked_by_every_request(
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
-        server = await asyncio.start_server(answer, "127.0.0.1", int(address.rpartition(":")[2]))
-        async with server:
+        monkeypatch.setattr(gate, "_clock", clock)
+        async with await asyncio.start_server(answer, sock=nobody):
 
             async def back() -> bool:
                 return bool((await gateway.admin.get("/v1/jobs")).status_code == 200)
@@ -100,8 +111,10 @@ async def test_a_service_that_stays_away_is_not_asked_by_every_request(
         assert REGISTRY.get_sample_value("lakegate_gateway_breaker_open", {"upstream": "lineage"}) == 0
 
 
-async def test_an_upload_to_a_service_that_is_away_is_answered_before_it_is_sent(start_gateway: Any) -> None:
-    async with start_gateway(ingest_url=nobody()) as gateway:
+async def test_an_upload_to_a_service_that_is_away_is_answered_before_it_is_sent(
+    start_gateway: Any, nobody: socket.socket
+) -> None:
+    async with start_gateway(ingest_url=url_of(nobody)) as gateway:
         request = head(gateway, "POST", "/v1/loads/a/b", "expect: 100-continue", "content-length: 1000")
         reader, _ = await gateway.raw(request)
         text = await asyncio.wait_for(reader.read(), 10)
@@ -109,8 +122,10 @@ async def test_an_upload_to_a_service_that_is_away_is_answered_before_it_is_sent
         assert b"100 Continue" not in text
 
 
-async def test_an_iceberg_commit_that_nobody_took_is_503_in_iceberg_s_words(start_gateway: Any) -> None:
-    async with start_gateway(tenant="acme", catalog_url=nobody()) as gateway:
+async def test_an_iceberg_commit_that_nobody_took_is_503_in_iceberg_s_words(
+    start_gateway: Any, nobody: socket.socket
+) -> None:
+    async with start_gateway(tenant="acme", catalog_url=url_of(nobody)) as gateway:
         answer = await gateway.admin.post("/iceberg/v1/acme/namespaces/a/tables/t", json={})
         assert answer.status_code == 503
         error = answer.json()["error"]
@@ -484,8 +499,8 @@ async def test_a_service_with_all_it_can_take_is_503(start_gateway: Any) -> None
         assert [(await task).status_code for task in held] == [200, 200]
 
 
-async def test_repeats_are_bounded_by_the_budget(start_gateway: Any) -> None:
-    async with start_gateway(lineage_url=nobody()) as gateway:
+async def test_repeats_are_bounded_by_the_budget(start_gateway: Any, nobody: socket.socket) -> None:
+    async with start_gateway(lineage_url=url_of(nobody)) as gateway:
         answers = await asyncio.gather(*(gateway.admin.get("/v1/jobs") for _ in range(100)))
         assert {answer.status_code for answer in answers} == {503}
         assert gateway.app.resources.relay.budget.tokens < 1
