@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from suites import Suite, until
 
 from lakegate.embedded.layout import Home
-from lakegate.embedded.ports import free_ports
+from lakegate.embedded.ports import Ports, PortTaken, free_ports
 from lakegate.profiles import Profile, save_profile
 
 Lakegate = Callable[..., subprocess.CompletedProcess[str]]
@@ -43,6 +44,15 @@ def lakegate(tmp_path: Path) -> Iterator[Lakegate]:
 
     yield command
     command("down")
+
+
+def a_base() -> int:
+    """A port where all eight of a suite are free, and not the gateway's alone."""
+    while True:
+        base = free_ports(1)[0]
+        with suppress(PortTaken):
+            Ports.from_base(base).check()
+            return base
 
 
 @pytest.mark.parametrize("command", [("demo",), ("up", "--detach"), ("up",)])
@@ -86,7 +96,7 @@ def test_a_detached_suite_stays_until_it_is_told_to_go(lakegate: Lakegate, tmp_p
 
 
 def test_a_suite_that_was_killed_gives_its_ports_to_the_next_one(lakegate: Lakegate, tmp_path: Path) -> None:
-    port = free_ports(1)[0]
+    port = a_base()
     started = lakegate("up", "--detach", "--port", str(port), "--json")
     assert started.returncode == 0, started.stderr
     ready = json.loads(started.stdout)

@@ -55,6 +55,19 @@ def test_port_zero_takes_eight_different_ones() -> None:
     ports.check()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the claims are abstract names of Linux")
+def test_two_programs_at_the_same_place_are_not_given_the_same_ports() -> None:
+    """As two suites that start at once: neither listens yet."""
+    ours = free_ports(3)
+    program = (
+        "import itertools; from lakegate.embedded import ports; "
+        f"ports._TURNS = itertools.count({min(ours)} - ports._FREE_RANGE.start); print(*ports.free_ports(8))"
+    )
+    theirs = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert {int(port) for port in theirs.stdout.split()}.isdisjoint(ours)
+
+
 def test_a_taken_port_is_named_with_its_user_and_a_way_out() -> None:
     ports = Ports.from_base(0)
     with socket.create_server(("127.0.0.1", ports.management["ingest"])), pytest.raises(PortTaken) as caught:

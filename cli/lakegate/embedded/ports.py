@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+import sys
+from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,9 +17,11 @@ DEFAULT_BASE = 8080
 _MANAGEMENT = 1000
 # Linux gives outgoing connections 32768 and above, macOS 49152.
 _FREE_RANGE = range(15_000, 32_000)
-# One after the other from anywhere in it: none is given twice before its taker listens, and programs that ask at the
-# same time are hardly at the same place.
+# One after the other from anywhere in it: none is given twice before its taker listens.
 _TURNS = itertools.count(random.randrange(len(_FREE_RANGE)))  # noqa: S311 - no secret
+# Nor to another program that asks in those seconds; whoever asked so many times since has taken what he asked for.
+_MOST_CLAIMS = 64
+_CLAIMS: deque[socket.socket] = deque()
 
 
 class PortTaken(Exception):
@@ -61,9 +65,25 @@ def free_ports(count: int) -> list[int]:
     found: set[int] = set()
     while len(found) < count:
         port = _FREE_RANGE[next(_TURNS) % len(_FREE_RANGE)]
-        if is_free(port):
+        if is_free(port) and _claimed(port):
             found.add(port)
     return list(found)
+
+
+def _claimed(port: int) -> bool:
+    """Whether nobody else of ours is about to listen there: a name that the kernel keeps as long as this process."""
+    if sys.platform != "linux":
+        return True  # no such names: two programs that begin in the same second are hardly at the same place
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0lakegate-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    if len(_CLAIMS) > _MOST_CLAIMS:
+        _CLAIMS.popleft().close()
+    return True
 
 
 def is_somebodys(url: str) -> bool:
