@@ -25,7 +25,8 @@ class Arrival:
 
     def advance(self, size_bytes: int) -> None:
         with self._changed:
-            self._size = size_bytes
+            # who begins to follow a file may tell of less than its writer did meanwhile
+            self._size = max(self._size, size_bytes)
             self._changed.notify_all()
 
     def finish(self, records: int | None = None, malformed: bool = False) -> None:

@@ -171,10 +171,11 @@ class FileSink:
     def _begin(self) -> None:
         """The head is there: name the format, and count from the first byte on."""
         assert self._head is not None
-        head, self._head = b"".join(self._head), None
+        head = b"".join(self._head)
         self._format, self._counter = self._opener(self._name, self._content_type, head)
         if self._counter is not None:
             self._counter.feed(head)
+        self._head = None  # last: `begun` is asked by another thread
 
     def close(self) -> SpooledFile:
         """The whole file has arrived. Raises BodyError when it stops short."""
