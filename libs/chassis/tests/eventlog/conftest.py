@@ -68,12 +68,12 @@ class PostgresAdapter:
             """
         )
 
-    async def has_listener(self) -> bool:
-        return await self._admin.fetchval(
-            """
-            SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database())
-            """
+    async def listeners(self) -> set[int]:
+        """Services of the run may have some of their own."""
+        found = await self._admin.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
+        return {row["pid"] for row in found}
 
     async def age(self, topic: str, days: int) -> None:
         await self._admin.execute(

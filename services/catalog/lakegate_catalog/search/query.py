@@ -14,8 +14,8 @@ from lakegate_catalog.search.index import SearchIndex, words
 MAX_WORDS = 12
 FACET_VALUES = 20
 ENOUGH = 20
-# How much a hit counts by the field it is in, and by how near the word was, whatever else is in the index: a beginning in
-# a name (6) is above a whole word in columns (4.5).
+# How much a hit counts by the field it is in, and by how near the word was, whatever else is in the index: a beginning
+# in a name (6) is above a whole word in columns (4.5).
 FIELD_BOOSTS = {"name": 4.0, "columns": 1.5, "text": 1.0}
 EXACT, PREFIX, FUZZY = 3.0, 1.5, 0.5
 # Of hits that are equal by that, the one in a shorter field is first. BM25 says it, and also how rare the word is among
