@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import orjson
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lakegate.embedded.postgres import EmbeddedPostgres
@@ -21,6 +23,13 @@ from lakegate_chassis.provision import SERVICES, provision, with_database
 from lakegate_chassis.tokens import TokenSigner
 
 pytest_plugins = ["servers.plugin"]
+
+# What a failed test shows has to be readable, and quick to make. structlog's own default draws each traceback with all
+# its variables, for which the event loop of a busy machine stood still for seconds; aiokafka tells of each client and
+# each broker that it tries again, hundreds of times where a test kills one.
+_RENDERER = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _RENDERER])
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

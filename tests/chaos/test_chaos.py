@@ -24,10 +24,14 @@ def stage(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
 
 async def survives(stage: Stage, fault: Fault, tag: str) -> None:
     ledger, back = await play(stage, fault, tag)
-    assert ledger.lost == []
-    assert ledger.duplicates == []
-    assert ledger.violations == []
-    assert back is not None
+    verdicts = {"lost": ledger.lost, "doubled": ledger.duplicates, "violation": ledger.violations}
+    wrong = [f"{verdict}: {what}" for verdict, found in verdicts.items() for what in found]
+    if back is None:
+        end = max(item.begun for item in ledger.operations)
+        last = ", ".join(f"{kind} {end - began:.0f} s" for kind, began in sorted(ledger.served.items()))
+        wrong.append(f"not all were served again; the last that was, before the end of the round: {last}")
+    told = "\n".join([f"after {fault.name}:", *wrong, f"refused: {ledger.refused()}", f"logs: {stage.suite.home}/logs"])
+    assert not wrong, told
 
 
 async def test_what_was_acknowledged_is_there_once_after_each_kill(stage: Stage) -> None:

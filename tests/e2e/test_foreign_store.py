@@ -69,7 +69,7 @@ def test_both_engines_read_and_write_files_that_are_in_the_store(lake: Suite, pl
 def test_a_file_goes_straight_to_the_store_and_a_purged_table_leaves_nothing_there(
     lake: Suite, place: tuple[Any, str]
 ) -> None:
-    with lake.client() as admin, httpx.Client() as anybody:
+    with lake.client() as admin, httpx.Client(timeout=30) as anybody:
         upload = admin.post("/v1/uploads/presign", json={"file_name": "direct.csv"}).json()
         sent = anybody.request(upload["method"], upload["url"], headers=upload["headers"], content=b"id\n1\n2\n")
         assert sent.status_code in (200, 201), sent.text

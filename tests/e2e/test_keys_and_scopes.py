@@ -19,7 +19,7 @@ def new_key(lake: httpx.Client, *scopes: str) -> dict[str, Any]:
 
 
 def test_without_a_key_nothing_opens(suite: Suite) -> None:
-    answer = httpx.get(f"{suite.url}/v1/datasets")
+    answer = httpx.get(f"{suite.url}/v1/datasets", timeout=30)
 
     assert answer.status_code == 401
     assert "WWW-Authenticate" in answer.headers
@@ -27,7 +27,7 @@ def test_without_a_key_nothing_opens(suite: Suite) -> None:
 
 
 def test_a_wrong_key_is_refused_without_saying_why(suite: Suite) -> None:
-    answer = httpx.get(f"{suite.url}/v1/datasets", headers={"Authorization": "Bearer lgk_wrong"})
+    answer = httpx.get(f"{suite.url}/v1/datasets", headers={"Authorization": "Bearer lgk_wrong"}, timeout=30)
 
     assert answer.status_code == 401
 
@@ -95,8 +95,10 @@ def test_a_client_gets_a_token_for_its_secret_and_works_with_it(suite: Suite, la
     assert made.status_code == 201, made.text
     form = {"grant_type": "client_credentials", "client_id": made.json()["client_id"]}
 
-    granted = httpx.post(f"{suite.url}/oauth/token", data=form | {"client_secret": made.json()["client_secret"]})
-    refused = httpx.post(f"{suite.url}/oauth/token", data=form | {"client_secret": "wrong"})
+    granted = httpx.post(
+        f"{suite.url}/oauth/token", data=form | {"client_secret": made.json()["client_secret"]}, timeout=30
+    )
+    refused = httpx.post(f"{suite.url}/oauth/token", data=form | {"client_secret": "wrong"}, timeout=30)
 
     assert granted.status_code == 200, granted.text
     assert refused.status_code == 401
@@ -111,9 +113,9 @@ def test_a_user_logs_in_and_refreshes(suite: Suite, lake: httpx.Client, table: s
     user = {"username": f"ada-{table}", "password": "correct horse battery"}
     assert lake.post("/v1/users", json={**user, "scopes": ["datasets:read"]}).status_code == 201
 
-    first = httpx.post(f"{suite.url}/oauth/token", data={"grant_type": "password", **user}).json()
+    first = httpx.post(f"{suite.url}/oauth/token", data={"grant_type": "password", **user}, timeout=30).json()
     form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
-    second = httpx.post(f"{suite.url}/oauth/token", data=form).json()
+    second = httpx.post(f"{suite.url}/oauth/token", data=form, timeout=30).json()
 
     with suite.client(second["access_token"]) as client:
         assert client.get("/v1/datasets").status_code == 200

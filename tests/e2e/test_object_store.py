@@ -224,7 +224,7 @@ def test_keys_end_with_the_api_key_that_they_were_handed_out_to(lake: Suite) -> 
 def test_unsigned_and_bearer_requests_get_nothing_of_the_store(lake: Suite, reader: str) -> None:
     _, location = access(lake, reader)
     bucket, key = place(location)
-    with httpx.Client(base_url=lake.url) as anybody:
+    with httpx.Client(base_url=lake.url, timeout=30) as anybody:
         for path in (f"/{bucket}/{key}", f"/files/{bucket}/{key}"):
             for headers in ({}, {"authorization": f"Bearer {reader}"}):
                 assert anybody.get(path, headers=headers).status_code == 404
@@ -253,7 +253,7 @@ def test_the_command_line_asks_in_sql(lake: Suite) -> None:
 
 def test_a_file_goes_straight_to_the_store_and_is_loaded_from_there(lake: Suite) -> None:
     producer = made_key(lake, "loads:write@travel.*")["key"]
-    with lake.client(producer) as client, httpx.Client() as anybody:
+    with lake.client(producer) as client, httpx.Client(timeout=30) as anybody:
         upload = client.post("/v1/uploads/presign", json={"file_name": "direct.csv"}).json()
         assert anybody.put(upload["url"], content=b"id\n1\n2\n").status_code == 200
         loaded = client.post("/v1/loads/travel/direct", params={"source": upload["upload_id"]})

@@ -64,7 +64,7 @@ def load(suite: Suite, table: str) -> tuple[str, str]:
 
 def metrics(suite: Suite, service: str, headers: dict[str, str] | None = None) -> str:
     port = suite.state()["processes"][service]["management_port"]
-    return httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).raise_for_status().text
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=30).raise_for_status().text
 
 
 def log_lines(suite: Suite, service: str) -> list[dict[str, Any]]:
@@ -192,7 +192,7 @@ def test_latency_buckets_lead_to_the_trace(suite: Suite) -> None:
 def test_the_log_level_is_changed_while_the_service_runs(suite: Suite) -> None:
     port = suite.state()["processes"]["catalog"]["management_port"]
     level = f"http://127.0.0.1:{port}/loglevel"
-    assert httpx.get(level).json() == {"level": "info"}
+    assert httpx.get(level, timeout=30).json() == {"level": "info"}
 
     def asked(request_id: str) -> None:
         with suite.client() as lake:
@@ -202,10 +202,10 @@ def test_the_log_level_is_changed_while_the_service_runs(suite: Suite) -> None:
         return {line.get("request_id", "") for line in log_lines(suite, "catalog")}
 
     try:
-        httpx.put(level, json={"level": "error"}).raise_for_status()
+        httpx.put(level, json={"level": "error"}, timeout=30).raise_for_status()
         asked("quiet-please")
     finally:
-        httpx.put(level, json={"level": "info"}).raise_for_status()
+        httpx.put(level, json={"level": "info"}, timeout=30).raise_for_status()
     asked("speak-up")
     until(lambda: "speak-up" in logged())
     assert "quiet-please" not in logged()

@@ -66,7 +66,7 @@ def from_packages(folder: Path) -> Found | None:
         [program, *options, "-public-host", f"127.0.0.1:{port}"], folder=folder, ready=lambda: listens(port)
     )
     process.start()
-    httpx.post(f"{upstream}/storage/v1/b", json={"name": _BUCKET}, trust_env=False).raise_for_status()
+    httpx.post(f"{upstream}/storage/v1/b", json={"name": _BUCKET}, trust_env=False, timeout=30).raise_for_status()
     private = rsa.generate_private_key(65537, 2048)
     public = folder / "account.pem"
     public.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -95,7 +95,9 @@ async def client(app: FastAPI, signer: TokenSigner) -> AsyncIterator[httpx.Async
     token = signer.mint(ALICE, "catalog")
     async with (
         serving(app) as url,
-        httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False) as client,
+        httpx.AsyncClient(
+            base_url=url, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=30
+        ) as client,
     ):
         yield client
 
@@ -209,7 +211,9 @@ async def test_a_request_that_is_cut_off_at_the_end_of_its_process_is_told_so(
         began.set()
         await asyncio.Event().wait()
 
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {signer.mint(ALICE, 'catalog')}"}) as client:
+    async with httpx.AsyncClient(
+        headers={"authorization": f"Bearer {signer.mint(ALICE, 'catalog')}"}, timeout=30
+    ) as client:
         async with serving(app) as url:
             asked = asyncio.create_task(client.get(f"{url}/v1/slow"))
             await began.wait()

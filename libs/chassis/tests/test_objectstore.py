@@ -96,7 +96,7 @@ def test_what_is_deleted_or_copied_is_as_it_was_asked(store: Any) -> None:
 
 def test_whoever_has_a_signed_url_does_that_and_nothing_else(store: Any, object_store: Any) -> None:
     headers = {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
-    with httpx.Client(trust_env=False) as anybody:
+    with httpx.Client(trust_env=False, timeout=30) as anybody:
         url = obstore.sign(store, "PUT", "sent", LIFETIME)
         assert anybody.put(url, content=b"sent by anybody", headers=headers).status_code in (200, 201)
         reading = obstore.sign(store, "GET", "sent", LIFETIME)

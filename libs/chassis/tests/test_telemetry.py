@@ -87,7 +87,7 @@ async def test_a_recorded_request_reaches_the_collector_as_a_tree(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tracer(monkeypatch, endpoint=collector.endpoint, sample_ratio=0) as provider:
-        async with serving(shop()) as url, httpx.AsyncClient(base_url=url) as client:
+        async with serving(shop()) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
             await client.get("/v1/books/7", headers=ASKED)
             await client.get("/v1/broken", headers=ASKED)
             await client.get("/v1/books/8")
@@ -207,9 +207,12 @@ async def test_latency_carries_the_trace_as_exemplar_for_who_accepts_openmetrics
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tracer(monkeypatch, endpoint=collector.endpoint, sample_ratio=0):
-        async with serving(shop()) as url, httpx.AsyncClient(base_url=url) as client:
+        async with serving(shop()) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
             await client.get("/v1/books/7", headers=ASKED)
-    async with serving(management_app(None), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(management_app(None), lifespan="off") as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
         open_, plain = await client.get("/metrics", headers={"accept": OPENMETRICS}), await client.get("/metrics")
     assert open_.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert open_.text.endswith("# EOF\n")
@@ -246,7 +249,7 @@ async def test_requests_are_counted_by_the_class_of_their_tenant() -> None:
             await self.app(scope, receive, send)
 
     app.user_middleware.append(Middleware(As))
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
         labels = {"method": "GET", "route": "/v1/mine/{tenant}", "status": "200"}
         before = {
             name: value("lakegate_http_requests_total", **labels, tenant_class=name)
@@ -266,7 +269,10 @@ def test_classes_of_tenants_are_few_and_plain_words(classes: dict[str, str]) -> 
 
 async def test_the_log_level_is_changed_at_run_time() -> None:
     before = logs.level()
-    async with serving(management_app(None), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(management_app(None), lifespan="off") as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
         for level in ("debug", "error", before):
             assert (await client.put("/loglevel", json={"level": level})).json() == {"level": level}
             assert (await client.get("/loglevel")).json() == {"level": level}

@@ -34,7 +34,7 @@ async def test_a_value_that_can_t_be_stored_is_the_caller_s_fault(
         finally:
             await connection.close()
 
-    async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
         answer = await client.get("/")
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]

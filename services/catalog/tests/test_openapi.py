@@ -9,7 +9,7 @@ from lakegate_catalog.iceberg.endpoints import ENDPOINTS
 
 
 async def test_it_describes_what_v1_serves(base_url: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url) as anonymous:
+    async with httpx.AsyncClient(base_url=base_url, timeout=30) as anonymous:
         document = (await anonymous.get("/openapi.json")).json()
     assert {path: sorted(all_) for path, all_ in document["paths"].items() if path.startswith("/v1/")} == {
         "/v1/datasets": ["get", "post"],
@@ -24,7 +24,7 @@ async def test_it_describes_what_v1_serves(base_url: str) -> None:
 
 
 async def test_it_describes_every_iceberg_endpoint_that_config_names_and_no_other(base_url: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url) as anonymous:
+    async with httpx.AsyncClient(base_url=base_url, timeout=30) as anonymous:
         paths = (await anonymous.get("/openapi.json")).json()["paths"]
     described = {
         f"{method.upper()} {path.removeprefix('/iceberg')}"

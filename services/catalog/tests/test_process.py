@@ -46,7 +46,7 @@ async def process(environment: dict[str, str]) -> AsyncIterator[asyncio.subproce
         sys.executable, "-m", "lakegate_catalog", env=environment, stdout=quiet, stderr=quiet
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{environment['CATALOG_PORT']}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{environment['CATALOG_PORT']}", timeout=30) as client:
 
             async def ready() -> bool:
                 assert started.returncode is None
@@ -147,7 +147,7 @@ async def test_what_was_acknowledged_before_a_kill_is_there_after_it(
     url = f"http://127.0.0.1:{environment['CATALOG_PORT']}"
     table = f"{iceberg}/namespaces/travel/tables/flights"
     acknowledged: list[str] = []
-    async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token()}"}) as client:
+    async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token()}"}, timeout=30) as client:
 
         async def commit(worker: int) -> None:
             for number in range(10_000):

@@ -270,7 +270,7 @@ async def test_ingest_exchanges_its_delegation_on_the_management_listener_only(g
         "subject_token": tokens.delegation(producer, "ingest"),
         "audience": "catalog",
     }
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as management:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as management:
         answer = (await management.post("/internal/token", data=form)).json()
         principal = TokenVerifier(signing_keys[1], "catalog").verify(answer["access_token"])
         assert answer["expires_in"] == 60

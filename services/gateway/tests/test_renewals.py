@@ -24,7 +24,7 @@ DELEGATION = "urn:lakegate:token-type:delegation"
 async def management(gateway: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(management_routes(lambda: gateway.app.resources))
-    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client
 
 

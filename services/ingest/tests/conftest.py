@@ -98,7 +98,7 @@ class Process:
 
     async def start(self) -> None:
         await asyncio.to_thread(self._spawn)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             await eventually(lambda: self._ready(client), within_seconds=40)
 
     def _spawn(self) -> None:

@@ -80,7 +80,7 @@ async def test_rejected_rows_are_read_here_and_fetched_from_the_store(api: Api) 
     [reject] = (await api.client.get(f"/v1/loads/{load_id}/rejects")).json()["items"]
     assert (reject["line"], reject["value"]) == (3, "no")
     [file] = (await api.client.get(f"/v1/loads/{load_id}/rejects/files")).json()["items"]
-    async with httpx.AsyncClient(trust_env=False) as anybody:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as anybody:
         assert (await anybody.get(file["url"])).content.startswith(b"PAR1")
 
 
@@ -95,7 +95,7 @@ async def test_a_load_that_is_answered_before_its_end_is_kept_in_the_store_until
 
 async def test_a_file_that_was_sent_straight_to_the_store_is_loaded_and_then_deleted(api: Api, lake: Any) -> None:
     upload = (await api.client.post("/v1/uploads/presign", json={"file_name": "orders.csv"})).json()
-    async with httpx.AsyncClient(trust_env=False) as anybody:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as anybody:
         sent = await anybody.request(upload["method"], upload["url"], headers=upload["headers"], content=ROWS)
     assert sent.status_code in (200, 201), sent.text
     loaded = await api.client.post("/v1/loads/shop/orders", params={"source": upload["upload_id"]})

@@ -157,7 +157,7 @@ async def test_rejected_rows_are_fetched_from_the_store_by_whoever_has_the_url(a
     load_id = (await api.load("shop.orders", DIRTY)).json()["load_id"]
     page = (await api.client.get(f"/v1/loads/{load_id}/rejects/files")).json()
     assert [item["rows"] for item in page["items"]] == [1]
-    async with httpx.AsyncClient(trust_env=False) as anybody:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as anybody:
         [item] = page["items"]
         assert (await anybody.get(item["url"])).content.startswith(b"PAR1")
         assert (await anybody.get(item["url"].replace("X-Amz-Signature=", "X-Amz-Signature=0"))).status_code == 403
@@ -248,7 +248,7 @@ async def presigned(api: Api, **request: Any) -> dict[str, Any]:
 
 
 async def put(url: str, body: bytes) -> int:
-    async with httpx.AsyncClient(trust_env=False) as anybody:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as anybody:
         return (await anybody.put(url, content=body)).status_code
 
 

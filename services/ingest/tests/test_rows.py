@@ -87,7 +87,7 @@ async def test_a_snapshot_whose_schema_somebody_removed_is_not_found_and_keeps_n
     principal = Principal(tenant=flights.tenant, subject="ana", scopes=("datasets:write", "datasets:read"))
     token = identity.signer.mint(principal, "catalog", lifetime_seconds=600)
     tables = f"{catalog.url}/iceberg/v1/{flights.tenant}/namespaces/travel"
-    async with httpx.AsyncClient(trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
+    async with httpx.AsyncClient(trust_env=False, headers={"authorization": f"Bearer {token}"}, timeout=30) as client:
         loaded = (await client.get(f"{tables}/tables/flights")).json()
         # the catalog refuses such a commit; a file that another one wrote may say so
         metadata = loaded["metadata"] | {

@@ -181,7 +181,10 @@ def signed(decision: dict[str, Any], key: bytes = KEY) -> dict[str, Any]:
 
 
 async def test_the_management_listener_tells_and_takes_the_turn(keyed: Turn) -> None:
-    async with serving(management_app(None, keyed), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(management_app(None, keyed), lifespan="off") as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
         before = (await client.get("/consumers")).json()
         assert (before["colour"], before["running"], before["generation"]) == ("blue", True, 0)
         told = await client.put("/consumers", **signed({"colour": "green", "generation": 7}))
@@ -197,7 +200,10 @@ async def test_who_can_not_sign_has_the_file_read_again_and_no_more(keyed: Turn,
     turn = Turn(ConsumerSettings(colour="blue", file=file)) if how == "no key here" else keyed
     decision = {"colour": "green", "generation": 7}
     said = {"json": decision} if how == "no signature" else signed(decision, b"" if how == "another key" else KEY)
-    async with serving(management_app(None, turn), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(management_app(None, turn), lifespan="off") as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
         refused = await client.put("/consumers", **said)
         assert (refused.status_code, refused.json()["type"]) == (401, "/problems/unauthorized")
         assert (await client.get("/consumers")).json()["generation"] == 0
@@ -207,7 +213,10 @@ async def test_who_can_not_sign_has_the_file_read_again_and_no_more(keyed: Turn,
 
 
 async def test_a_generation_that_would_refuse_all_later_ones_is_no_decision(keyed: Turn) -> None:
-    async with serving(management_app(None, keyed), lifespan="off") as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving(management_app(None, keyed), lifespan="off") as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
         leap = await client.put("/consumers", **signed({"colour": None, "generation": 2**53}))
         assert (leap.status_code, leap.json()["type"]) == (422, "/problems/invalid-request")
         after = await client.put("/consumers", **signed({"colour": "green", "generation": 1}))

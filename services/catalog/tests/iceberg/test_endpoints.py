@@ -53,7 +53,7 @@ async def test_what_is_not_served_is_said_in_icebergs_words_too(client: httpx.As
 
 
 async def test_a_token_that_the_chassis_refuses_is_told_in_icebergs_words(base_url: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": "Bearer x.y.z"}) as stranger:
+    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": "Bearer x.y.z"}, timeout=30) as stranger:
         answer = await stranger.get("/iceberg/v1/config")
         assert error(answer) == (401, "NotAuthorizedException")
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -90,7 +90,7 @@ async def test_another_tenants_prefix_is_forbidden(connect: Connect, iceberg: st
 
 
 async def test_without_a_token_nothing_is_answered(base_url: str, iceberg: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url) as anonymous:
+    async with httpx.AsyncClient(base_url=base_url, timeout=30) as anonymous:
         assert error(await anonymous.get(f"{iceberg}/namespaces")) == (401, "NotAuthorizedException")
 
 
@@ -99,7 +99,7 @@ async def test_a_clock_5_minutes_off_is_named_in_icebergs_own_words(
 ) -> None:
     now = int(time.time())
     token = signer.mint(Principal(tenant="t", subject="s", scopes=()), "catalog", iat=now + 300, exp=now + 360)
-    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": f"Bearer {token}"}) as early:
+    async with httpx.AsyncClient(base_url=base_url, headers={"authorization": f"Bearer {token}"}, timeout=30) as early:
         answer = await early.get(f"{iceberg}/namespaces")
     assert error(answer) == (503, "ServiceUnavailableException")
     assert "compare the clocks" in answer.text

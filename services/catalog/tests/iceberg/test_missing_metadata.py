@@ -31,7 +31,7 @@ async def test_a_metadata_file_that_somebody_deleted_is_named(
     )
     async with (
         serving(create_app(forgetful)) as url,
-        httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token()}"}) as client,
+        httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token()}"}, timeout=30) as client,
     ):
         spaces = f"/iceberg/v1/{tenant}/namespaces"
         await client.post(spaces, json={"namespace": ["travel"]})

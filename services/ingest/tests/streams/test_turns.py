@@ -24,7 +24,7 @@ def one(number: int) -> bytes:
 
 
 async def consumers(url: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.get(f"{url}/readyz")
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["consumers"]
@@ -72,7 +72,7 @@ async def test_a_worker_that_reaches_no_broker_lives_and_is_not_ready(
     worker = process("lakegate_ingest.streams", environment, tmp_path / "worker.log")
     try:
         await worker.start()
-        async with httpx.AsyncClient(trust_env=False, base_url=worker.url) as client:
+        async with httpx.AsyncClient(trust_env=False, base_url=worker.url, timeout=30) as client:
             assert (await client.get("/livez")).status_code == 200
             answer = await client.get("/readyz")
         assert answer.status_code == 503
