@@ -270,7 +270,7 @@ async def test_a_client_that_hangs_up_is_no_error_of_ours(
     head = f"POST /v1/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 9\r\n\r\n"
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(head.encode() + b"half")
-    await asyncio.wait_for(arrived.wait(), 10)
+    await asyncio.wait_for(arrived.wait(), 30)
     writer.close()
     await eventually(lambda: REGISTRY.get_sample_value("lakegate_http_disconnects_total") == before + 1)
     assert seen == []

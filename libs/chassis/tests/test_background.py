@@ -54,7 +54,7 @@ async def test_a_loop_that_cancels_itself_is_started_again() -> None:
 
     background = Background()
     background.start("loop", run)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await again.wait()
     await background.stop()
     assert starts == 2

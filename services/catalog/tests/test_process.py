@@ -79,7 +79,7 @@ async def test_bad_settings_are_named_and_end_the_start(environment: dict[str, s
 async def test_it_ends_in_order_on_sigterm(environment: dict[str, str]) -> None:
     async with process(environment) as running:
         running.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.wait(), 15) == 0
+        assert await asyncio.wait_for(running.wait(), 30) == 0
 
 
 BODY = b'{"namespace":["travel"]}'

@@ -23,4 +23,4 @@ async def test_a_commit_to_a_table_without_its_own_partition_spec_fails_and_does
     build = _Build(cast(Any, SimpleNamespace(table="shop.orders", creates=False)), cast(Any, None))
     broken = metadata.model_copy(update={"default_spec_id": 7})
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await asyncio.wait_for(build.next(broken, attempt=0), 20)
+        await asyncio.wait_for(build.next(broken, attempt=0), 30)

@@ -391,7 +391,7 @@ async def test_a_load_whose_database_goes_away_while_its_body_arrives_is_failed_
         assert first.status_code == 503
         # the retry finds the database still away: it must come again, as a failure and not as work
         tried.clear()
-        await asyncio.wait_for(tried.wait(), 10)
+        await asyncio.wait_for(tried.wait(), 30)
         away.clear()
         load = await api.ended(first.json()["load_id"])
         assert load["state"] == "failed"

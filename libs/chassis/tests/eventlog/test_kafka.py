@@ -197,7 +197,7 @@ async def test_a_record_is_a_cloudevent_in_binary_mode(log, topic, kafka) -> Non
     ) as consumer:
         await log._topics.ensure([topic.name])
         consumer.subscribe([topic.name])
-        record = await asyncio.wait_for(consumer.getone(), 15)
+        record = await asyncio.wait_for(consumer.getone(), 30)
     headers = {name: value.decode() for name, value in record.headers}
     assert record.key == b"default/flights"
     assert orjson.loads(record.value) == event.data
@@ -230,7 +230,7 @@ async def test_a_dead_letter_is_a_record_with_reason_and_coordinates(log, topic,
         await eventually(buried)
         await log._topics.ensure([f"{topic.name}.dlq"])
         consumer.subscribe([f"{topic.name}.dlq"])
-        record = await asyncio.wait_for(consumer.getone(), 15)
+        record = await asyncio.wait_for(consumer.getone(), 30)
     headers = {name: value.decode() for name, value in record.headers}
     assert headers["ce_id"] == str(event.id)
     assert {
@@ -294,10 +294,10 @@ async def test_a_dead_letter_that_its_topic_refuses_is_tried_once_and_the_relay_
         (again,) = await letters_of_the_relay(log, topic)
         return again.reason == "larger than its topic's max.message.bytes"
 
-    await eventually(refused, within_seconds=20)
+    await eventually(refused, within_seconds=30)
     await topic.publish(2)
     async with consuming(log, topic, effects):
-        await eventually(lambda: effects.by_key["k"] == [2], within_seconds=20)
+        await eventually(lambda: effects.by_key["k"] == [2], within_seconds=30)
 
 
 async def test_a_dead_letter_of_the_relay_that_fits_by_now_is_sent(log, topic) -> None:

@@ -61,7 +61,7 @@ async def _written_to_a_reset_connection(broker: str) -> None:
     written: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     _before_the_reader_notices(connection, lambda: _write(connection, written))
     middle.reset()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         thought_open, error = await written
     assert thought_open
     assert isinstance(error, KafkaConnectionError)

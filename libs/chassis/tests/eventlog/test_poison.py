@@ -109,7 +109,7 @@ async def read_all(bootstrap: str, topic: str, count: int) -> list[Any]:
             group_id=None,
             max_partition_fetch_bytes=1 << 25,
         ) as consumer,
-        asyncio.timeout(20),
+        asyncio.timeout(30),
     ):
         return [await consumer.getone() for _ in range(count)]
 
@@ -130,7 +130,7 @@ async def test_whatever_the_bytes_are_a_record_becomes_a_dead_letter_and_the_nex
             await producer.send_and_wait(topic.name, **record)
     await topic.publish(1, key="ours")
     async with consuming(log, topic, handle):
-        await eventually(lambda: len(handled) == 1, within_seconds=20)
+        await eventually(lambda: len(handled) == 1, within_seconds=30)
     letters = (await log.dead_letters(topic.group))[::-1]
     assert len(letters) == len(POISON)
     for letter, (name, (_, why)) in zip(letters, POISON.items(), strict=True):
@@ -145,7 +145,7 @@ async def test_whatever_the_bytes_are_a_record_becomes_a_dead_letter_and_the_nex
         async def looked_at() -> bool:
             return all(letter.replay_requested_at is None for letter in await log.dead_letters(topic.group))
 
-        await eventually(looked_at, within_seconds=20)
+        await eventually(looked_at, within_seconds=30)
     left = {letter.event.id: letter.reason for letter in await log.dead_letters(topic.group)}
     assert {letter.event.id: letter.reason for letter in strangers}.items() <= left.items()
     assert len(strangers) == len(POISON) - 1
@@ -196,7 +196,7 @@ async def test_an_event_as_large_as_they_may_be_that_fails_is_a_dead_letter(log,
     await topic.publish(1, large="x" * (LIMIT - 600))
     await topic.publish(2)
     async with consuming(log, topic, handle):
-        await eventually(lambda: handled == [2], within_seconds=20)
+        await eventually(lambda: handled == [2], within_seconds=30)
     (letter,) = await log.dead_letters(topic.group)
     assert len(letter.event.data["event"]["large"]) == LIMIT - 600
     assert letter.reason == "PermanentFailure: a reason with \ufffd and ?"
@@ -216,4 +216,4 @@ async def test_an_event_whose_key_makes_its_record_too_large_does_not_stop_the_r
     await topic.publish(1, key="k" * 100_000, large="x" * (LIMIT - 600))
     await topic.publish(2)
     async with consuming(log, topic, handle):
-        await eventually(lambda: handled == ["k"], within_seconds=20)
+        await eventually(lambda: handled == ["k"], within_seconds=30)

@@ -92,7 +92,7 @@ async def test_positions_of_concurrent_writers_have_no_holes_for_a_reader(log, a
 
 
 async def test_a_reader_that_follows_sees_what_comes_later(log, topic) -> None:
-    async with asyncio.timeout(15), aclosing(log.read([topic.name], await log.head())) as batches:
+    async with asyncio.timeout(30), aclosing(log.read([topic.name], await log.head())) as batches:
         waiting = asyncio.ensure_future(anext(batches))
         await topic.publish(1)
         assert numbers(await waiting) == [1]
@@ -121,7 +121,7 @@ async def test_a_reader_survives_the_loss_of_its_notifications(log, adapter, top
 @pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_the_listening_connection_goes_with_the_last_reader(log, adapter, topic) -> None:
     ours = await listening(adapter)
-    async with asyncio.timeout(15), aclosing(log.read([topic.name], 0)) as batches:
+    async with asyncio.timeout(30), aclosing(log.read([topic.name], 0)) as batches:
         await topic.publish(1)
         await anext(batches)
         await eventually(ours)

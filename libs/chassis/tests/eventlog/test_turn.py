@@ -141,7 +141,7 @@ async def test_a_failing_consumer_is_started_again(blue: Turn) -> None:
         await for_ever()
 
     async with running(blue, run):
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 30)
     assert blue.standing.groups == {"consumer": False}
 
 
