@@ -154,9 +154,13 @@ async def test_a_head_that_is_not_whole_in_time_is_408(port: int, monkeypatch: p
     assert (status(answer), slug(answer)) == (408, "client-too-slow")
 
 
-async def test_a_second_head_has_the_same_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
-    reader, writer = await opened(port, b"GET /first HTTP/1.1\r\nhost: x\r\n\r\nGET /second")
+async def test_a_second_head_has_the_same_time(app: App, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.gate.clear()
+    reader, writer = await opened(port, b"GET /first HTTP/1.1\r\nhost: x\r\n\r\n")
+    await eventually(lambda: app.begun == 1)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)  # the first head came, however slowly
+    writer.write(b"GET /second")
+    app.gate.set()
     text = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     assert b"/first 0" in text
@@ -171,9 +175,12 @@ async def test_a_connection_that_says_nothing_is_closed(port: int, monkeypatch: 
 async def test_an_idle_connection_outlives_the_time_for_a_head(
     app: App, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    app.gate.clear()
     request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
     reader, writer = await opened(port, request)
+    await eventually(lambda: app.begun == 1)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)  # its own head came, however slowly
+    app.gate.set()
     await reader.readuntil(b"/ 0\n")
     assert await ask(port, b"") == b""  # another one, silent all along, has come and gone meanwhile
     writer.write(request)

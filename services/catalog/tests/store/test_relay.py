@@ -215,7 +215,8 @@ async def test_a_store_that_hangs_for_a_while_loses_nothing_that_it_acknowledged
     acknowledged: dict[UUID, int] = dict.fromkeys(entities, 0)
     refused = 0
     name = collections.changes.database.name
-    settings = StoreSettings.model_validate({"mongodb": {"url": mongodb.uri, "database": name, "timeout_seconds": 0.3}})
+    # it has to be opened within that, too, on a machine however busy
+    settings = StoreSettings.model_validate({"mongodb": {"url": mongodb.uri, "database": name, "timeout_seconds": 1}})
     async with open_mongodb(settings.mongodb) as impatient:
         relay = Relay(MongoOutbox(impatient), log, pool)
         store = MongoCatalogStore(impatient, relay)
