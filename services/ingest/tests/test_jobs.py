@@ -212,7 +212,8 @@ async def test_a_load_that_is_complete_takes_the_engine_from_one_that_still_arri
 ) -> None:
     EARLY_READS.labels("dropped")
     engine = EngineSettings(early_bytes=1 << 20, early_bytes_per_second=0)
-    async with serving(create_app(settings(catalog.url, tmp_path / "spool", engine=engine))) as url:
+    app = create_app(settings(catalog.url, tmp_path / "spool", engine=engine))
+    async with serving(app) as url:
         api = make(url, tenant)
         go_on = asyncio.Event()
 
@@ -221,13 +222,10 @@ async def test_a_load_that_is_complete_takes_the_engine_from_one_that_still_arri
             await go_on.wait()
             yield b"1,x\n"
 
+        assert (await api.client.get("/v1/loads")).json()["items"] == []
         slow = asyncio.create_task(api.load("shop.orders", slowly()))
-
-        async def reading_has_begun() -> Any:
-            items = (await api.client.get("/v1/loads")).json()["items"]
-            return items and items[0]["progress"]["bytes_received"] > 1 << 20
-
-        await eventually(reading_has_begun)
+        reader = app.state.resources.loads._pipeline._reader
+        await eventually(lambda: reader._early)  # it has the engine: bytes that came are not read yet
         before = early("dropped")
         assert (await api.load("shop.returns", ROWS)).status_code == 201
         go_on.set()

@@ -152,7 +152,7 @@ async def test_a_large_load_becomes_a_job_that_says_what_it_needs(
         assert len(await api.rows("shop.orders")) == 2000
         # its TTL removes it
         assert [found["metadata"]["name"] for found in server.all("jobs")] == [job["metadata"]["name"]]
-        assert await asyncio.to_thread(kubelet.pods[0].wait, 20) == 0
+        assert await asyncio.to_thread(kubelet.pods[0].wait, 60) == 0
 
 
 async def test_calling_a_load_off_deletes_its_job_and_the_pod_says_how_it_ended(
@@ -169,7 +169,7 @@ async def test_calling_a_load_off_deletes_its_job_and_the_pod_says_how_it_ended(
         assert not server.all("jobs")
         answer = await loading
         assert (answer.status_code, answer.json()["type"]) == (409, "/problems/load-cancelled"), answer.text
-        assert await asyncio.to_thread(kubelet.pods[0].wait, 20) == 143
+        assert await asyncio.to_thread(kubelet.pods[0].wait, 60) == 143
 
 
 async def test_a_pod_that_is_killed_is_followed_by_another_of_the_same_job(
