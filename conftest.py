@@ -16,6 +16,7 @@ import orjson
 import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, settings
 
 from lakegate.embedded.postgres import EmbeddedPostgres
 from lakegate.embedded.processes import die_with_parent
@@ -30,6 +31,14 @@ pytest_plugins = ["servers.plugin"]
 _RENDERER = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _RENDERER])
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+# The same examples every time, however slow the machine is in making them. For new ones, and more:
+# pytest services/ingest/tests/engine --hypothesis-profile=deep
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("deep", max_examples=2000, deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -8,16 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import settings
 from pyiceberg.schema import Schema
 
 from lakegate_ingest.engine import Format, ReadOptions, RecordCounter, Source, WriteResult, write
-
-# The same examples every time. For new ones, and more: pytest services/ingest/tests/engine --hypothesis-profile=deep
-settings.register_profile("engine", max_examples=100, derandomize=True, deadline=None)
-settings.register_profile("deep", max_examples=2000, deadline=None)
-if settings.get_current_profile_name() != "deep":
-    settings.load_profile("engine")
 
 
 @dataclass

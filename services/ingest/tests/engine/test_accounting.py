@@ -25,7 +25,7 @@ TABLE = Schema(
 LOADS = settings(  # an example is a load, several times as dear as a call
     settings.default,
     max_examples=settings.default.max_examples // 4,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 FIELDS = st.sampled_from(["1", "x", "", '"1"', '"x\ny"', '"a,b"', '"q""q"', '""', "1.5", "é", '5" pipe', '"\r\n"', " "])
 ROWS = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=12)
