@@ -79,7 +79,7 @@ class StreamProducer:
         """Until cancelled: what is under way then gets its moment to arrive."""
         while True:
             self._failed.clear()
-            async with self._connections.producer() as producer:
+            async with self._connections.producer() as producer, self._connections.watched(producer):
                 self._producer = producer
                 self._ready.set()
                 try:

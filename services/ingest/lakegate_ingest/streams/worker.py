@@ -75,34 +75,38 @@ class StreamWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         consumer = self._consumer = self._connections.member(self._settings.group)
         self._streams = {}  # a new consumer has subscribed to nothing
         self._joined, self._sharing_since, self._rested_at = False, None, float("-inf")
-        looked = float("-inf")
         if self._turned is None:
             self._turned = time.monotonic()
         try:
             with translated():
-                await consumer.start()
-                while True:
-                    self._turned = time.monotonic()
-                    if time.monotonic() - looked > self._settings.discover_seconds:
-                        await self._discover()
-                        looked = time.monotonic()
-                    if not self._streams:
-                        await asyncio.sleep(_IDLE_SECONDS)
-                        continue
-                    self._raise_failures()
-                    self._steer()
-                    fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
-                    for place, records in fetched.items():
-                        backlog = self._backlogs.get(place.topic)
-                        if backlog is not None and place in consumer.assignment():
-                            # behind a transaction is its mark: no record, but an offset
-                            backlog.add(place.partition, records, await consumer.position(place))
+                async with self._connections.watched(consumer):
+                    await consumer.start()
+                    await self._read(consumer)
         except asyncio.CancelledError:
             self._turned = None
             raise
         finally:
             await self._drop(self._backlogs.keys())
             await end(consumer)
+
+    async def _read(self, consumer: Any) -> None:
+        looked = float("-inf")
+        while True:
+            self._turned = time.monotonic()
+            if time.monotonic() - looked > self._settings.discover_seconds:
+                await self._discover()
+                looked = time.monotonic()
+            if not self._streams:
+                await asyncio.sleep(_IDLE_SECONDS)
+                continue
+            self._raise_failures()
+            self._steer()
+            fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
+            for place, records in fetched.items():
+                backlog = self._backlogs.get(place.topic)
+                if backlog is not None and place in consumer.assignment():
+                    # behind a transaction is its mark: no record, but an offset
+                    backlog.add(place.partition, records, await consumer.position(place))
 
     async def _discover(self) -> None:
         async with acquire(self._pool) as connection:

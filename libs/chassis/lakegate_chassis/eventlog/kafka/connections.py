@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -13,7 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from lakegate_chassis.eventlog.kafka.inner import cut_off
 from lakegate_chassis.eventlog.kafka.resets import tell_resets
+from lakegate_chassis.eventlog.kafka.watching import watched
 from lakegate_chassis.logs import log
 from lakegate_chassis.settings import KafkaSettings
 
@@ -44,7 +46,13 @@ class Connections:
                 "sasl_plain_username": settings.username,
                 "sasl_plain_password": settings.password.get_secret_value(),
             }
-        self._options = {"bootstrap_servers": settings.bootstrap, **self.login}
+        self._options = {
+            "bootstrap_servers": settings.bootstrap,
+            # A member that leads a rebalance just after a broker came back may not know a topic's partitions yet, and
+            # gives them to nobody; the next look at the metadata is when they are noticed (aiokafka: five minutes).
+            "metadata_max_age_ms": METADATA_MS,
+            **self.login,
+        }
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[Any]:
@@ -60,12 +68,7 @@ class Connections:
         try:
             yield producer
         finally:
-            await _end(producer.stop())
-            # stop() flushes first, and a broker that hangs would have it wait for ever; what was not acknowledged
-            # by now must not arrive later, behind what the next producer sends
-            sender = producer._sender.sender_task
-            if sender is not None and not sender.done():
-                sender.cancel()
+            await end(producer)
 
     async def transactional(self, transactional_id: str) -> Any:
         """A producer of transactions, started; whoever has it ends it with `end`. Raises ConnectionError."""
@@ -96,12 +99,16 @@ class Connections:
             heartbeat_interval_ms=session // 5,
             # a member gets this long to finish what it has in hand when others join
             rebalance_timeout_ms=max(session, 30_000),
-            # A member that leads a rebalance just after a broker came back may not know a topic's partitions yet, and
-            # gives them to nobody; the next look at the metadata is when they are noticed (aiokafka: five minutes).
-            metadata_max_age_ms=METADATA_MS,
             # A handler may wait out an outage. Members that hang are the watchdog's business, not the group's.
             max_poll_interval_ms=24 * 3600 * 1000,
         )
+
+    def watched(self, client: Any) -> AbstractAsyncContextManager[None]:
+        """For a client that is used for long; raises ConnectionError in the block when it has come to nothing.
+
+        Start a consumer inside, and end it outside.
+        """
+        return watched(client, self.admin)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Any]:
@@ -120,7 +127,7 @@ class Connections:
         try:
             yield consumer
         finally:
-            await _end(consumer.stop())
+            await end(consumer)
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[Any]:
@@ -130,7 +137,7 @@ class Connections:
                 await admin.start()
                 yield admin
         finally:
-            await _end(admin.close())
+            await end(admin)
 
 
 @contextmanager
@@ -143,8 +150,24 @@ def translated() -> Iterator[None]:
 
 
 async def end(client: Any) -> None:
-    """Leave the group or give up the transaction, and close, within bounds."""
-    await _end(client.stop())
+    """Leave the group or give up the transaction, and close, within bounds; nothing of the client goes on after it.
+
+    A producer flushes first. What was not acknowledged by then must not arrive later, behind what the next one sends.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await stop()
+    except asyncio.CancelledError:
+        # aiokafka lets the cancellation of its own heartbeat or fetch through when no broker answers
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        log.warning("kafka_client_cut_off", error="its end was cancelled by itself")
+    except Exception as error:  # noqa: BLE001 - it raises what its inner tasks have died of, which can be anything
+        log.warning("kafka_client_cut_off", error=f"{type(error).__name__}: {error}")
+    finally:
+        await cut_off(client)
 
 
 async def _start(client: Any) -> None:
@@ -153,24 +176,10 @@ async def _start(client: Any) -> None:
             await client.start()
         except BaseException as error:
             # a client that did not start still holds connections
-            await _end(client.stop())
+            await end(client)
             if isinstance(error, AssertionError):  # aiokafka, where no broker has answered: no bootstrap was performed
                 raise ConnectionError("Kafka: no broker has answered") from error
             raise
-
-
-async def _end(ending: Any) -> None:
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            await ending
-    except asyncio.CancelledError:
-        # aiokafka lets the cancellation of its own heartbeat through when a group lookup is under way
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        log.warning("kafka_client_left_behind", error="its end was cancelled by itself")
-    except (TimeoutError, OSError, KafkaError) as error:
-        log.warning("kafka_client_left_behind", error=f"{type(error).__name__}: {error}")
 
 
 def _tls(settings: KafkaSettings) -> ssl.SSLContext | None:

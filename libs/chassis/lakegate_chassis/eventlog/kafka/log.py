@@ -62,9 +62,10 @@ class KafkaEventLog:
         await self._groups.enter(group, topics, start)
         member = KafkaMembership(self._connections, self._groups, self._topics, group, list(topics))
         try:
-            await member.enter()
-            metrics.ACTIVE.labels(group).set(1)
-            yield member
+            async with member.watched():
+                await member.enter()
+                metrics.ACTIVE.labels(group).set(1)
+                yield member
         except ConnectionError:
             self._topics.forget(topics)
             raise

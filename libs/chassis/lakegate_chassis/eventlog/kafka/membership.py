@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +67,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     @property
     def active(self) -> bool:
         return self._open
+
+    def watched(self) -> AbstractAsyncContextManager[None]:
+        """Enter inside; raises ConnectionError there when the consumer has come to nothing."""
+        return self._connections.watched(self._consumer)
 
     async def enter(self) -> None:
         with translated():

@@ -52,7 +52,11 @@ class Relay:
 
     async def run(self) -> None:
         """Until cancelled; what is under way then gets a moment to arrive."""
-        async with self._outbox.join(GROUP, []) as member, self._connections.producer() as producer:
+        async with (
+            self._outbox.join(GROUP, []) as member,
+            self._connections.producer() as producer,
+            self._connections.watched(producer),
+        ):
             log.info("relay_active")
             while True:
                 await self._replay_requested(member, producer)
