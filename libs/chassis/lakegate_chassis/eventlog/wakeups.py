@@ -11,10 +11,13 @@ from typing import Any
 import asyncpg
 
 from lakegate_chassis.logs import log
+from lakegate_chassis.postgres import LOST_CONNECTION
 
 EVENTS = "lakegate_events"
 GROUPS = "lakegate_groups"
 _RECONNECT_SECONDS = 1.0
+# A server that went with the network says nothing: after so long without a notification it is asked something.
+_QUIET_SECONDS = 30.0
 
 
 class Wakeups:
@@ -61,8 +64,8 @@ class Wakeups:
             try:
                 async with self._pool.acquire() as connection:
                     await self._serve(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("eventlog_listener_lost", error=str(error))
+            except (OSError, TimeoutError, asyncpg.PostgresError, *LOST_CONNECTION) as error:
+                log.warning("eventlog_listener_lost", error=str(error) or type(error).__name__)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _serve(self, connection: Any) -> None:
@@ -87,10 +90,23 @@ class Wakeups:
                     self._counts.update(pending)
                     pending.clear()
                     self._changed.notify_all()
-                await woken.wait()
+                await self._woken_or_alive(connection, woken)
                 woken.clear()
         finally:
             if not connection.is_closed():
                 connection.remove_termination_listener(on_loss)
                 for channel in (EVENTS, GROUPS):
                     await connection.remove_listener(channel, on_notify)
+
+    async def _woken_or_alive(self, connection: Any, woken: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(_QUIET_SECONDS):
+                await woken.wait()
+                return
+        except TimeoutError:
+            pass
+        try:
+            await connection.execute("SELECT 1")
+        except TimeoutError:
+            connection.terminate()  # nothing more is to be said to it, not even that we no longer listen
+            raise
