@@ -18,6 +18,8 @@ GROUPS = "lakegate_groups"
 _RECONNECT_SECONDS = 1.0
 # A server that went with the network says nothing: after so long without a notification it is asked something.
 _QUIET_SECONDS = 30.0
+_LEAVE_SECONDS = 5.0
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, *LOST_CONNECTION)
 
 
 class Wakeups:
@@ -64,7 +66,7 @@ class Wakeups:
             try:
                 async with self._pool.acquire() as connection:
                     await self._serve(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, *LOST_CONNECTION) as error:
+            except _LOST as error:
                 log.warning("eventlog_listener_lost", error=str(error) or type(error).__name__)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
@@ -95,8 +97,7 @@ class Wakeups:
         finally:
             if not connection.is_closed():
                 connection.remove_termination_listener(on_loss)
-                for channel in (EVENTS, GROUPS):
-                    await connection.remove_listener(channel, on_notify)
+                await _stop_listening(connection, on_notify)
 
     async def _woken_or_alive(self, connection: Any, woken: asyncio.Event) -> None:
         try:
@@ -110,3 +111,14 @@ class Wakeups:
         except TimeoutError:
             connection.terminate()  # nothing more is to be said to it, not even that we no longer listen
             raise
+
+
+async def _stop_listening(connection: Any, on_notify: Any) -> None:
+    """Raises nothing: who is cancelled and says here that the server is away would be taken for one to go on."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            for channel in (EVENTS, GROUPS):
+                await connection.remove_listener(channel, on_notify)
+    except _LOST as error:
+        log.warning("eventlog_listener_lost", error=str(error) or type(error).__name__)
+        connection.terminate()

@@ -23,12 +23,16 @@ class Network:
     """Between a service and its PostgreSQL: connections that are open may come to pass nothing on any more."""
 
     def __init__(self, server: str) -> None:
-        parts = urlsplit(server)
-        self._server = parts.hostname, parts.port
+        self._server = urlsplit(server)
+        self.url = ""
         self._passing: set[asyncio.Task[None]] = set()
 
+    def url_at(self, port: int) -> str:
+        login = f"{self._server.username}:{self._server.password}"
+        return self._server._replace(netloc=f"{login}@127.0.0.1:{port}").geturl()
+
     async def between(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection(*self._server)
+        from_server, to_server = await asyncio.open_connection(self._server.hostname, self._server.port)
         for source, sink in ((reader, to_server), (from_server, writer)):
             self._passing.add(asyncio.create_task(_pass_on(source, sink)))
 
@@ -71,22 +75,39 @@ async def admin(database: Any) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+@pytest.fixture
+async def network(database: Any) -> AsyncIterator[Network]:
+    made = Network(database.url("catalog"))
+    async with await asyncio.start_server(made.between, "127.0.0.1", 0) as server:
+        made.url = made.url_at(server.sockets[0].getsockname()[1])
+        yield made
+        made.lose_what_is_under_way()
+
+
 async def test_a_server_that_went_with_the_network_is_missed(
-    database: Any, admin: Any, monkeypatch: pytest.MonkeyPatch
+    network: Network, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wakeups, "_QUIET_SECONDS", 0.5)
-    network = Network(database.url("catalog"))
-    server = await asyncio.start_server(network.between, "127.0.0.1", 0)
-    parts = urlsplit(database.url("catalog"))
-    port = server.sockets[0].getsockname()[1]
-    url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
-    async with pool_at(url) as pool:
+    async with pool_at(network.url) as pool:
         woken = Wakeups(pool)
         async with woken.listening():
             await notified(woken, admin)
             network.lose_what_is_under_way()
             await notified(woken, admin)
-    server.close()
+
+
+async def test_the_last_reader_leaves_although_the_server_went_with_the_network(network: Network, admin: Any) -> None:
+    async with pool_at(network.url) as pool:
+        woken = Wakeups(pool)
+
+        async def read() -> None:
+            async with woken.listening():
+                await notified(woken, admin)
+                network.lose_what_is_under_way()
+
+        reading = asyncio.create_task(read())
+        await eventually(reading.done)
+        await reading
 
 
 class Dying:
