@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import struct
 from typing import Any
 
 import pyarrow as pa
@@ -109,9 +110,13 @@ async def test_rows_deleted_by_their_values_are_not_shown_and_that_is_said(api: 
 
 # a key in its header is said to have 2 GB
 BEYOND_ITS_END = b"Obj\x01\x02" + bytes([0x80, 0xD0, 0xAC, 0xF3, 0x0E])
+# of 60,000 lists within each other
+DEEP = b"Obj\x01\x02\x16avro.schema\xc0\xa9\x07" + b"[" * 60_000 + b"\x00" + b"s" * 16
 
 
-@pytest.mark.parametrize("damage", [BEYOND_ITS_END, b"PAR1", b""], ids=["beyond its end", "no avro", "empty"])
+@pytest.mark.parametrize(
+    "damage", [BEYOND_ITS_END, DEEP, b"PAR1", b""], ids=["beyond its end", "deep", "no avro", "empty"]
+)
 @pytest.mark.parametrize("kind", ["list", "manifest"])
 async def test_a_damaged_manifest_or_list_of_them_is_named(
     api: Any, lake: RestCatalog, kind: str, damage: bytes
@@ -133,6 +138,37 @@ async def test_a_damaged_manifest_or_list_of_them_is_named(
         assert (loaded.status_code, loaded.json()["type"]) == (409, "/problems/table-file-unreadable"), loaded.text
     else:
         assert loaded.status_code == 201, loaded.text  # what stands in the manifests before is taken over unread
+
+
+async def test_a_list_of_manifests_that_is_not_compressed_as_it_says_is_named(api: Any, lake: RestCatalog) -> None:
+    def write(codec: bytes) -> None:
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        with table.io.new_output(snapshot.manifest_list).create(overwrite=True) as out:
+            out.write(sound.replace(b"\x0edeflate", codec))
+
+    table = await asyncio.to_thread(lake.load_table, "shop.orders")
+    sound = table.io.new_input(str(table.current_snapshot().manifest_list)).open().read()  # type: ignore[union-attr]
+    assert b"\x0edeflate" in sound
+    answers = []
+    for codec in (b"\x12zstandard", b"\x0abzip2", b"\x0csnappy"):
+        await asyncio.to_thread(write, codec)
+        answers += [await api.client.get("/v1/tables/shop/orders/rows"), await api.load("shop.orders", b"a,b\n4,w\n")]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+
+
+async def test_bounds_of_another_length_than_their_type_s_are_named(api: Any, lake: RestCatalog) -> None:
+    def append() -> None:
+        table = lake.load_table("shop.orders")
+        with table.io.new_output(f"{table.location()}/data/foreign").create() as out:
+            out.write(SOUND)
+        add(table, DataFileContent.DATA, "foreign", FileFormat.PARQUET, lower_bounds={1: b"abc"}, value_counts={1: 1})
+
+    await asyncio.to_thread(append)
+    assert len(await api.rows("shop.orders")) == 4
+    answer = await api.client.get("/v1/tables/shop/orders/rows", params={"filter": "a < 5"})
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
 
 
 def parquet(columns: dict[str, Any], *, ids: bool = True) -> bytes:
@@ -198,6 +234,53 @@ def test_only_what_is_wrong_with_a_file_is_said_of_it(error: OSError, told: type
     )
     with pytest.raises(told), readable(file):
         raise error
+
+
+def refooted(file: bytes, old: bytes, new: bytes) -> bytes:
+    """`file` with other bytes in its footer."""
+    length = int.from_bytes(file[-8:-4], "little")
+    footer = file[-8 - length : -8]
+    assert old in footer
+    footer = footer.replace(old, new)
+    return file[: -8 - length] + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
+LARGE = 0x1122334455667788
+FOOTED = parquet({"a": pa.array([LARGE]), "b": TEXT})
+BOUND = struct.pack("<q", LARGE)
+
+
+# in Thrift's compact form, of the schema's first column
+REQUIRED = (b"\x15\x04\x25\x02\x18\x01a", b"\x15\x04\x25\x00\x18\x01a")
+
+
+@pytest.mark.parametrize(
+    ("damage", "params"),
+    [
+        (REQUIRED, {}),
+        ((b"\x1c\x15\x04\x19", b"\x1c\x15\x0c\x19"), {"filter": "a > 5"}),
+        ((b"\x08" + BOUND, b"\x03" + BOUND[:3]), {"filter": "a > 5"}),
+    ],
+    ids=["required, and nulls counted", "another type", "a bound of three bytes"],
+)
+async def test_a_damaged_footer_is_named_and_does_not_end_the_process(
+    api: Any, lake: RestCatalog, damage: tuple[bytes, bytes], params: dict[str, str]
+) -> None:
+    def append() -> None:
+        table = lake.load_table("shop.orders")
+        with table.io.new_output(f"{table.location()}/data/foreign").create() as out:
+            out.write(refooted(FOOTED, *damage))
+        add(table, DataFileContent.DATA, "foreign", FileFormat.PARQUET)
+
+    await asyncio.to_thread(append)
+    answer = await api.client.get("/v1/tables/shop/orders/rows", params=params)
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-file-unreadable"), answer.text
+    assert "/data/foreign" in answer.json()["detail"]
+
+
+async def test_a_file_that_is_sent_with_a_damaged_footer_does_not_end_the_process(api: Any) -> None:
+    loaded = await api.load("shop.orders", refooted(FOOTED, *REQUIRED), params={"format": "parquet"})
+    assert (loaded.status_code, loaded.json()["type"]) == (422, "/problems/truncated-parquet"), loaded.text
 
 
 async def test_text_where_the_table_has_times_is_named(api: Any, lake: RestCatalog) -> None:

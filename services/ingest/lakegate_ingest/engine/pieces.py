@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakegate_ingest.engine.footers import check_chunks
+
 PIECE_BYTES = 8 << 20
 READ_BUFFER_BYTES = 1 << 20
 PARQUET_ROWS = 16 * 1024  # of a file that is loaded
@@ -36,8 +38,9 @@ def read_batches(
     """`columns` of some row groups of `plain`, as it has them; batches of at most `rows` rows and some 8 MiB.
 
     `int96` is the unit of timestamps of that type, as `plain` has it. With `verify` the checksums of pages that have
-    one; raises OSError.
+    one. Raises OSError for a damaged file.
     """
+    check_chunks(plain.metadata, groups, columns)
     kinds = {field.name: field.type for field in plain.schema_arrow}
     leaves = _leaves(plain, columns, kinds)
     texts = [leaf for leaf in leaves if _has_texts(plain.metadata, leaf, groups)]

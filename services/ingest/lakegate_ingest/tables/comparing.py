@@ -20,7 +20,10 @@ from pyiceberg.expressions.visitors import extract_field_ids, visit
 from pyiceberg.io.pyarrow import _ConvertToArrowExpression, schema_to_pyarrow
 from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.types import (
+    BooleanType,
+    DecimalType,
     DoubleType,
+    FixedType,
     FloatType,
     IcebergType,
     NestedField,
@@ -30,14 +33,16 @@ from pyiceberg.types import (
 )
 
 _UUID_BYTES = pa.binary(16)
+_WITHOUT_BOUNDS = (BooleanType, DecimalType, DoubleType, FixedType, FloatType, UUIDType)
 
 
 def prunable(bound: BooleanExpression, stored: pa.Schema, file_schema: Schema) -> BooleanExpression:
     """What `bound`, which has no Not, asks of columns whose statistics in a file (`stored`) Arrow understands.
 
     Row groups that this rules out have no row that `bound` wants. Left out are columns that the file has in another
-    type (a literal may not fit that), uuids, which Arrow does not compare, and floats: Arrow takes every one to be
-    between the least and the greatest, which NaN is not.
+    type (a literal may not fit that); floats: Arrow takes every one to be between the least and the greatest, which NaN
+    is not; and what `footers.check_statistics` can't look at before, or Arrow does not compare: truths, and what is
+    stored as so many bytes, such as uuids and decimals.
     """
     names = {field.field_id: field.name for field in file_schema.fields}
 
@@ -58,7 +63,7 @@ def prunable(bound: BooleanExpression, stored: pa.Schema, file_schema: Schema) -
 def _has_bounds(kind: IcebergType, stored: pa.DataType) -> bool:
     if isinstance(kind, StringType):
         return pa.types.is_string(stored) or pa.types.is_large_string(stored)
-    if not kind.is_primitive or isinstance(kind, UUIDType | FloatType | DoubleType):
+    if not kind.is_primitive or isinstance(kind, _WITHOUT_BOUNDS):
         return False
     expected: Any = schema_to_pyarrow(kind)
     return bool(stored == expected)

@@ -24,6 +24,7 @@ from pyiceberg.expressions.visitors import (
     ResidualEvaluator,
     UnpartitionedResidualEvaluator,
     bind,
+    extract_field_ids,
     rewrite_not,
     translate_column_names,
 )
@@ -42,6 +43,7 @@ from pyparsing import ParseException
 
 from lakegate_ingest.commit.files import TableFiles
 from lakegate_ingest.commit.manifests import readable_manifests
+from lakegate_ingest.engine.footers import check_statistics
 from lakegate_ingest.engine.pieces import READ_BUFFER_BYTES, read_batches
 from lakegate_ingest.errors import BadRowFilter, DeletedByValue, SnapshotNotFound, TableFileUnreadable, UnknownColumn
 from lakegate_ingest.tables.comparing import columns_of, prunable, to_arrow
@@ -112,11 +114,7 @@ class Scan:
         None stands for rows that the filter did not want: a reader that has waited for too long can stop there.
         """
         left = self._limit
-        tasks = self._planned(self._scan.snapshot())
-        for task in tasks:
-            for file in (task.file, *task.delete_files):
-                self._io.check(file.file_path)
-        for task in tasks:
+        for task in self._planned(self._scan.snapshot()):
             if left == 0:
                 return
             for batch in self._of_task(task, left):
@@ -138,7 +136,11 @@ class Scan:
         self._io.check(snapshot.manifest_list)  # pyiceberg keeps lists and manifests it has read, of every table
         try:
             with readable_manifests(snapshot):
-                return list(self._planner.plan_files(snapshot.manifests(self._io)))
+                tasks = list(self._planner.plan_files(snapshot.manifests(self._io)))
+                for task in tasks:
+                    for file in (task.file, *task.delete_files):
+                        self._io.check(file.file_path)
+                return tasks
         except TableFileUnreadable as error:
             if "equality deletes" not in str(error.__cause__):
                 raise
@@ -181,8 +183,11 @@ class Scan:
             }
             file_projection = prune_columns(file_schema, wanted, select_full_types=False)
             groups = list(range(file.num_row_groups))
-            prunes = _expression(prunable(self._bound, file.schema_arrow, file_schema), file_schema, missing)
+            asked = prunable(self._bound, file.schema_arrow, file_schema)
+            prunes = _expression(asked, file_schema, missing)
             if prunes is not None:
+                ids = extract_field_ids(asked)
+                check_statistics(file, [field.name for field in file_schema.fields if field.field_id in ids])
                 fragment = cast(Any, ds.ParquetFileFormat(**old).make_fragment(source))
                 groups = [group.id for group in fragment.subset(prunes).row_groups]
             rows = self._batch_rows
