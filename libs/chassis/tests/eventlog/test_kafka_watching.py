@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients ask for metadata often, and are given up soon."""
     monkeypatch.setattr(clients, "METADATA_MS", 200)
     monkeypatch.setattr(watching, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(watching, "SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(watching, "ASK_SECONDS", 1.0)
 
 
 @pytest.fixture

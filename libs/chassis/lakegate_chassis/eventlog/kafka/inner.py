@@ -52,13 +52,16 @@ async def cut_off(client: Any) -> None:
         "committed offsets": ("_coordinator", "_commit_refresh_task"),
     })  # fmt: skip
     fetching = getattr(getattr(client, "_fetcher", None), "_pending_tasks", ())
-    left = {task for task in (*tasks_of(client).values(), *passing.values(), *fetching) if not task.done()}
+    all_of_them = {*tasks_of(client).values(), *passing.values(), *fetching}
+    left = {task for task in all_of_them if not task.done()}
     for _ in range(_MOST_CANCELS):
         if not left:
             break
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_WAIT_SECONDS)
+    for task in all_of_them:
+        _heard(task)
     # whoever still waits for one of these would do so for ever
     if brokers._md_update_fut is None:
         brokers._md_update_fut = asyncio.get_running_loop().create_future()

@@ -14,8 +14,10 @@ from typing import Any
 from lakegate_chassis.eventlog.kafka.inner import brokers_of, tasks_of, waits_for_share
 
 LOOK_SECONDS = 1.0
-# A client asks for metadata every 10 s, and a group that shares anew waits 30 s for its members.
-SILENT_SECONDS = 60.0
+# A client asks for metadata every 10 s, and a group that shares anew waits 30 s for its members. After so long without
+# either, another client asks; brokers that are away then may come back, and get the whole time again.
+ASK_SECONDS = 20.0
+_ANSWERS = 3
 _ANSWER_SECONDS = 10.0
 
 Others = Callable[[], AbstractAsyncContextManager[Any]]
@@ -24,8 +26,8 @@ Others = Callable[[], AbstractAsyncContextManager[Any]]
 @asynccontextmanager
 async def watched(client: Any, others: Others) -> AsyncIterator[None]:
     """Raises ConnectionError in the block when the client has lost an inner task; or when it has had no metadata, or
-    no share of its group, for SILENT_SECONDS, while brokers answer another client (which `others` makes). With all
-    brokers away nothing is raised: it goes on by itself when they are back.
+    no share of its group, for a minute in which brokers answered another client (which `others` makes) each time. With
+    all brokers away nothing is raised: it goes on by itself when they are back.
     """
     loop = asyncio.get_running_loop()
     watching = loop.create_task(_watch(client, others), name="kafka-watch")
@@ -55,6 +57,7 @@ async def _watch(client: Any, others: Others) -> None:
     loop = asyncio.get_running_loop()
     cluster = brokers_of(client).cluster
     heard = shared = loop.time()
+    answers = 0
 
     def hear(_: object) -> None:
         nonlocal heard
@@ -67,17 +70,22 @@ async def _watch(client: Any, others: Others) -> None:
             for name, task in tasks_of(client).items():
                 if task.done():
                     raise ConnectionError(f"Kafka: the client's {name} task has ended") from _cause(task)
-            now = loop.time()
             if not waits_for_share(client):
-                shared = now
-            if now - min(heard, shared) < SILENT_SECONDS:
-                continue
-            if await _answered(others):
-                lacks = "metadata" if heard < shared else "share of its group"
-                raise ConnectionError(
-                    f"Kafka: brokers answer, and this client has had no {lacks} for {SILENT_SECONDS:g} s"
-                )
-            heard = shared = loop.time()
+                shared = loop.time()
+            silent = loop.time() - min(heard, shared)
+            if silent < ASK_SECONDS:
+                answers = 0
+            elif silent >= ASK_SECONDS * (answers + 1):
+                if not await _answered(others):
+                    heard = shared = loop.time()
+                    answers = 0
+                    continue
+                answers += 1
+                if answers == _ANSWERS:
+                    lacks = "metadata" if heard < shared else "share of its group"
+                    raise ConnectionError(
+                        f"Kafka: brokers answer, and this client has had no {lacks} for {silent:.0f} s"
+                    )
     finally:
         cluster.remove_listener(hear)
 
