@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 from aiokafka.structs import BrokerMetadata
+from servers.kafka import Kafka
 
 from lakegate.embedded.ports import free_ports
 from lakegate_chassis.background import Background
@@ -16,9 +20,8 @@ from lakegate_chassis.eventlog.kafka import watching
 from lakegate_chassis.eventlog.kafka.connections import Connections
 from lakegate_chassis.eventlog.kafka.inner import brokers_of, tasks_of
 from lakegate_chassis.metrics import BACKGROUND_RESTARTS
+from lakegate_chassis.settings import KafkaSettings
 from lakegate_chassis.testing import eventually
-
-pytestmark = pytest.mark.parametrize("adapter", ["kafka"], indirect=True)
 
 
 @pytest.fixture
@@ -68,6 +71,7 @@ async def move_the_brokers(consumer: Any) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("adapter", ["kafka"], indirect=True)
 @pytest.mark.parametrize(
     "harm",
     [
@@ -96,3 +100,25 @@ async def test_a_group_goes_on_when_its_client_has_come_to_nothing(quick, log, t
     await eventually(lambda: 2 in seen)
     assert BACKGROUND_RESTARTS.labels(topic.group)._value.get() > 0
     await background.stop()
+
+
+async def test_a_client_gets_its_whole_time_again_when_brokers_were_away(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "ASK_SECONDS", 0.05)
+    away = [True, True, False, True, False, False, False]
+    asked: list[bool] = []
+
+    @asynccontextmanager
+    async def others() -> AsyncIterator[None]:
+        asked.append(away[len(asked)])
+        if asked[-1]:
+            raise ConnectionError("Kafka: no broker has answered")
+        yield
+
+    async with Connections(KafkaSettings(bootstrap=kafka.bootstrap)).producer() as producer:
+        with pytest.raises(ConnectionError, match="no metadata"):
+            async with watching.watched(producer, others):
+                await asyncio.Event().wait()
+    assert asked == away
