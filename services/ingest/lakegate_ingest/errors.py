@@ -23,6 +23,7 @@ Problem
 ├── LoadCancelled, TooLateToCancel   409 DELETE of a load
 ├── WorkerUnavailable           503 a load too large for this process, and no worker took it in time
 ├── LoadNotFound, TableNotFound, SnapshotNotFound  404
+├── RejectsUnreadable           409 a file of rejected rows that somebody deleted or damaged
 ├── BadCursor, BadRowFilter, UnknownColumn         422
 ├── FileOutsideTable            422 metadata that names a file out of the tenant's folder
 ├── TableDamaged 409
@@ -190,6 +191,10 @@ class IdempotencyKeyRunning(Problem):
 
 class LoadNotFound(Problem):
     slug, title, status = "load-not-found", "Load not found", 404
+
+
+class RejectsUnreadable(Problem):
+    slug, title, status = "rejects-unreadable", "Rejected rows can't be read", 409
 
 
 class TableNotFound(Problem):

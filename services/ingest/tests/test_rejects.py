@@ -19,7 +19,8 @@ from lakegate_ingest.engine import Format, ReadOptions, Source, write
 from lakegate_ingest.engine.pieces import PIECE_BYTES
 from lakegate_ingest.engine.quarantine import GROUP_ROWS, SCHEMA, WRITING
 from lakegate_ingest.engine.sinks import ParquetSink
-from lakegate_ingest.loads.rejects import START, lines, page
+from lakegate_ingest.errors import RejectsUnreadable
+from lakegate_ingest.loads.rejects import START, headers, lines, page
 
 Files = list[tuple[int, str]]
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -146,3 +147,22 @@ def test_large_rows_with_many_faults_are_written_few_at_once(tmp_path: Path) -> 
     assert max(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)) <= PIECE_BYTES
     found = pq.read_table(file.path, columns=["row_id"])["row_id"]
     assert found.to_pylist() == which.to_pylist()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "overwritten"])
+def test_a_file_of_rejected_rows_that_is_gone_or_damaged_is_named(
+    warehouse: Warehouse, tmp_path: Path, damage: str
+) -> None:
+    files = [(0, put(tmp_path, 0, faults(0, 100), **LAYOUTS["now"]))]
+    path = tmp_path / "0.parquet"
+    written = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(written[:-20] if damage == "cut" else b"\xaa" * 400 + written[400:])
+    for read in (lambda: page(warehouse, files, START, 10), lambda: list(lines(warehouse, files, START, 10))):
+        with pytest.raises(RejectsUnreadable, match=r"0\.parquet"):
+            read()
+    if damage != "overwritten":
+        with pytest.raises(RejectsUnreadable, match=r"0\.parquet"):
+            headers(warehouse, files)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, cast
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakegate_chassis.logs import log
 from lakegate_chassis.numerals import natural
 from lakegate_ingest.commit.warehouse import Warehouse
 from lakegate_ingest.engine.pieces import read_batches
 from lakegate_ingest.engine.quarantine import headers_of
-from lakegate_ingest.errors import BadCursor
+from lakegate_ingest.errors import BadCursor, RejectsUnreadable
 from lakegate_ingest.loads.schemas import Reject
 
 START = (0, 0)
@@ -57,8 +59,8 @@ def headers(warehouse: Warehouse, files: list[tuple[int, str]]) -> dict[str, str
     """The header of each delimited file that had one, as a line of CSV with the file's delimiter. Blocks."""
     if not files:
         return {}
-    with warehouse.input(files[0][1]).open() as stream:
-        return headers_of(pq.read_schema(cast(IO[bytes], stream)))
+    with _opened(warehouse, files[0][1]) as stream:
+        return headers_of(pq.read_schema(stream))
 
 
 def batches(
@@ -73,8 +75,7 @@ def batches(
         if seq < start[0]:
             continue
         skip = start[1] if seq == start[0] else 0
-        with warehouse.input(url).open() as stream:
-            source = cast(IO[bytes], stream)
+        with _opened(warehouse, url) as source:
             file = pq.ParquetFile(source)
             groups, at = _groups_from(file.metadata, skip)
             for batch in read_batches(file, source, groups, file.schema_arrow.names, rows):
@@ -83,6 +84,24 @@ def batches(
                     first = max(at, skip)
                     yield (seq, first), batch.slice(first - at)
                 at = end
+
+
+@contextmanager
+def _opened(warehouse: Warehouse, url: str) -> Iterator[IO[bytes]]:
+    """Raises RejectsUnreadable for a file that is gone, or not as it was written."""
+    try:
+        with warehouse.input(url).open() as stream:
+            yield cast(IO[bytes], stream)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno is not None:
+            raise  # the disk's fault, and not the file's
+        gone = isinstance(error, FileNotFoundError)
+        reason = "it is not in the warehouse any more" if gone else str(error)[:500]
+        log.error("rejects_unreadable", file=url, reason=reason)
+        raise RejectsUnreadable(
+            f"The load's file of rejected rows {url[:500]} can't be read: {reason}. Restore it from a backup; or find "
+            "the rows in the files that were sent, by what the receipt says was wrong with them."
+        ) from error
 
 
 def _groups_from(metadata: pq.FileMetaData, skip: int) -> tuple[range, int]:
