@@ -370,6 +370,17 @@ class Api:
         namespace, _, name = table.rpartition(".")
         return await self.client.post(f"/v1/loads/{namespace}/{name}", content=body, params=params, headers=named)
 
+    async def completed(self, answer: httpx.Response) -> dict[str, Any]:
+        """The receipt of a load that succeeds; one that outlives its request is waited for."""
+        if answer.status_code == 201:
+            receipt: dict[str, Any] = answer.json()
+        else:
+            assert answer.status_code == 202, answer.text
+            load = await self.ended(answer.json()["load_id"], within_seconds=90)
+            assert load["state"] == "completed", load
+            receipt = load["receipt"]
+        return receipt
+
     async def rows(self, table: str, **params: Any) -> list[dict[str, Any]]:
         namespace, _, name = table.rpartition(".")
         answer = await self.client.get(f"/v1/tables/{namespace}/{name}/rows", params=params)

@@ -34,7 +34,7 @@ async def test_a_workers_load_is_counted_as_any_other(serve: Serve, gate: Any) -
         gate.on(*COMMIT, "hold")
         await eventually(lambda: _phases()[1] == phases[1] + 1)
         gate.released.set()
-        assert (await loading).status_code == 201
+        await api.completed(await loading)
         assert counted("loads_total", outcome="completed") == before[0] + 1
         assert counted("rows_total", kind="written") == before[1] + 2000
         assert _phases() == [count + 1 for count in phases]
@@ -61,7 +61,7 @@ async def test_commits_that_a_worker_repeats_are_counted_while_it_still_does(ser
         await eventually(lambda: counted("commit_retries_total", reason="lost_race") > before, within_seconds=30)
         assert not loading.done()
         gate.on("", "", "pass")
-        assert (await loading).status_code == 201
+        await api.completed(await loading)
 
 
 def test_a_worker_that_begins_to_count_anew_is_counted_on() -> None:

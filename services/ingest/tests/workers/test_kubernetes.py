@@ -147,8 +147,7 @@ async def test_a_large_load_becomes_a_job_that_says_what_it_needs(
         assert room == (1 << 30) + 3 * len(ROWS)
         assert int(pod["spec"]["volumes"][0]["emptyDir"]["sizeLimit"]) > room
         gate.released.set()
-        answer = await loading
-        assert answer.status_code == 201, answer.text
+        await api.completed(await loading)
         assert len(await api.rows("shop.orders")) == 2000
         # its TTL removes it
         assert [found["metadata"]["name"] for found in server.all("jobs")] == [job["metadata"]["name"]]
@@ -186,8 +185,7 @@ async def test_a_pod_that_is_killed_is_followed_by_another_of_the_same_job(
         [name] = kubelet.running
         # as the Job's controller does: the next pod
         kubelet.running[name] = kubelet._start(cluster[0].get("jobs", name))
-        answer = await loading
-        assert answer.status_code == 201, answer.text
+        await api.completed(await loading)
         assert len(await api.rows("shop.orders")) == 2000
 
 
@@ -235,8 +233,7 @@ async def test_a_job_that_failed_before_is_made_anew(
 
     server.after_write = fail_the_first
     async with serve(in_cluster()) as api:
-        answer = await api.load("shop.orders", ROWS)
-        assert answer.status_code == 201, answer.text
+        await api.completed(await api.load("shop.orders", ROWS))
         assert len(kubelet.pods) == 1
 
 
