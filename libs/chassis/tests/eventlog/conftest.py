@@ -24,6 +24,8 @@ from lakegate_chassis.settings import KafkaSettings, PostgresSettings
 from lakegate_chassis.testing import eventually
 from lakegate_contracts.events import RunEventObserved
 
+_LISTENS = "query LIKE 'LISTEN%' AND application_name = 'lakegate-' || $1"
+
 
 class PostgresAdapter:
     """`open` is a process of its own as far as the server can tell; the rest is what happens to processes."""
@@ -33,9 +35,11 @@ class PostgresAdapter:
         self._admin = admin
         self._stack = stack
         self._pool: asyncpg.Pool | None = None
+        # what the server calls our connections by, which those of services of the run are not called
+        self._name = f"test-{uuid4().hex}"
 
     async def open(self) -> EventLog:
-        pool = await open_pool(PostgresSettings(url=self._url), "catalog")
+        pool = await open_pool(PostgresSettings(url=self._url), self._name)
         self._stack.push_async_callback(pool.close)
         self._pool = pool
         return PostgresEventLog(pool)
@@ -62,18 +66,11 @@ class PostgresAdapter:
 
     async def kill_listeners(self) -> int:
         return await self._admin.fetchval(
-            """
-            SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
-            WHERE query LIKE 'LISTEN%' AND datname = current_database()
-            """
+            f"SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE {_LISTENS}", self._name
         )
 
-    async def listeners(self) -> set[int]:
-        """Services of the run may have some of their own."""
-        found = await self._admin.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
-        )
-        return {row["pid"] for row in found}
+    async def has_listener(self) -> bool:
+        return await self._admin.fetchval(f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {_LISTENS})", self._name)
 
     async def age(self, topic: str, days: int) -> None:
         await self._admin.execute(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 
@@ -98,21 +97,10 @@ async def test_a_reader_that_follows_sees_what_comes_later(log, topic) -> None:
         assert numbers(await waiting) == [1]
 
 
-async def listening(adapter) -> Callable[[], Awaitable[bool]]:
-    """Whether anybody listens who does not do so now."""
-    others = await adapter.listeners()
-
-    async def somebody() -> bool:
-        return bool(await adapter.listeners() - others)
-
-    return somebody
-
-
 async def test_a_reader_survives_the_loss_of_its_notifications(log, adapter, topic) -> None:
-    ours = await listening(adapter)
     async with asyncio.timeout(30), aclosing(log.read([topic.name], await log.head())) as batches:
         waiting = asyncio.ensure_future(anext(batches))
-        await eventually(ours)
+        await eventually(adapter.has_listener)
         await adapter.kill_listeners()
         await topic.publish(1)
         assert numbers(await waiting) == [1]
@@ -120,14 +108,13 @@ async def test_a_reader_survives_the_loss_of_its_notifications(log, adapter, top
 
 @pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 async def test_the_listening_connection_goes_with_the_last_reader(log, adapter, topic) -> None:
-    ours = await listening(adapter)
     async with asyncio.timeout(30), aclosing(log.read([topic.name], 0)) as batches:
         await topic.publish(1)
         await anext(batches)
-        await eventually(ours)
+        await eventually(adapter.has_listener)
 
     async def gone() -> bool:
-        return not await ours()
+        return not await adapter.has_listener()
 
     await eventually(gone)
 
