@@ -93,6 +93,8 @@ class ServerProcess:
     def pause(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # until each of its threads has stopped: one that ran on for a moment would still answer
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         assert self._process is not None
