@@ -431,8 +431,7 @@ async def test_topics_that_are_deleted_under_way_are_made_again_by_the_same_proc
             copy = await asyncio.wait_for(consumer.getone(), 30)
     await admin.close()
     assert orjson.loads(copy.value)["event"]["number"] == 4
-    # one for each topic that was found gone; a busy machine may not answer some request in the 2 s of impatient clients
-    assert BACKGROUND_RESTARTS.labels("relay")._value.get() - restarts <= 5
+    assert BACKGROUND_RESTARTS.labels("relay")._value.get() - restarts <= 2
 
 
 async def _partitions(adapter, name: str):
