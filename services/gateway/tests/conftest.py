@@ -238,3 +238,8 @@ def _forgetful(running: Running) -> Running:
         service.handler = None
         service.requests.clear()
     return running
+
+
+def head(gateway: Any, method: str, path: str, *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"authorization: Bearer {gateway.admin_key}", *headers, "", ""]
+    return "\r\n".join(lines).encode()
